@@ -1,0 +1,34 @@
+"""The one path to optional packages, and the one message when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from glowgenius.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import *module*, or say which extra of glowgenius brings it.
+
+    Args:
+        module: The dotted name to import.
+        extra: The extra of glowgenius that installs it.
+        purpose: What needs it, as the subject of a sentence: `"the local engine"`.
+
+    Raises:
+        MissingDependencyError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise
+        package = module.split(".")[0]
+        message = (
+            f"{purpose} needs the package {package!r}, which is not installed. Install it with: pip install 'glowgenius[{extra}]'"
+        )
+        raise MissingDependencyError(message, name=package) from error
