@@ -1,0 +1,140 @@
+"""From shifted examples to the SDK's `Datum`, and back to checked arrays.
+
+A datum of the cross-entropy loss is three rows of one length: the input tokens, the target of each position, and the
+weight of each target. The SDK checks none of this (a datum with rows of different lengths is sent as it is), so it is
+checked here, for every engine that lives in this process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from attrs import frozen
+
+from glowgenius.engines.tinker_types import Datum, ModelInput
+from glowgenius.errors import ConfigError, RequestRejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.engines.tinker_types import TensorData
+    from glowgenius.typing import TokenArray, WeightArray
+
+    AnyArray: TypeAlias = npt.NDArray[Any]
+
+CROSS_ENTROPY = "cross_entropy"
+"""The loss of supervised training, by the SDK's name."""
+
+CROSS_ENTROPY_INPUTS = ("target_tokens", "weights")
+"""The loss inputs that a datum of the cross-entropy loss has, no more and no fewer."""
+
+
+def to_datum(shifted: ShiftedExample, scale: float = 1.0) -> Datum:
+    """The datum of one example, its weights multiplied by *scale*.
+
+    The loss of an engine is a plain sum. A mean is made here, by weights that were divided beforehand: by the same
+    number for all batches whose gradients accumulate before one optimizer step.
+    The arrays are fresh: the SDK keeps what it is given, and a request may still be on its way when the caller goes on.
+
+    Args:
+        shifted: Inputs, targets and weights, each `[T]`.
+        scale: A finite number ≥ 0.
+
+    Raises:
+        ConfigError: *scale* is not a finite number ≥ 0.
+    """
+    if not math.isfinite(scale) or scale < 0:
+        raise ConfigError(f"to_datum: scale must be a finite number ≥ 0, got {scale!r}")
+    # float64 in between: one rounding to float32 at the end instead of two.
+    weights = (shifted.weights.astype(np.float64) * scale).astype(np.float32)
+    loss_fn_inputs: dict[str, Any] = {"target_tokens": np.array(shifted.targets, dtype=np.int64), "weights": weights}
+    return Datum(model_input=ModelInput.from_ints(shifted.inputs.tolist()), loss_fn_inputs=loss_fn_inputs)
+
+
+@frozen(kw_only=True, eq=False)
+class DatumArrays:
+    """What a datum of the cross-entropy loss says, as arrays of one length."""
+
+    inputs: TokenArray
+    """The tokens that the model reads, `[T]`."""
+
+    targets: TokenArray
+    """The token to predict at each position, `[T]`."""
+
+    weights: WeightArray
+    """The weight of each target in the loss, `[T]`."""
+
+
+def read_data(data: Sequence[Datum], loss_fn: str, *, vocabulary_size: int | None = None) -> list[DatumArrays]:
+    """The arrays of all data of one request, checked as the service checks them.
+
+    Args:
+        data: The data of one `forward` or `forward_backward`.
+        loss_fn: The loss asked for.
+        vocabulary_size: Token ids lie in `0 … vocabulary_size − 1`; None leaves them unchecked above.
+
+    Raises:
+        RequestRejectedError: No data, another loss than cross-entropy, or a datum that does not fit together; the
+            message says which datum and what was found.
+    """
+    if loss_fn != CROSS_ENTROPY:
+        raise RequestRejectedError(
+            f"loss_fn {loss_fn!r} is not available here: this engine computes {CROSS_ENTROPY!r}, the loss of "
+            "supervised training"
+        )
+    if not data:
+        raise RequestRejectedError("No data provided: forward and forward_backward need at least one datum")
+    return [_read_datum(index, datum, vocabulary_size) for index, datum in enumerate(data)]
+
+
+def _read_datum(index: int, datum: Datum, vocabulary_size: int | None) -> DatumArrays:
+    try:
+        inputs: TokenArray = np.asarray(datum.model_input.to_ints(), dtype=np.int64)
+    except ValueError as error:
+        raise RequestRejectedError(
+            f"datum {index}: model_input must hold text tokens only, got other chunks"
+        ) from error
+    fields = datum.loss_fn_inputs
+    if set(fields) != set(CROSS_ENTROPY_INPUTS):
+        raise RequestRejectedError(
+            f"datum {index}: loss_fn_inputs must be 'target_tokens' and 'weights', got "
+            + (", ".join(repr(name) for name in sorted(fields)) or "none")
+        )
+    targets = _row(index, "target_tokens", fields["target_tokens"])
+    weights = _row(index, "weights", fields["weights"]).astype(np.float32)
+    if not len(inputs) == len(targets) == len(weights):
+        raise RequestRejectedError(
+            f"datum {index}: model_input, target_tokens and weights must have one length, got "
+            f"{len(inputs)}, {len(targets)} and {len(weights)}"
+        )
+    if not len(inputs):
+        raise RequestRejectedError(f"datum {index}: must hold at least one token, got none")
+    if targets.dtype.kind != "i":
+        raise RequestRejectedError(f"datum {index}: target_tokens must be integers, got {targets.dtype}")
+    if not np.isfinite(weights).all():
+        raise RequestRejectedError(f"datum {index}: weights must be finite, got {weights[~np.isfinite(weights)][0]}")
+    for name, tokens in (("model_input", inputs), ("target_tokens", targets)):
+        _check_range(index, name, tokens, vocabulary_size)
+    return DatumArrays(inputs=inputs, targets=targets.astype(np.int64), weights=weights)
+
+
+def _row(index: int, name: str, tensor: TensorData) -> AnyArray:
+    array: AnyArray = tensor.to_numpy()
+    if array.ndim != 1:
+        raise RequestRejectedError(f"datum {index}: {name} must have one axis, got the shape {array.shape}")
+    return array
+
+
+def _check_range(index: int, name: str, tokens: TokenArray, vocabulary_size: int | None) -> None:
+    outside = tokens < 0 if vocabulary_size is None else (tokens < 0) | (tokens >= vocabulary_size)
+    if outside.any():
+        position = int(outside.argmax())
+        accepted = "≥ 0" if vocabulary_size is None else f"in 0 … {vocabulary_size - 1}"
+        raise RequestRejectedError(
+            f"datum {index}: {name} must be token ids {accepted}, got {tokens[position]} at position {position}"
+        )

@@ -1,0 +1,88 @@
+"""Futures for the engines that live in this process, with the interface of the SDK's."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from typing import Any, TypeVar, final
+
+from typing_extensions import override
+
+from glowgenius.engines.tinker_types import APIFuture
+
+T = TypeVar("T")
+
+
+@final
+class EngineFuture(APIFuture[T]):
+    """A `concurrent.futures.Future` that can also be awaited, from any event loop.
+
+    Unlike the SDK's own wrapper, giving up on the wait (a timeout, a cancelled task) never cancels the operation:
+    a cancelled operation that is still queued would lose its turn, and everything behind it would wait for ever.
+    A failure that nobody awaits stays silent.
+    """
+
+    def __init__(self, future: Future[T]) -> None:
+        self._future = future
+
+    @override
+    def __repr__(self) -> str:
+        if not self._future.done():
+            state = "pending"
+        elif self._future.cancelled():
+            state = "cancelled"
+        elif (error := self._future.exception()) is not None:
+            state = f"failed: {error!r}"
+        else:
+            state = "done"
+        return f"<EngineFuture: {state}>"
+
+    @override
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result and return it, or raise the operation's error.
+
+        Raises:
+            TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
+        """
+        return self._future.result(timeout)
+
+    @override
+    async def result_async(self, timeout: float | None = None) -> T:
+        """As `result`, without blocking the running event loop.
+
+        Raises:
+            TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
+        """
+        # asyncio.wrap_future would carry a cancellation back to the operation, and shielding it makes asyncio log
+        # errors that nobody retrieved. So the loop waits for a signal that holds no result, and the result is read
+        # from the future itself.
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def signal(_future: Future[T]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        self._future.add_done_callback(signal)
+        async with asyncio.timeout(timeout):
+            await done.wait()
+        return self._future.result()
+
+    @override
+    def future(self) -> Future[T]:
+        """The underlying standard future."""
+        return self._future
+
+
+def completed(value: T) -> EngineFuture[T]:
+    """A future that holds *value* already."""
+    future: Future[T] = Future()
+    future.set_result(value)
+    return EngineFuture(future)
+
+
+def failed(error: BaseException) -> EngineFuture[Any]:
+    """A future that raises *error* when it is asked for its result."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return EngineFuture(future)

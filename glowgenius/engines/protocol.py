@@ -1,0 +1,207 @@
+"""The interface of an engine: the methods of the Tinker SDK 0.38 that the library calls, with the SDK's own types.
+
+`tinker.ServiceClient`, `glowgenius.local.ServiceClient` and `glowgenius.testing.ScriptedService` have these methods,
+and so may any class of yours: nothing has to be inherited.
+Signatures repeat the SDK's, restricted to the parameters that the library passes; `tests/engines/contract.py` states
+what the methods have to *do*.
+
+Two rules hold everywhere. Calls on a training client take effect in the order in which they were made, whatever is
+awaited first. No method blocks until its result is there: each returns a future.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from concurrent.futures import Future
+
+    from glowgenius.engines.tinker_types import (
+        AdamParams,
+        Datum,
+        ForwardBackwardOutput,
+        GetInfoResponse,
+        LossFnType,
+        ModelInput,
+        OptimStepResponse,
+        SampleResponse,
+        SamplingParams,
+        SaveWeightsForSamplerResponse,
+        SaveWeightsResponse,
+    )
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class FutureLike(Protocol[T_co]):
+    """A result that may not be there yet: what `tinker.APIFuture` offers.
+
+    A protocol of our own because `APIFuture` is invariant: a future of the SDK's client would not be accepted where a
+    future of a client with the same methods is asked for.
+    """
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Wait for the result, at most *timeout* seconds, and return it or raise the operation's error."""
+        ...
+
+    async def result_async(self, timeout: float | None = None) -> T_co:  # noqa: ASYNC109 - the SDK's signature
+        """As `result`, without blocking the running event loop."""
+        ...
+
+    def future(self) -> Future[Any]:
+        """The underlying standard future, for `done`, callbacks and `concurrent.futures.wait`."""
+        ...
+
+    def __await__(self) -> Generator[Any, Any, T_co]: ...
+
+
+class SamplingClient(Protocol):
+    """Draws text from fixed weights. Requests are independent of each other and have no order."""
+
+    def sample(
+        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams
+    ) -> FutureLike[SampleResponse]:
+        """Continue *prompt* *num_samples* times; a sequence ends with its stop token, or at `max_tokens`."""
+        ...
+
+    def compute_logprobs(
+        self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
+    ) -> FutureLike[list[float | None]]:
+        """Natural-log probability of each token of *prompt* given those before it.
+
+        The list is as long as the prompt. None stands at the first token, and, with *prompt_logprobs_last_n*, at every
+        token before the last n.
+        """
+        ...
+
+    def get_base_model(self) -> str:
+        """The name of the base model, without a request."""
+        ...
+
+
+class TrainingClient(Protocol):
+    """One adapter being trained: calls take effect in the order of submission."""
+
+    @property
+    def model_id(self) -> str:
+        """The engine's name for this run, new for every client."""
+        ...
+
+    def get_info(self) -> GetInfoResponse:
+        """Base model, rank and id of this run, without a request."""
+        ...
+
+    def forward(
+        self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> FutureLike[ForwardBackwardOutput]:
+        """The loss of *data* under the weights as they are in this place of the order; changes nothing."""
+        ...
+
+    def forward_backward(
+        self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> FutureLike[ForwardBackwardOutput]:
+        """As `forward`, and the gradient is added to what has accumulated since the last `optim_step`.
+
+        `metrics["loss:sum"]` is Σ −logprob · weight over all tokens: a plain sum, divided by nothing.
+        `loss_fn_outputs[i]["logprobs"]` are the log-probabilities of the targets of datum i, `[T]`; where the weight is
+        0 the value is unspecified.
+        """
+        ...
+
+    def optim_step(self, optim_params: AdamParams) -> FutureLike[OptimStepResponse]:
+        """One AdamW update with the accumulated gradient, which is then cleared."""
+        ...
+
+    def save_state(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        overwrite: bool = False,
+        user_metadata: dict[str, str] | None = None,
+    ) -> FutureLike[SaveWeightsResponse]:
+        """Keep weights and optimizer state under *name*, to go on from later; `.path` finds them again."""
+        ...
+
+    def save_weights_for_sampler(
+        self, name: str, ttl_seconds: int | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[SaveWeightsForSamplerResponse]:
+        """Keep the weights alone under *name*, to sample from; training cannot go on from them."""
+        ...
+
+    def save_weights_and_get_sampling_client(self, name: str | None = None) -> FutureLike[SamplingClient]:
+        """A client that samples from a snapshot of the weights as they are in this place of the order."""
+        ...
+
+    def create_sampling_client(self, model_path: str) -> FutureLike[SamplingClient]:
+        """A client that samples from the saved weights at *model_path*."""
+        ...
+
+
+class ServiceClient(Protocol):
+    """Makes clients for training and for sampling."""
+
+    def create_lora_training_client(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: dict[str, str] | None = None,
+    ) -> FutureLike[TrainingClient]:
+        """A fresh LoRA adapter on *base_model*; with one *seed*, the same adapter."""
+        ...
+
+    def create_training_client_from_state(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[TrainingClient]:
+        """A new run from the weights of a `save_state`; the optimizer starts afresh."""
+        ...
+
+    def create_training_client_from_state_with_optimizer(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[TrainingClient]:
+        """A new run that goes on exactly where `save_state` stood, optimizer included."""
+        ...
+
+    def create_sampling_client(
+        self, model_path: str | None = None, base_model: str | None = None
+    ) -> FutureLike[SamplingClient]:
+        """A client for saved weights, or for the base model as it is."""
+        ...
+
+    def close(
+        self, status: Literal["success", "errored", "interrupted"], detail: str | None = None
+    ) -> FutureLike[None]:
+        """End the session; the clients made by this service are not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class SupportsAlpha(Protocol):
+    """A service where LoRA's alpha can be chosen, which Tinker does not offer.
+
+    `isinstance(service, SupportsAlpha)` and `service.supports_alpha` together answer whether `alpha` may be passed.
+    """
+
+    @property
+    def supports_alpha(self) -> bool:
+        """Whether *alpha* of `create_lora_training_client` is heeded."""
+        ...
+
+    def create_lora_training_client(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: dict[str, str] | None = None,
+        *,
+        alpha: float | None = None,
+    ) -> FutureLike[TrainingClient]:
+        """As `ServiceClient.create_lora_training_client`; None means the engine's own alpha."""
+        ...
