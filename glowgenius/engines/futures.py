@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar, final
 
 from typing_extensions import override
@@ -60,7 +61,8 @@ class EngineFuture(APIFuture[T]):
         done = asyncio.Event()
 
         def signal(_future: Future[T]) -> None:
-            if not loop.is_closed():
+            # The loop may be gone by the time the operation ends; then nobody waits.
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(done.set)
 
         self._future.add_done_callback(signal)

@@ -1,0 +1,241 @@
+"""The one place where the errors of an engine become the errors of this library.
+
+Each error of the SDK is mapped to the most specific class of `glowgenius.errors`, with the original chained as
+`__cause__` and what to do in the message. Keys never appear in a message.
+The SDK also raises errors that are not its own (ValueError for an answer it cannot use, RuntimeError for a client that
+an earlier failure closed, AssertionError for a server out of step with it); those are mapped too.
+An error of another kind is a defect, and keeps its type.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from glowgenius.engines import tinker_types as tinker
+from glowgenius.errors import (
+    AuthenticationError,
+    BillingError,
+    CheckpointError,
+    EngineError,
+    GlowGeniusError,
+    ModelNotFoundError,
+    RateLimitError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    nearest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+Mapped: TypeAlias = tuple[type[GlowGeniusError], str]
+"""The class to raise, and what happened and what to do, as one or two sentences without a final stop."""
+
+CONSOLE = "https://tinker.thinkingmachines.ai"
+"""Where keys, billing and runs of a Tinker account are managed."""
+
+MODELS_SHOWN = 30
+"""How many model names a message lists."""
+
+_SECRET = re.compile(r"\b(tml-|eyJ)[A-Za-z0-9._~+/=-]+")
+_MODEL_IS_UNKNOWN = re.compile(
+    r"\bmodel\b.*(not found|not supported|unsupported|unknown|does not exist|invalid)"
+    r"|(unknown|unsupported|invalid|no such)\b.*\bmodel\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_SET_A_KEY = (
+    f"Set TINKER_API_KEY to a key from {CONSOLE}, or store one with `tinker auth login`; "
+    "without a key, connect(engine='local') trains on this machine"
+)
+_RESUME = "What was submitted but not confirmed is lost; go on from the last checkpoint"
+_VERSIONS = (
+    f"Server and SDK are out of step; a self-hosted server needs the SDK version that it was made for, here it is "
+    f"{tinker.SDK_VERSION}"
+)
+_LATER = f"Nothing is wrong with the request; try again later, and see {CONSOLE} for the state of the service"
+_NO_ANSWER = f"the service did not answer in time. {_LATER}"
+_FAILED = f"the service failed. {_LATER}"
+_UNREACHABLE = (
+    "the service cannot be reached. "
+    "Check the network, TINKER_BASE_URL, and that NO_PROXY covers a server on this machine"
+)
+_STRANGE_ANSWER = f"the service answered in a form that the SDK does not know. {_VERSIONS}"
+
+_BY_STATUS: dict[int, Mapped] = {
+    401: (AuthenticationError, f"the service refuses the API key. {_SET_A_KEY}"),
+    402: (BillingError, f"the account cannot pay for this. Add a payment method or credit at {CONSOLE}"),
+    403: (
+        AuthenticationError,
+        f"this API key may not do that. Use a key of the project that owns the run or checkpoint; see {CONSOLE}",
+    ),
+    408: (ServiceUnavailableError, _NO_ANSWER),
+    409: (
+        RequestRejectedError,
+        "something of that name exists already. Choose another name, with the step in it, or save with overwrite=True",
+    ),
+    410: (ServiceUnavailableError, f"the service has ended this session. {_RESUME}"),
+    429: (RateLimitError, "the service asks for fewer requests. Wait a while, or have fewer under way at once"),
+}
+# By number, not by class: a status that the SDK has no class for arrives as plain APIStatusError.
+
+_NOT_FOUND = 404
+_SERVER_ERRORS = 500
+
+
+def redact(text: str) -> str:
+    """*text* with every key and token of the service cut down to its prefix: `tml-…`."""
+    return _SECRET.sub(r"\1…", text)
+
+
+@contextmanager
+def mapped(operation: str, *, model: str | None = None, known_models: Iterable[str] = ()) -> Generator[None]:
+    """Run engine calls so that their errors come out as errors of this library.
+
+    Args:
+        operation: What was being done, as the message begins: `"forward_backward of step 3"`.
+        model: The base model that was asked for, where that may be the problem.
+        known_models: The names that the engine has, to be listed where *model* is not among them.
+    """
+    try:
+        yield
+    except Exception as error:
+        ours = translate(error, operation, model=model, known_models=known_models)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def translate(
+    error: Exception, operation: str = "the engine", *, model: str | None = None, known_models: Iterable[str] = ()
+) -> Exception:
+    """The error of this library for *error*, with *error* as its `__cause__`.
+
+    An error of this library, and one that no engine raises on purpose (a TypeError, say), comes back as it is.
+    The arguments are those of `mapped`.
+    """
+    if isinstance(error, GlowGeniusError):
+        return error
+    found = _sdk_error(error, model, known_models) if isinstance(error, tinker.TinkerError) else _other_error(error)
+    if found is None:
+        return error
+    kind, explanation = found
+    said = redact(str(error)).strip()
+    ours = kind(f"{operation}: {explanation} ({_name(error)}{f': {said}' if said else ''})")
+    ours.__cause__ = error
+    return ours
+
+
+def _name(error: Exception) -> str:
+    status = f" {error.status_code}" if isinstance(error, tinker.APIStatusError) else ""
+    return f"{type(error).__name__}{status}"
+
+
+def _sdk_error(error: tinker.TinkerError, model: str | None, known_models: Iterable[str]) -> Mapped:
+    match error:
+        case tinker.APIStatusError():
+            return _status_error(error, model, known_models)
+        case tinker.RequestFailedError():
+            return _failed_request(error, model, known_models)
+        case tinker.APIResponseValidationError():
+            return EngineError, _STRANGE_ANSWER
+        case tinker.APITimeoutError():
+            return ServiceUnavailableError, _NO_ANSWER
+        case tinker.APIConnectionError():
+            return ServiceUnavailableError, _UNREACHABLE
+        case _:
+            return _plain_sdk_error(str(error))
+
+
+def _plain_sdk_error(said: str) -> Mapped:
+    # A missing, malformed or expired key has no class of its own in the SDK, only these words.
+    if "api_key" in said or "credential" in said.lower():
+        return AuthenticationError, f"there is no usable API key. {_SET_A_KEY}"
+    return EngineError, f"the service failed. {_RESUME}"
+
+
+def _status_error(error: tinker.APIStatusError, model: str | None, known_models: Iterable[str]) -> Mapped:
+    status = error.status_code
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status == _NOT_FOUND:
+        return _not_found(str(error), model, known_models)
+    if status >= _SERVER_ERRORS:
+        return ServiceUnavailableError, _FAILED
+    return _rejected(str(error), model, known_models)
+
+
+def _failed_request(error: tinker.RequestFailedError, model: str | None, known_models: Iterable[str]) -> Mapped:
+    match error.category:
+        case tinker.RequestErrorCategory.User:
+            return _rejected(str(error), model, known_models)
+        case tinker.RequestErrorCategory.Server:
+            return ServiceUnavailableError, f"the service accepted the request and then failed. {_RESUME}"
+        case tinker.RequestErrorCategory.Unknown:
+            return EngineError, f"the service accepted the request and then failed, it does not say why. {_RESUME}"
+
+
+def _other_error(error: Exception) -> Mapped | None:
+    said = str(error)
+    # The SDK's RetryableException is private: it cannot be imported, only recognised.
+    if type(error).__name__ == "RetryableException":
+        return ServiceUnavailableError, f"the service no longer has the result of this request. {_RESUME}"
+    match error:
+        case TimeoutError():
+            return ServiceUnavailableError, "no answer in time. The operation itself goes on; wait longer for it"
+        case CancelledError():
+            return EngineError, f"the operation was cancelled before it ran. {_RESUME}"
+        case ConnectionError():
+            return ServiceUnavailableError, _UNREACHABLE
+        case ValueError() | AssertionError() | RuntimeError():
+            return _builtin_error(error, said)
+        case _:
+            return None
+
+
+def _builtin_error(error: ValueError | AssertionError | RuntimeError, said: str) -> Mapped | None:
+    if isinstance(error, AssertionError):
+        return EngineError, f"a check inside the SDK failed. {_VERSIONS}"
+    if isinstance(error, ValueError):
+        strange = "predate" in said or "deserialization" in said
+        return (EngineError, _STRANGE_ANSWER) if strange else _rejected(said, None, ())
+    if "poisoned" in said:
+        return EngineError, f"an earlier request failed, and this training client takes no more. {_RESUME}"
+    if "closed" in said:
+        return EngineError, "this client is closed. Make a new one with connect()"
+    return (EngineError, _STRANGE_ANSWER) if "predate" in said else None
+
+
+def _rejected(said: str, model: str | None, known_models: Iterable[str]) -> Mapped:
+    if model is not None and _MODEL_IS_UNKNOWN.search(said):
+        return _unknown_model(model, known_models)
+    return RequestRejectedError, "the service refuses the request; it would be refused again, so change what it names"
+
+
+def _not_found(said: str, model: str | None, known_models: Iterable[str]) -> Mapped:
+    if model is not None:
+        return _unknown_model(model, known_models)
+    if "tinker://" in said or "checkpoint" in said.lower() or "weights" in said.lower():
+        return CheckpointError, (
+            "there is no such checkpoint: it may have expired or been deleted, or belong to another account. "
+            "`tinker checkpoint list` shows those that exist"
+        )
+    return RequestRejectedError, "the service does not know what the request names. Check its names and paths"
+
+
+def _unknown_model(model: str, known_models: Iterable[str]) -> Mapped:
+    names = sorted(known_models)
+    if not names:
+        return (
+            ModelNotFoundError,
+            f"the service does not have the model {model!r}. `tinker model list` shows its models",
+        )
+    shown = ", ".join(names[:MODELS_SHOWN])
+    rest = f" and {len(names) - MODELS_SHOWN} more" if len(names) > MODELS_SHOWN else ""
+    return (
+        ModelNotFoundError,
+        f"the service does not have the model {model!r}{nearest(model, names)}. It has: {shown}{rest}",
+    )
