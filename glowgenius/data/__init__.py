@@ -1,0 +1,7 @@
+"""Reading training data, and the values that rows become."""
+
+from __future__ import annotations
+
+from glowgenius.data.message import ROLES, Conversation, Message, Source
+
+__all__ = ["ROLES", "Conversation", "Message", "Source"]

@@ -1,0 +1,239 @@
+"""The two values that the whole library passes around: a message, and the conversation it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from attrs import field, frozen
+
+from glowgenius._validators import is_number, number, one_of, optional, reject, text
+from glowgenius.data.frozen import NOTHING, FrozenMapping, freeze, json_fault, thaw, unpaired_surrogate
+from glowgenius.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from attrs import Attribute
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""Who can speak, in the words of the OpenAI chat format."""
+
+
+def _string(owner: object, attribute: Attribute[Any], value: Any) -> None:
+    """Any string that can be written to a file; empty is allowed, since a model may answer with nothing."""
+    if not isinstance(value, str):
+        raise reject(owner, attribute.name, "a string", value)
+    if half := unpaired_surrogate(value):
+        raise reject(owner, attribute.name, f"text without half a character ({half})", value)
+
+
+def _tuple_of(kind: type) -> Any:
+    """A tuple whose items are all of *kind*."""
+
+    def check(owner: object, attribute: Attribute[Any], value: Any) -> None:
+        for item in value:
+            if not isinstance(item, kind):
+                raise reject(owner, attribute.name, f"a sequence of {kind.__name__}", item)
+            if isinstance(item, str):
+                text()(owner, attribute, item)
+
+    return check
+
+
+def _float(value: Any) -> Any:
+    return float(value) if is_number(value) else value
+
+
+def _frozen_json(value: Any) -> Any:
+    if fault := json_fault(value):
+        raise ConfigError(f"tool calls and metadata hold JSON values only, got {fault}")
+    return freeze(value)
+
+
+def _frozen_calls(calls: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_frozen_json(call) for call in calls)
+
+
+def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
+    # A bare string is one value: tuple("Bronx") would be five accepted answers.
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def _messages(values: Iterable[Message]) -> tuple[Message, ...]:
+    return tuple(values)
+
+
+@final
+@frozen
+class Message:
+    """One turn of a conversation."""
+
+    role: str = field(validator=one_of(ROLES))
+    """Who speaks: `system`, `developer`, `user`, `assistant` or `tool`."""
+
+    content: str = field(validator=_string)
+    """The text, exactly as it will be rendered; nothing strips or normalises it."""
+
+    weight: float | None = field(default=None, converter=_float, validator=optional(number(at_least=0)))
+    """Loss weight of this message for `TrainOn.CUSTOMIZED`; 0 is not trained, None leaves it to `TrainOn`."""
+
+    reasoning_content: str | None = field(default=None, validator=optional(_string))
+    """What a thinking model wrote before its answer; the chat template decides where it goes."""
+
+    name: str | None = field(default=None, validator=optional(text()))
+    """Which participant of this role speaks, or which tool answered."""
+
+    tool_call_id: str | None = field(default=None, validator=optional(text()))
+    """The call that a `tool` message answers."""
+
+    tool_calls: tuple[Mapping[str, Any], ...] = field(
+        default=(), converter=_frozen_calls, validator=_tuple_of(FrozenMapping)
+    )
+    """The calls that the assistant makes, in OpenAI's form: `{"id", "type", "function": {"name", "arguments"}}`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as chat templates take it: role, content and whatever else is set; never the weight."""
+        fields: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning_content is not None:
+            fields["reasoning_content"] = self.reasoning_content
+        if self.name is not None:
+            fields["name"] = self.name
+        if self.tool_call_id is not None:
+            fields["tool_call_id"] = self.tool_call_id
+        if self.tool_calls:
+            fields["tool_calls"] = thaw(self.tool_calls)
+        return fields
+
+    def to_record(self) -> dict[str, Any]:
+        """The message as a data file holds it: `to_dict`, and the weight where there is one."""
+        fields = self.to_dict()
+        if self.weight is not None:
+            fields["weight"] = self.weight
+        return fields
+
+
+@final
+@frozen
+class Source:
+    """Where a row was read."""
+
+    path: str
+    """The file, as the user named it."""
+
+    line: int
+    """1-based line on which the row starts."""
+
+    row: int
+    """0-based position among the rows of the file."""
+
+
+@final
+@frozen(kw_only=True)
+class Conversation:
+    """One row of a data set: messages, and what is known about them.
+
+    A row of a `Dataset` always ends with the assistant's answer.
+    A conversation by itself may end earlier, as the prompt of a question that nobody has answered.
+    """
+
+    messages: tuple[Message, ...] = field(converter=_messages, validator=_tuple_of(Message))
+    """The turns, in order; at least one."""
+
+    id: str | None = field(default=None, validator=optional(text()))
+    """The row's own name, for error messages and results."""
+
+    group: str | None = field(default=None, validator=optional(text()))
+    """Rows of one group, such as the wordings of one fact, stay on one side of every split."""
+
+    split: str | None = field(default=None, validator=optional(text()))
+    """Which part of the data the author meant the row for, such as `train` or `test`; nothing acts on it by itself."""
+
+    tags: tuple[str, ...] = field(default=(), converter=_strings, validator=_tuple_of(str))
+    """Labels to filter and to report by."""
+
+    references: tuple[str, ...] = field(default=(), converter=_strings, validator=_tuple_of(str))
+    """Every answer that evaluation accepts; empty means only the answer itself."""
+
+    weight: float = field(default=1.0, converter=_float, validator=number(above=0))
+    """How much the row counts in the loss, relative to other rows."""
+
+    metadata: Mapping[str, Any] = field(default=NOTHING, converter=_frozen_json)
+    """Columns that mean nothing to the library, kept and written back; part of the fingerprint."""
+
+    source: Source | None = field(default=None, eq=False, repr=False)
+    """Where the row was read; two rows with the same content are equal wherever they came from."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.messages:
+            raise reject(self, "messages", "at least one message", self.messages)
+        if not isinstance(self.metadata, FrozenMapping):
+            raise reject(self, "metadata", "a mapping", self.metadata)
+
+    @classmethod
+    def from_question(
+        cls,
+        question: str,
+        answer: str,
+        *,
+        system: str | None = None,
+        id: str | None = None,  # noqa: A002 - the name of the column
+        group: str | None = None,
+        split: str | None = None,
+        tags: Iterable[str] = (),
+        references: Iterable[str] = (),
+        weight: float = 1.0,
+        metadata: Mapping[str, Any] = NOTHING,
+    ) -> Conversation:
+        """One question and its answer, after an optional system message."""
+        opening = [] if system is None else [Message("system", system)]
+        return cls(
+            messages=[*opening, Message("user", question), Message("assistant", answer)],
+            id=id,
+            group=group,
+            split=split,
+            tags=tags,
+            references=references,
+            weight=weight,
+            metadata=metadata,
+        )
+
+    def _last(self, role: str, before: int) -> int | None:
+        """Position of the last message of *role* among the first *before*."""
+        return next((i for i in range(before - 1, -1, -1) if self.messages[i].role == role), None)
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """Everything before the last assistant message; all of it where there is none."""
+        return self.messages[: self._last("assistant", len(self.messages))]
+
+    @property
+    def question(self) -> str:
+        """Text of the last user message of the prompt; empty where no user speaks."""
+        position = self._last("user", len(self.prompt))
+        return "" if position is None else self.messages[position].content
+
+    @property
+    def answer(self) -> str:
+        """Text of the last assistant message; empty where there is none."""
+        position = self._last("assistant", len(self.messages))
+        return "" if position is None else self.messages[position].content
+
+    @property
+    def accepted_answers(self) -> tuple[str, ...]:
+        """The answers that evaluation accepts: the references, else the answer."""
+        return self.references or (self.answer,)
+
+    def to_record(self) -> dict[str, Any]:
+        """The row as `Dataset.to_jsonl` writes it; what is not set is left out, so new fields change no fingerprint."""
+        record: dict[str, Any] = {"id": self.id, "group": self.group, "split": self.split}
+        record = {column: value for column, value in record.items() if value is not None}
+        record["messages"] = [message.to_record() for message in self.messages]
+        if self.tags:
+            record["tags"] = list(self.tags)
+        if self.references:
+            record["references"] = list(self.references)
+        if self.weight != 1.0:
+            record["weight"] = self.weight
+        if self.metadata:
+            record["metadata"] = thaw(self.metadata)
+        return record
