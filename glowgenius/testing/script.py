@@ -1,0 +1,199 @@
+"""What a scripted service answers with, and the one ordered queue behind all of its clients."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
+
+from attrs import frozen
+
+from glowgenius._validators import is_integer, is_number
+from glowgenius.engines.futures import EngineFuture, completed, failed
+from glowgenius.errors import ConfigError, EngineError, RequestRejectedError, nearest
+from glowgenius.testing.journal import KINDS, Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from glowgenius.engines.tinker_types import SamplingParams
+    from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.testing.bigram import Bigram
+
+    Answers: TypeAlias = Mapping[str, str] | Callable[[list[int], SamplingParams], Sequence[int]]
+    """Answers by the question that the prompt ends with, or a function from prompt tokens to answer tokens."""
+
+T = TypeVar("T")
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class Script:
+    """The checked settings of a scripted service; see `ScriptedService` for what they mean."""
+
+    answers: Answers | None
+    """What trained weights say; None draws from the bigram model."""
+
+    base_answers: Answers | None
+    """What weights without an update say; None says the same."""
+
+    tokenizer: Tokenizer | None
+    """Between text and tokens, where answers are text."""
+
+    loss: Callable[[int], float] | None
+    """Nats per token after so many updates; None asks the bigram model."""
+
+    fail_on: Mapping[str, Mapping[int, Exception]]
+    """Errors by kind of operation and 1-based count of that kind."""
+
+    models: frozenset[str] | None
+    """The base models that exist; None means any name."""
+
+    latency: float
+    """Seconds that every operation takes."""
+
+    supports_alpha: bool
+    """Whether `alpha` is accepted."""
+
+    def __attrs_post_init__(self) -> None:
+        if not is_number(self.latency) or self.latency < 0:
+            raise ConfigError(f"ScriptedService: latency must be a number of seconds ≥ 0, got {self.latency!r}")
+        for name, answers in (("answers", self.answers), ("base_answers", self.base_answers)):
+            if answers is not None and not callable(answers) and self.tokenizer is None:
+                raise ConfigError(
+                    f"ScriptedService: {name} are text, so a tokenizer is needed; pass tokenizer=ByteTokenizer(), or "
+                    "the one that the prompts are made with"
+                )
+        for kind, errors in self.fail_on.items():
+            if kind not in KINDS:
+                raise ConfigError(
+                    f"ScriptedService: fail_on has the unknown operation {kind!r}{nearest(kind, KINDS)}; "
+                    f"there are: {', '.join(KINDS)}"
+                )
+            for count in errors:
+                if not is_integer(count) or count < 1:
+                    raise ConfigError(f"ScriptedService: fail_on[{kind!r}] counts calls from 1, got {count!r}")
+
+    def answer(self, prompt: list[int], params: SamplingParams, model: Bigram) -> list[int] | None:
+        """The scripted answer to *prompt*, or None where the model is to answer itself.
+
+        Raises:
+            RequestRejectedError: The answers are a mapping, and none of its questions is in the prompt.
+        """
+        answers = self.answers if self.base_answers is None or model.updates else self.base_answers
+        if answers is None:
+            return None
+        if callable(answers):
+            return list(answers(prompt, params))
+        tokenizer = self.need_tokenizer("a scripted answer")
+        text = _look_up(answers, tokenizer.decode(prompt, skip_special_tokens=False))
+        return tokenizer.encode(text, add_special_tokens=False) + _stop_tokens(params, tokenizer)
+
+    def need_tokenizer(self, purpose: str) -> Tokenizer:
+        """The tokenizer of the script.
+
+        Raises:
+            RequestRejectedError: There is none.
+        """
+        if self.tokenizer is None:
+            raise RequestRejectedError(f"{purpose} needs a tokenizer: ScriptedService(tokenizer=ByteTokenizer())")
+        return self.tokenizer
+
+
+def _look_up(answers: Mapping[str, str], prompt: str) -> str:
+    # The question asked last decides, so that earlier turns and worked examples do not; of two that end together,
+    # the longer one.
+    asked = [(prompt.rfind(question) + len(question), len(question), question) for question in answers]
+    found = [entry for entry in asked if entry[0] >= entry[1]]
+    if not found:
+        known = "\n".join(f"  {question!r}" for question in answers)
+        raise RequestRejectedError(f"ScriptedService has no answer for the prompt {prompt!r}; it knows:\n{known}")
+    return answers[max(found)[2]]
+
+
+def _stop_tokens(params: SamplingParams, tokenizer: Tokenizer) -> list[int]:
+    """What ends an answer: the first stop of the request, or the end-of-sequence token."""
+    match params.stop:
+        case None:
+            return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        case str() as text:
+            return tokenizer.encode(text, add_special_tokens=False)
+        case stops:
+            first = stops[0] if stops else ""
+            return [first] if isinstance(first, int) else tokenizer.encode(first, add_special_tokens=False)
+
+
+@final
+class OrderedQueue:
+    """Runs operations one after another in the order of the calls, and keeps the journal of them.
+
+    Without latency an operation has run when its future is returned. With latency, one thread works through them.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._lock = threading.RLock()
+        self._journal: list[Operation] = []
+        self._counts: Counter[str] = Counter()
+        self._places: Counter[str] = Counter()
+        self._closed = False
+        self._worker = ThreadPoolExecutor(1, "scripted-service") if script.latency else None
+
+    @property
+    def journal(self) -> tuple[Operation, ...]:
+        """Every operation so far."""
+        with self._lock:
+            return tuple(self._journal)
+
+    def submit(self, kind: str, work: Callable[[], T], *, ordered: bool = False, **details: Any) -> EngineFuture[T]:
+        """Enter an operation and run it when its turn comes; the script's error for it replaces its work.
+
+        Args:
+            kind: One of `KINDS`.
+            work: What the operation does; it runs at most once.
+            ordered: Whether it has a place in the order of its training client.
+            details: The other fields of its `Operation`.
+
+        Raises:
+            EngineError: The service is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise EngineError(f"{kind}: this ScriptedService is closed; make a new one")
+            self._counts[kind] += 1
+            error = self._script.fail_on.get(kind, {}).get(self._counts[kind])
+            if ordered:
+                self._places[details["client"]] += 1
+                details["sequence"] = self._places[details["client"]]
+            described = None if error is None else f"{type(error).__name__}: {error}"
+            self._journal.append(Operation(kind=kind, error=described, **details))
+            if self._worker is None:
+                return _run_now(work, error)
+            return EngineFuture(self._worker.submit(_run_later, self._script.latency, work, error))
+
+    def close(self, status: str) -> EngineFuture[None]:
+        """Take no more operations; those submitted before still run."""
+        future = self.submit("close", lambda: None, name=status)
+        with self._lock:
+            self._closed = True
+        if self._worker is not None:
+            self._worker.shutdown(wait=False)
+        return future
+
+
+def _run_now(work: Callable[[], T], error: Exception | None) -> EngineFuture[T]:
+    if error is not None:
+        return failed(error)
+    try:
+        return completed(work())
+    except Exception as raised:  # noqa: BLE001 - every error of an operation is its future's
+        return failed(raised)
+
+
+def _run_later(latency: float, work: Callable[[], T], error: Exception | None) -> T:
+    time.sleep(latency)
+    if error is not None:
+        raise error
+    return work()
