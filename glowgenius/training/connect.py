@@ -1,0 +1,155 @@
+"""Which engine trains, and why: said before anything else happens."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
+
+from attrs import field, frozen
+from typing_extensions import override
+
+from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.engines.protocol import ServiceClient
+
+Engine: TypeAlias = Literal["local", "tinker"]
+
+ENGINES = ("auto", "local", "tinker")
+"""What `connect` accepts."""
+
+KEY_SOURCES = "TINKER_API_KEY, TINKER_CREDENTIAL_CMD or `tinker auth login`"
+"""Where the SDK finds a key, in its own order."""
+
+_KEY_PREFIXES = ("tml-", "eyJ")
+_NO_KEY = (
+    f"there is no API key for Tinker. Give one by {KEY_SOURCES} (a self-hosted server takes any that begins with "
+    "'tml-'), or train on this machine with engine='local'"
+)
+
+
+@final
+@frozen(kw_only=True)
+class Connection:
+    """A service, and how it was chosen; printed, it is one line."""
+
+    service: ServiceClient = field(repr=False)
+    """Makes the clients that train and sample."""
+
+    engine: Engine
+    """`local` or `tinker`."""
+
+    reason: str
+    """Why this engine, as the end of a sentence: `because …`."""
+
+    @override
+    def __str__(self) -> str:
+        where = "on this machine" if self.engine == "local" else "over the network"
+        return f"engine: {self.engine} ({where}), because {self.reason}"
+
+    @override
+    def __reduce__(self) -> Any:
+        # The service may hold a key, and a pickle travels.
+        raise TypeError("a Connection cannot be pickled, as its service may hold an API key; call connect() there")
+
+
+def connect(
+    engine: str = "auto",
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    checkpoint_directory: str | os.PathLike[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Connection:
+    """Choose an engine and make its service; nothing is sent yet.
+
+    Args:
+        engine: `tinker` is the hosted service, or a server that speaks its protocol; `local` is this machine; `auto`
+            is Tinker where a key or an address is given or set, and else this machine.
+        base_url: The address of a server. Default: `TINKER_BASE_URL`, else the hosted service.
+        api_key: The key. Default: what the SDK finds.
+        checkpoint_directory: Where the local engine keeps checkpoints.
+        environment: Where variables are looked up, for tests.
+
+    Raises:
+        ConfigError: The engine is not known, or an argument does not belong to it.
+        AuthenticationError: Tinker was chosen, and there is no usable key.
+        MissingDependencyError: This machine was chosen, and torch is not installed.
+    """
+    if engine not in ENGINES:
+        known = ", ".join(map(repr, ENGINES))
+        raise ConfigError(f"connect: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
+    chosen, reason = _choose(engine, base_url, api_key, environment)
+    if chosen == "local":
+        _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
+        return Connection(service=_local(checkpoint_directory, reason), engine=chosen, reason=reason)
+    _refuse(reason, "local", checkpoint_directory=checkpoint_directory)
+    return Connection(service=_tinker(base_url, api_key, environment), engine=chosen, reason=reason)
+
+
+def _choose(
+    engine: str, base_url: str | None, api_key: str | None, environment: Mapping[str, str]
+) -> tuple[Engine, str]:
+    if engine != "auto":
+        return cast("Engine", engine), f"engine={engine!r} was asked for"
+    for name, value in (("base_url", base_url), ("api_key", api_key)):
+        if value:
+            return "tinker", f"{name} was given"
+    # An empty variable counts as unset, as it does for the SDK.
+    for name in ("TINKER_API_KEY", "TINKER_BASE_URL", "TINKER_CREDENTIAL_CMD"):
+        if environment.get(name):
+            return "tinker", f"{name} is set"
+    if _has_stored_key(environment):
+        return "tinker", "`tinker auth login` has stored a key"
+    return "local", f"no key for Tinker was found ({KEY_SOURCES})"
+
+
+def _has_stored_key(environment: Mapping[str, str]) -> bool:
+    """Whether the SDK's credentials file holds a default key; one that cannot be read is left to the SDK to judge."""
+    home = Path(environment["HOME"]) if environment.get("HOME") else Path.home()
+    try:
+        stored: Any = json.loads((home / ".tinker" / "credentials.json").read_text(encoding="utf-8"))
+        return stored.get("default") in stored.get("keys", {})
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError, TypeError):
+        return True
+
+
+def _refuse(reason: str, owner: Engine, **arguments: object) -> None:
+    """Nothing that was given is ignored in silence."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ConfigError(
+                f"connect: {name} belongs to engine={owner!r}, but the other engine was chosen because {reason}; "
+                f"pass engine={owner!r}, or leave {name} out"
+            )
+
+
+def _local(checkpoint_directory: str | os.PathLike[str] | None, reason: str) -> ServiceClient:
+    try:
+        from glowgenius.local.service import ServiceClient as LocalServiceClient
+    except MissingDependencyError as error:
+        message = f"{error}. The local engine was chosen because {reason}"
+        raise MissingDependencyError(message, name=error.name) from error
+    return LocalServiceClient(checkpoint_directory=checkpoint_directory)
+
+
+def _tinker(base_url: str | None, api_key: str | None, environment: Mapping[str, str]) -> ServiceClient:
+    # The SDK notices a missing key only in the middle of its first request, so it is looked for here.
+    key = api_key or environment.get("TINKER_API_KEY")
+    if not key and not environment.get("TINKER_CREDENTIAL_CMD") and not _has_stored_key(environment):
+        raise AuthenticationError(f"connect: {_NO_KEY}")
+    if key and not key.startswith(_KEY_PREFIXES) and not environment.get("TINKER_CREDENTIAL_CMD"):
+        source = "api_key" if api_key else "TINKER_API_KEY"
+        raise AuthenticationError(
+            f"connect: {source} is not a Tinker key, as it does not begin with 'tml-'; copy it whole from the console, "
+            "or train on this machine with engine='local'"
+        )
+    from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
+
+    return TinkerServiceClient(base_url=base_url, api_key=api_key)

@@ -1,0 +1,233 @@
+"""Answers and likelihoods from an engine, in the words of conversations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+
+import numpy as np
+from attrs import frozen
+from typing_extensions import override
+
+from glowgenius._validators import is_integer, is_number
+from glowgenius.data.message import Conversation, Message
+from glowgenius.engines.errors import mapped
+from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+from glowgenius.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from glowgenius.engines.protocol import FutureLike, SamplingClient
+    from glowgenius.engines.tinker_types import SampleResponse, StopReason
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.typing import LogprobArray
+
+    Prompt: TypeAlias = str | Sequence[Message] | Conversation
+    """A single question, the messages before the answer, or a conversation whose last answer is left out."""
+
+    OnProgress: TypeAlias = Callable[[int, int], None]
+    """Called with the number of answers that have arrived, and the number asked for."""
+
+
+@final
+@frozen(kw_only=True)
+class Completion:
+    """What the model said to one prompt."""
+
+    text: str
+    """The answer, without the stop token."""
+
+    tokens: tuple[int, ...]
+    """The sampled tokens, with the stop token where there was one."""
+
+    stop_reason: StopReason
+    """`stop` where the model ended the answer, `length` where `max_tokens` cut it off."""
+
+
+@final
+class Sampler:
+    """Questions in, answers out: a sampling client and the renderer that its weights were trained with.
+
+    All requests of a call are submitted before any is waited for, so that the engine can work on them together.
+
+    Args:
+        client: Where the tokens come from.
+        renderer: Between messages and tokens; the one of the training run.
+        name: What the model is called in tables and reports.
+    """
+
+    def __init__(self, client: SamplingClient, renderer: Renderer, *, name: str = "model") -> None:
+        self._client = client
+        self._renderer = renderer
+        self._name = name
+
+    @override
+    def __repr__(self) -> str:
+        return f"Sampler(name={self._name!r}, renderer={type(self._renderer).__name__})"
+
+    @property
+    def client(self) -> SamplingClient:
+        """The sampling client, for requests that this class does not make."""
+        return self._client
+
+    @property
+    def renderer(self) -> Renderer:
+        """What turns messages into tokens and back."""
+        return self._renderer
+
+    @property
+    def name(self) -> str:
+        """What the model is called in tables and reports."""
+        return self._name
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = -1,
+        seed: int | None = None,
+    ) -> str:
+        """The answer to one prompt; the settings and errors are those of `complete`."""
+        completions = self.complete(
+            [prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
+        )
+        return completions[0].text
+
+    def complete(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = -1,
+        seed: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[Completion]:
+        """One answer per prompt, in their order.
+
+        Args:
+            prompts: Questions as text, messages up to where the assistant speaks, or conversations, of which the last
+                answer is left out.
+            max_tokens: The longest answer, the stop token included.
+            temperature: 0 takes the most probable token every time; 1 draws from the model's own probabilities.
+            top_p: Draws from the smallest set of tokens that reaches this probability.
+            top_k: Draws from this many tokens; -1 from all.
+            seed: Makes draws repeatable; the prompt at place i is drawn with `seed + i`, so that equal prompts can get
+                different answers.
+            on_progress: Called after each answer.
+
+        Raises:
+            ConfigError: A setting is out of range, or a prompt is not one.
+            RenderingError: A prompt cannot be rendered.
+            EngineError: The engine refused or failed.
+        """
+        if isinstance(prompts, str):
+            raise ConfigError(f"Sampler.complete takes a list of prompts, got one string {prompts!r}; use generate()")
+        _check_settings(max_tokens, temperature, top_p, top_k, seed)
+        stop: list[Any] = list(self._renderer.stop_sequences)
+        inputs = [self._model_input(self._renderer.render_prompt(_messages(prompt))) for prompt in prompts]
+        futures: list[FutureLike[SampleResponse]] = []
+        with mapped("sample"):
+            for index, model_input in enumerate(inputs):
+                params = SamplingParams(
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    top_p=top_p,
+                    top_k=top_k,
+                    seed=None if seed is None else seed + index,
+                    stop=stop,
+                )
+                futures.append(self._client.sample(model_input, 1, params))
+        completions: list[Completion] = []
+        for index, future in enumerate(futures):
+            with mapped(f"sample (prompt {index})"):
+                sequence = future.result().sequences[0]
+            text = self._renderer.parse(sequence.tokens).content
+            completions.append(Completion(text=text, tokens=tuple(sequence.tokens), stop_reason=sequence.stop_reason))
+            if on_progress is not None:
+                on_progress(len(completions), len(futures))
+        return completions
+
+    def answer_logprobs(
+        self, conversations: Sequence[Conversation], *, on_progress: OnProgress | None = None
+    ) -> list[LogprobArray]:
+        """How probable the model finds each token of the given answers, stop token included.
+
+        Args:
+            conversations: Each ends with the answer to be scored.
+            on_progress: Called after each conversation.
+
+        Returns:
+            For each conversation the natural-log probability of every token that training would count, `N × [T]`.
+
+        Raises:
+            RenderingError: A conversation cannot be rendered, or has no answer.
+            EngineError: The engine refused or failed.
+        """
+        examples = [self._renderer.render(conversation) for conversation in conversations]
+        # The first token has nothing before it that could predict it, so it never counts.
+        trained = [np.flatnonzero(example.weights[1:]) + 1 for example in examples]
+        futures: list[FutureLike[list[float | None]]] = []
+        with mapped("compute_logprobs"):
+            for example, positions in zip(examples, trained, strict=True):
+                last_n = len(example.tokens) - int(positions[0])
+                futures.append(self._client.compute_logprobs(self._model_input(example.tokens), last_n))
+        rows: list[LogprobArray] = []
+        for index, (future, positions) in enumerate(zip(futures, trained, strict=True)):
+            with mapped(f"compute_logprobs (row {index})"):
+                found = future.result()
+            rows.append(_at_positions(found, positions.tolist(), len(examples[index].tokens), index))
+            if on_progress is not None:
+                on_progress(len(rows), len(futures))
+        return rows
+
+    def answer_nll(
+        self, conversations: Sequence[Conversation], *, on_progress: OnProgress | None = None
+    ) -> list[float]:
+        """The mean negative log-likelihood of each answer, in nats per trained token; as `answer_logprobs`."""
+        rows = self.answer_logprobs(conversations, on_progress=on_progress)
+        return [-float(row.mean(dtype=np.float64)) for row in rows]
+
+    def _model_input(self, tokens: Any) -> ModelInput:
+        return ModelInput.from_ints(tokens.tolist())
+
+
+def _messages(prompt: Prompt) -> Sequence[Message]:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    if isinstance(prompt, Conversation):
+        return prompt.prompt
+    # Untyped callers pass all sorts of things, such as dictionaries.
+    messages = cast("tuple[Any, ...]", tuple(prompt))
+    strangers = [item for item in messages if not isinstance(item, Message)]
+    if strangers or not messages:
+        found = f"{strangers[0]!r} ({type(strangers[0]).__name__}) in it" if strangers else "none"
+        raise ConfigError(f"a prompt is a string, a Conversation, or at least one Message, got {found}")
+    return messages
+
+
+def _check_settings(max_tokens: Any, temperature: Any, top_p: Any, top_k: Any, seed: Any) -> None:
+    checks = (
+        ("max_tokens", max_tokens, "an integer ≥ 1", is_integer(max_tokens) and max_tokens >= 1),
+        ("temperature", temperature, "a number ≥ 0", is_number(temperature) and temperature >= 0),
+        ("top_p", top_p, "a number > 0 and ≤ 1", is_number(top_p) and 0 < top_p <= 1),
+        ("top_k", top_k, "-1 or an integer ≥ 1", is_integer(top_k) and (top_k == -1 or top_k >= 1)),
+        ("seed", seed, "None or an integer ≥ 0", seed is None or (is_integer(seed) and seed >= 0)),
+    )
+    for name, value, rule, fits in checks:
+        if not fits:
+            raise ConfigError(f"{name} of a Sampler must be {rule}, got {value!r} ({type(value).__name__})")
+
+
+def _at_positions(found: Sequence[float | None], positions: list[int], length: int, index: int) -> LogprobArray:
+    values = [found[position] for position in positions] if len(found) == length else [None]
+    if None in values:
+        raise EngineError(
+            f"compute_logprobs (row {index}): the engine left out log-probabilities of the answer; it gave "
+            f"{sum(value is not None for value in found)} for the last {length - positions[0]} of {length} tokens"
+        )
+    return np.array(values, dtype=np.float32)
