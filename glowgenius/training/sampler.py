@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from attrs import frozen
@@ -201,13 +201,17 @@ def _messages(prompt: Prompt) -> Sequence[Message]:
         return (Message("user", prompt),)
     if isinstance(prompt, Conversation):
         return prompt.prompt
-    # Untyped callers pass all sorts of things, such as dictionaries.
-    messages = cast("tuple[Any, ...]", tuple(prompt))
-    strangers = [item for item in messages if not isinstance(item, Message)]
+    messages = tuple(prompt)
+    strangers = _not_messages(messages)
     if strangers or not messages:
         found = f"{strangers[0]!r} ({type(strangers[0]).__name__}) in it" if strangers else "none"
         raise ConfigError(f"a prompt is a string, a Conversation, or at least one Message, got {found}")
     return messages
+
+
+def _not_messages(items: Sequence[object]) -> list[object]:
+    """What is not a message: untyped callers pass all sorts of things, such as dictionaries."""
+    return [item for item in items if not isinstance(item, Message)]
 
 
 def _check_settings(max_tokens: Any, temperature: Any, top_p: Any, top_k: Any, seed: Any) -> None:
