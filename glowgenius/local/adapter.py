@@ -1,0 +1,123 @@
+"""The trained part: one pair of small matrices beside each adapted linear layer.
+
+W' = W + (alpha / rank) · B · A, with A uniform in ±1/√(inputs) and B = 0 (Hu et al. 2021, section 4.1; scaling and
+initialisation as in "LoRA Without Regret", Schulman et al. 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, final
+
+import torch
+from attrs import field, frozen
+from torch import nn
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_ALPHA = 32.0
+"""The alpha of "LoRA Without Regret"."""
+
+
+@frozen(kw_only=True)
+class AdapterSpec:
+    """What an adapter is, apart from its numbers."""
+
+    rank: int
+    alpha: float = DEFAULT_ALPHA
+    seed: int = 0
+    train_mlp: bool = True
+    train_attn: bool = True
+    train_unembed: bool = True
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank: what B · A is multiplied by."""
+        return self.alpha / self.rank
+
+
+@frozen(kw_only=True, eq=False)
+class Adapter:
+    """The matrices of one adapter, by the name of the layer they stand beside."""
+
+    spec: AdapterSpec
+    a: dict[str, torch.Tensor] = field(repr=False)
+    """name → A, `[R, inputs]`."""
+
+    b: dict[str, torch.Tensor] = field(repr=False)
+    """name → B, `[outputs, R]`."""
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """Every trained matrix, in a fixed order."""
+        for name in self.a:
+            yield self.a[name]
+            yield self.b[name]
+
+    def snapshot(self) -> Adapter:
+        """A copy that later updates do not touch."""
+        return Adapter(
+            spec=self.spec,
+            a={name: value.detach().clone() for name, value in self.a.items()},
+            b={name: value.detach().clone() for name, value in self.b.items()},
+        )
+
+    def count(self) -> int:
+        """How many numbers are trained."""
+        return sum(value.numel() for value in self.parameters())
+
+
+def fresh(spec: AdapterSpec, layers: Mapping[str, LoraLinear]) -> Adapter:
+    """A new adapter on *layers*; the same seed gives the same numbers."""
+    generator = torch.Generator().manual_seed(spec.seed)
+    a: dict[str, torch.Tensor] = {}
+    b: dict[str, torch.Tensor] = {}
+    for name, layer in layers.items():
+        outputs, inputs = layer.weight.shape
+        bound = 1 / math.sqrt(inputs)
+        values = torch.empty(spec.rank, inputs).uniform_(-bound, bound, generator=generator)
+        a[name] = values.to(layer.weight.device).requires_grad_()
+        b[name] = torch.zeros(outputs, spec.rank, device=layer.weight.device).requires_grad_()
+    return Adapter(spec=spec, a=a, b=b)
+
+
+def trainable(spec: AdapterSpec, a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> Adapter:
+    """An adapter to train further, from copies of saved matrices."""
+    return Adapter(
+        spec=spec,
+        a={name: value.detach().clone().requires_grad_() for name, value in a.items()},
+        b={name: value.detach().clone().requires_grad_() for name, value in b.items()},
+    )
+
+
+@final
+class Active:
+    """Which adapter the layers of a model apply at this moment; None is the base model, exactly."""
+
+    def __init__(self) -> None:
+        self.adapter: Adapter | None = None
+
+
+@final
+class LoraLinear(nn.Module):
+    """A frozen linear layer and the correction that the active adapter holds for it."""
+
+    def __init__(self, name: str, base: nn.Linear, active: Active) -> None:
+        super().__init__()
+        self.name = name
+        self.weight = base.weight
+        """The frozen base weight, `[outputs, inputs]`."""
+        self.bias = base.bias
+        self.in_features = base.in_features
+        self.out_features = base.out_features
+        self._active = active
+
+    @override
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.linear(x, self.weight, self.bias)
+        adapter = self._active.adapter
+        if adapter is None or self.name not in adapter.a:
+            return y
+        low = nn.functional.linear(x, adapter.a[self.name])
+        return y + nn.functional.linear(low, adapter.b[self.name] * adapter.spec.scale)

@@ -1,0 +1,145 @@
+"""A base model in memory: frozen, with a place for an adapter beside each linear layer."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast, final
+
+import torch
+from torch import nn
+
+from glowgenius.errors import ModelNotFoundError
+from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
+from glowgenius.models.catalog import model_directory
+from glowgenius.models.hub import load_causal_lm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
+_MLP = ("mlp", "feed_forward", "ffn")
+
+
+@final
+class BaseModel:
+    """One set of frozen weights, shared by every adapter on it.
+
+    Only one adapter is applied at a time; `using` chooses it and keeps others waiting.
+    """
+
+    def __init__(self, name: str, directory: Path, device: str) -> None:
+        self.name = name
+        """The name that the user gave."""
+        self.directory = directory
+        self.device = torch.device(device)
+        self.network: Any = load_causal_lm(directory).to(self.device)
+        self.network.requires_grad_(requires_grad=False)
+        self.config: Any = self.network.config.get_text_config()
+        self._active = Active()
+        self._lock = threading.RLock()
+        self._kinds: dict[str, str] = {}
+        self._layers = self._wrap()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids the model knows."""
+        return int(self.config.vocab_size)
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence the model was made for, in tokens, where its config says so."""
+        return cast("int | None", getattr(self.config, "max_position_embeddings", None))
+
+    @property
+    def sliding_window(self) -> int | None:
+        """The attention window of layers that see only the latest tokens, where the model has such layers."""
+        kinds = cast("list[str]", getattr(self.config, "layer_types", None) or [])
+        if kinds and "sliding_attention" not in kinds:
+            return None
+        return cast("int | None", getattr(self.config, "sliding_window", None))
+
+    def fresh_adapter(self, spec: AdapterSpec) -> Adapter:
+        """A new adapter on the layers that *spec* names."""
+        return fresh(spec, self.adapted_layers(spec))
+
+    def adapted_layers(self, spec: AdapterSpec) -> dict[str, LoraLinear]:
+        """The layers that *spec* trains, by name, in the model's order."""
+        wanted = {"mlp": spec.train_mlp, "attn": spec.train_attn, "unembed": spec.train_unembed}
+        return {name: layer for name, layer in self._layers.items() if wanted[self._kinds[name]]}
+
+    @contextmanager
+    def using(self, adapter: Adapter | None) -> Iterator[Any]:
+        """The network with *adapter* applied; None is the base model, bit for bit."""
+        with self._lock:
+            self._active.adapter = adapter
+            try:
+                yield self.network
+            finally:
+                self._active.adapter = None
+
+    def weights_hash(self) -> str:
+        """sha256 over every frozen weight, to prove that training left them alone."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _wrap(self) -> dict[str, LoraLinear]:
+        """Put a `LoraLinear` in the place of every linear layer that can carry an adapter."""
+        head = self.network.get_output_embeddings()
+        found: dict[str, LoraLinear] = {}
+        for name, module in list(self.network.named_modules()):
+            kind = "unembed" if module is head else _kind(name)
+            if kind is None or not isinstance(module, nn.Linear):
+                continue
+            parent, _, child = name.rpartition(".")
+            wrapped = LoraLinear(name, module, self._active)
+            setattr(self.network.get_submodule(parent), child, wrapped)
+            found[name], self._kinds[name] = wrapped, kind
+        self._refuse_unknown_layers(found)
+        return found
+
+    def _refuse_unknown_layers(self, found: dict[str, LoraLinear]) -> None:
+        kinds = set(self._kinds.values())
+        experts = [name for name, _ in self.network.named_parameters() if ".experts." in name]
+        if kinds != {"attn", "mlp", "unembed"} or experts:
+            reason = "it routes tokens to experts" if experts else f"only {sorted(kinds)} were found as linear layers"
+            raise ModelNotFoundError(
+                f"the local engine cannot train {self.name!r} ({type(self.network).__name__}): {reason}. "
+                f"Accepted: dense models whose attention, MLP and unembedding are standard linear layers "
+                f"(Llama, SmolLM2, Qwen2, Qwen3, Mistral, Gemma 3). Larger and mixture-of-experts models train on Tinker."
+            )
+        if not found:
+            raise ModelNotFoundError(f"{self.name!r} has no linear layer to adapt")
+
+
+def _kind(name: str) -> str | None:
+    parts = name.split(".")[:-1]
+    if any(part in _ATTENTION for part in parts):
+        return "attn"
+    return "mlp" if any(part in _MLP for part in parts) else None
+
+
+_loaded: weakref.WeakValueDictionary[tuple[str, str], BaseModel] = weakref.WeakValueDictionary()
+_loading = threading.Lock()
+
+
+def base_model(name: str, device: str) -> BaseModel:
+    """The base model *name* on *device*; loaded once per process while anybody holds it.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or its architecture cannot be trained here.
+    """
+    directory = model_directory(name)
+    key = (str(directory), device)
+    with _loading:
+        model = _loaded.get(key)
+        if model is None:
+            model = BaseModel(name, directory, device)
+            _loaded[key] = model
+        return model

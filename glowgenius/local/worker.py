@@ -1,0 +1,62 @@
+"""One thread that does what it is told, in the order in which it was told."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+from glowgenius.engines.futures import EngineFuture
+from glowgenius.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@final
+class Worker:
+    """Runs jobs one after another on a daemon thread that starts with the first job."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, job: Callable[[], T]) -> EngineFuture[T]:
+        """Put *job* at the end of the queue.
+
+        Raises:
+            EngineError: The service was closed.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise EngineError("the local service was closed; make a new glowgenius.local.ServiceClient()")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="glowgenius-local", daemon=True)
+                self._thread.start()
+            self._jobs.put((future, job))
+        return EngineFuture(future)
+
+    def close(self) -> None:
+        """Finish what is queued, then end the thread; later jobs are refused."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (entry := self._jobs.get()) is not None:
+            future, job = entry
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = job()
+            except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to whoever waits for it
+                future.set_exception(error)
+            else:
+                future.set_result(result)

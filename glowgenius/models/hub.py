@@ -1,0 +1,82 @@
+"""The only door to `transformers` and to the hub's files.
+
+What comes through it is typed by small protocols of ours, since `transformers` is not typed strictly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from glowgenius.errors import ModelNotFoundError
+from glowgenius.models import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.models.tokenizer import Tokenizer
+
+
+def load_tokenizer(name_or_directory: str) -> Tokenizer:
+    """The tokenizer of a base model: a short name, a local directory, or a hub name.
+
+    Raises:
+        ModelNotFoundError: There is no such model here, and the hub did not answer.
+    """
+    from transformers import AutoTokenizer
+
+    where = _source(name_or_directory)
+    try:
+        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(where)
+    except (OSError, ValueError) as error:
+        raise _not_loaded("tokenizer", name_or_directory, error) from error
+    return cast("Tokenizer", tokenizer)
+
+
+def load_config(name_or_directory: str) -> Mapping[str, Any]:
+    """The model's `config.json` as a mapping; no weights are read.
+
+    Raises:
+        ModelNotFoundError: There is no such model here, and the hub did not answer.
+    """
+    from transformers import AutoConfig
+
+    where = _source(name_or_directory)
+    try:
+        config: Any = cast("Any", AutoConfig).from_pretrained(where)
+    except (OSError, ValueError) as error:
+        raise _not_loaded("config", name_or_directory, error) from error
+    return cast("Mapping[str, Any]", config.to_dict())
+
+
+def load_causal_lm(directory: Path) -> Any:
+    """The language model in *directory*, fp32, in evaluation mode; attention by torch's fused kernel.
+
+    Raises:
+        ModelNotFoundError: The directory holds no language model that `transformers` can load.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
+            str(directory), dtype="float32", attn_implementation="sdpa", local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded("weights", str(directory), error) from error
+    return model.eval()
+
+
+def _source(name: str) -> str:
+    """A local folder where there is one, else the hub name as it is (so that no weights are fetched)."""
+    if name in catalog.SHORT_NAMES or Path(name).is_dir():
+        return str(catalog.model_directory(name))
+    return name
+
+
+def _not_loaded(part: str, name: str, error: Exception) -> ModelNotFoundError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelNotFoundError(
+        f"the {part} of {name!r} could not be loaded: {reason} "
+        f"Accepted: a local directory in Hugging Face layout, a hub name such as 'Qwen/Qwen3-8B' "
+        f"(with network, or already in the hub cache), or {catalog.short_names()}."
+    )
