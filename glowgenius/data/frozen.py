@@ -87,6 +87,16 @@ def thaw(value: Any) -> Any:
     return value
 
 
+def as_mapping(value: object) -> Mapping[Any, Any] | None:
+    """The value if it is a mapping, else None; for values that come from outside."""
+    return cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else None
+
+
+def as_list(value: object) -> Sequence[Any] | None:
+    """The value if it is a list or a tuple, else None; for values that come from outside."""
+    return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else None
+
+
 def unpaired_surrogate(text: str) -> str | None:
     r"""The first half of a UTF-16 pair without its other half, as `\ud83d`; None in proper text.
 
