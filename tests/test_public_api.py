@@ -1,0 +1,139 @@
+"""The names that users type: sorted, complete, importable, lazy, and frozen signature by signature."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+import pickle
+
+import pytest
+
+import glowgenius
+from glowgenius import errors
+from tests.support.snapshot import GOLDEN, public_api
+from tests.support.source import PACKAGE
+
+MINIMUM = {
+    "Callback",
+    "ChatTemplateRenderer",
+    "Comparison",
+    "Conversation",
+    "Dataset",
+    "EvaluationResult",
+    "GlowGeniusError",
+    "History",
+    "JSONLLogger",
+    "LoRAConfig",
+    "Message",
+    "ProgressBar",
+    "QuestionAnswerRenderer",
+    "RenderedExample",
+    "Renderer",
+    "Sampler",
+    "StopTraining",
+    "SupervisedTrainer",
+    "TrainOn",
+    "TrainingConfig",
+    "TrainingResult",
+    "compare",
+    "connect",
+    "evaluate",
+    "preview",
+    "suggest_learning_rate",
+}
+"""What the README, the pages and the examples use; none of it may go."""
+
+
+def test_all_is_sorted_without_doubles():
+    assert list(glowgenius.__all__) == sorted(set(glowgenius.__all__))
+
+
+def test_nothing_that_was_promised_is_missing():
+    assert MINIMUM - set(glowgenius.__all__) == set()
+
+
+@pytest.mark.parametrize("name", glowgenius.__all__)
+def test_each_name_is_importable_and_documented(name):
+    value = getattr(glowgenius, name)
+    assert inspect.getdoc(value)
+    assert getattr(value, "__name__", name) == name
+
+
+def test_dir_lists_every_public_name_once():
+    listed = dir(glowgenius)
+    assert set(glowgenius.__all__) <= set(listed)
+    assert listed == sorted(set(listed))
+
+
+def test_type_checkers_see_the_same_names():
+    """The imports under `TYPE_CHECKING` are what editors and type checkers know; they must not fall behind."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {
+        alias.asname: f"{node.module}.{alias.name}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert set(seen) == set(glowgenius.__all__)
+    for name, target in seen.items():
+        module, _, attribute = target.rpartition(".")
+        assert getattr(importlib.import_module(module), attribute) is getattr(glowgenius, name)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(AttributeError) as caught:
+        glowgenius.LoraConfig  # noqa: B018
+    assert str(caught.value) == "module 'glowgenius' has no attribute 'LoraConfig' (did you mean 'LoRAConfig'?)"
+
+
+def test_an_unknown_name_like_no_other_is_just_refused():
+    with pytest.raises(AttributeError) as caught:
+        glowgenius.xyzzy  # noqa: B018
+    assert str(caught.value) == "module 'glowgenius' has no attribute 'xyzzy'"
+
+
+def test_the_signatures_are_those_of_the_golden_file():
+    golden, now = GOLDEN.read_text(encoding="utf-8"), public_api()
+    changes = difflib.unified_diff(golden.splitlines(), now.splitlines(), "golden", "now", lineterm="", n=0)
+    advice = "if the change is meant, run `python -m tests.support.snapshot` and write a line in CHANGELOG.md"
+    assert golden == now, "\n".join([*changes, advice])
+
+
+def error_classes() -> list[type[Exception]]:
+    """Every public exception of the tree."""
+    found = vars(errors).values()
+    return [
+        item
+        for item in found
+        if inspect.isclass(item)
+        and issubclass(item, errors.GlowGeniusError)
+        and item.__module__ == errors.__name__
+        and not item.__name__.startswith("_")
+    ]
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    drawn = (errors.__doc__ or "").split("Each class")[0]
+    in_tree = [word for line in drawn.splitlines()[2:] for word in line.split() if word.endswith("Error")]
+    bracketed = {word for word in in_tree if word.startswith("(")}
+    assert set(in_tree) - bracketed == {item.__name__ for item in error_classes()}
+
+
+@pytest.mark.parametrize("kind", error_classes(), ids=lambda kind: kind.__name__)
+def test_each_error_is_a_built_in_and_survives_pickling(kind):
+    builtin = [
+        base
+        for base in kind.__mro__
+        if base.__module__ == "builtins" and base not in {Exception, BaseException, object}
+    ]
+    assert builtin or kind is errors.GlowGeniusError
+    problem = errors.Problem(found="nothing", accepted="an answer", path="a.jsonl", line=3, field="answer")
+    for error in [kind("what happened"), *([kind("rows", [problem])] if hasattr(kind("x"), "problems") else [])]:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert type(again) is kind
+        assert str(again) == str(error)
+        assert getattr(again, "problems", ()) == getattr(error, "problems", ())
