@@ -1,0 +1,180 @@
+"""Renderers written for tinker-cookbook, used as they are; neither tinker nor torch is imported for it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+from typing_extensions import override
+
+from glowgenius.data.message import Message
+from glowgenius.errors import ConfigError, RenderingError
+from glowgenius.rendering.example import RenderedExample, as_token_array
+from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
+from glowgenius.rendering.train_on import TrainOn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.typing import TokenArray
+
+_METHODS: Final = ("build_supervised_example", "build_generation_prompt", "get_stop_sequences", "parse_response")
+
+
+def as_renderer(renderer: object) -> Renderer:
+    """*renderer* itself, or a cookbook renderer in our interface.
+
+    Raises:
+        ConfigError: It is neither; the message lists the methods that are missing.
+    """
+    if isinstance(renderer, Renderer):
+        return renderer
+    missing = [name for name in _METHODS if not callable(getattr(renderer, name, None))]
+    if missing:
+        kind = renderer.__name__ if isinstance(renderer, type) else type(renderer).__name__
+        raise ConfigError(
+            f"a renderer must be a glowgenius Renderer or have the four methods of a tinker-cookbook renderer, "
+            f"got {kind} without {', '.join(missing)}"
+        )
+    if isinstance(renderer, type):
+        raise ConfigError(f"a renderer must be an object, got the class {renderer.__name__}; build one with a tokenizer")
+    return CookbookRenderer(renderer)
+
+
+@final
+class CookbookRenderer(Renderer):
+    """A renderer of tinker-cookbook: its tokens and its weights, unchanged."""
+
+    def __init__(self, renderer: Any) -> None:
+        self._renderer = renderer
+
+    @property
+    @override
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the wrapped renderer.
+
+        Raises:
+            ConfigError: It keeps none.
+        """
+        tokenizer = getattr(self._renderer, "tokenizer", None)
+        if tokenizer is None:
+            raise ConfigError(f"{self._name} has no attribute 'tokenizer', which is needed to show tokens as text")
+        return tokenizer
+
+    @property
+    @override
+    def stop_sequences(self) -> tuple[int, ...] | tuple[str, ...]:
+        return tuple(self._renderer.get_stop_sequences())
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """A sha256 of the renderer's class, its stop sequences and the tokens of a short conversation.
+
+        The settings of a foreign renderer cannot be listed, so what it does with a sample stands for them.
+        """
+        sample = [Message("system", "Be brief."), Message("user", "One?"), Message("assistant", "Two.")]
+        turns = [*sample, Message("user", "Three?"), Message("assistant", "Four.")]
+        rendered = self.render_messages(turns, TrainOn.LAST_ASSISTANT_MESSAGE)
+        settings: Mapping[str, Any] = {
+            "class": f"{type(self._renderer).__module__}.{type(self._renderer).__qualname__}",
+            "stop": list(self.stop_sequences),
+            "tokens": rendered.tokens.tolist(),
+            "weights": rendered.weights.tolist(),
+            "prompt": self.render_prompt(turns[:-1]).tolist(),
+        }
+        if getattr(self._renderer, "tokenizer", None) is None:
+            return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
+        return fingerprint_of("CookbookRenderer", self.tokenizer, settings)
+
+    @property
+    @override
+    def description(self) -> str:
+        return f"{self._name} (a tinker-cookbook renderer)"
+
+    @override
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
+        """The wrapped renderer's tokens and weights.
+
+        A message's own weight becomes its `trainable` under `TrainOn.CUSTOMIZED`, where it has to be 0 or 1;
+        under any other *train_on* the cookbook has no per-message weights, and one that is set is refused.
+        """
+        rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
+        try:
+            model_input, weights = self._renderer.build_supervised_example(rows, train_on_what=_train_on_what(train_on))
+        except Exception as error:  # noqa: BLE001 - foreign code raises whatever it likes
+            raise self._refusal(error) from error
+        return RenderedExample(model_input.to_ints(), np.asarray(weights))
+
+    @override
+    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
+        rows = [_to_cookbook(index, message, None) for index, message in enumerate(messages)]
+        try:
+            return as_token_array(self._renderer.build_generation_prompt(rows).to_ints())
+        except Exception as error:  # noqa: BLE001 - foreign code raises whatever it likes
+            raise self._refusal(error) from error
+
+    @override
+    def parse(self, tokens: Sequence[int]) -> Message:
+        """The wrapped renderer's own reading of *tokens*; thinking parts become `reasoning_content`."""
+        message, _ = self._renderer.parse_response([int(token) for token in tokens])
+        return _from_cookbook(message)
+
+    @property
+    def _name(self) -> str:
+        return type(self._renderer).__name__
+
+    def _refusal(self, error: Exception) -> RenderingError:
+        if isinstance(error, RenderingError):
+            return error
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return unrenderable(f"{self._name} refuses it: {reason}", "messages that it accepts", field="messages")
+
+
+def _train_on_what(train_on: TrainOn) -> Any:
+    # The cookbook's enum is a StrEnum of the same words, so the plain word compares equal to its member
+    # (its `match` compares with ==) and its package need not be imported.
+    return train_on.value
+
+
+def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict[str, Any]:
+    """*message* as the cookbook's renderers take it."""
+    row = message.to_dict()
+    reasoning = row.pop("reasoning_content", None)
+    if reasoning is not None:
+        row["content"] = [{"type": "thinking", "thinking": reasoning}, {"type": "text", "text": message.content}]
+    if message.tool_calls:
+        raise unrenderable(
+            "tool calls cannot be handed to a tinker-cookbook renderer, which has a class of its own for them",
+            "ChatTemplateRenderer, or messages without tool calls",
+            field=f"messages[{index}].tool_calls",
+        )
+    if train_on is TrainOn.CUSTOMIZED:
+        if message.weight not in (None, 0.0, 1.0):
+            raise unrenderable(
+                f"a tinker-cookbook renderer trains a message or does not, and cannot weigh it {message.weight}",
+                "a weight of 0 or 1",
+                field=f"messages[{index}].weight",
+            )
+        row["trainable"] = bool(message.weight)
+    elif train_on is not None and message.weight not in (None, 1.0):
+        raise unrenderable(
+            f"a tinker-cookbook renderer knows no weight of a message (here {message.weight}) but with "
+            f"train_on={TrainOn.CUSTOMIZED.value!r}",
+            f"train_on={TrainOn.CUSTOMIZED.value!r}, or no weight",
+            field=f"messages[{index}].weight",
+        )
+    return row
+
+
+def _from_cookbook(message: Mapping[str, Any]) -> Message:
+    """The cookbook's message as ours."""
+    content: Any = message["content"]
+    if isinstance(content, str):
+        return Message(str(message["role"]), content)
+    parts: Sequence[Mapping[str, Any]] = content
+    text = "".join(str(part["text"]) for part in parts if part["type"] == "text")
+    thoughts = [str(part["thinking"]) for part in parts if part["type"] == "thinking"]
+    return Message(str(message["role"]), text, reasoning_content="".join(thoughts) if thoughts else None)

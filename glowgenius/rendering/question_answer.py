@@ -1,0 +1,196 @@
+"""Rendering for base models, which have no chat template: `Question: …` and `Answer: …`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from typing_extensions import override
+
+from glowgenius.data.message import Message
+from glowgenius.errors import RenderingError
+from glowgenius.rendering.control import ControlTokens
+from glowgenius.rendering.example import ExampleBuilder
+from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
+from glowgenius.rendering.train_on import TrainOn, message_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.rendering.example import RenderedExample
+    from glowgenius.typing import TokenArray
+
+_QUESTION: Final = "Question:"
+_ANSWER: Final = "\nAnswer:"
+_BLANK_LINE: Final = "\n\n"
+_SPEAKERS: Final = ("user", "assistant")
+
+
+@final
+class QuestionAnswerRenderer(Renderer):
+    r"""`Question: …\nAnswer: …`, for base models; the stop token is the tokenizer's EOS.
+
+    A system message stands first as a paragraph of its own, further questions follow after a blank line,
+    and every answer ends with EOS. A BOS comes first where the tokenizer would put one.
+
+    The prompt ends with `Answer:`, and the space after it belongs to the answer: so the first word of the answer
+    is the token that it is in running text, ` Bronx`, which is the one that the model knows.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Learn which BOS and EOS the tokenizer has.
+
+        Raises:
+            RenderingError: It has no EOS, so that a model could never learn to stop.
+        """
+        if tokenizer.eos_token is None or tokenizer.eos_token_id is None:
+            raise RenderingError(
+                "the tokenizer has no EOS token, so that the model would never learn to stop; set tokenizer.eos_token"
+            )
+        self._tokenizer = tokenizer
+        self._control = ControlTokens(tokenizer)
+        self._eos = tokenizer.eos_token_id
+        first = tokenizer.encode("a", add_special_tokens=True)[:1]
+        self._bos = first if first == [tokenizer.bos_token_id] else []
+
+    @property
+    @override
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    @override
+    def stop_sequences(self) -> tuple[int, ...]:
+        return (self._eos,)
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        return fingerprint_of("QuestionAnswerRenderer", self._tokenizer, {"begins_with_bos": bool(self._bos)})
+
+    @property
+    @override
+    def description(self) -> str:
+        return f"Question: … Answer: … (stop token {self._tokenizer.eos_token})"
+
+    @override
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
+        return self._build(messages, message_weights(messages, train_on), headers=train_on is TrainOn.ALL_TOKENS).build()
+
+    @override
+    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
+        if not messages or messages[-1].role != "user":
+            last = repr(messages[-1].role) if messages else "nothing"
+            raise unrenderable(
+                f"a prompt has to end with a question, and this one ends with {last}",
+                "end with a user message",
+                field=f"messages[{len(messages) - 1}]" if messages else "messages",
+            )
+        return self._build(messages, [0.0] * len(messages), headers=False).build().tokens
+
+    @override
+    def parse(self, tokens: Sequence[int]) -> Message:
+        """The answer in sampled *tokens*: up to EOS, without the one space that follows `Answer:`."""
+        ids = [int(token) for token in tokens]
+        if self._eos in ids:
+            ids = ids[: ids.index(self._eos)]
+        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return Message("assistant", text.removeprefix(" "))
+
+    def _build(self, messages: Sequence[Message], weights: Sequence[float], *, headers: bool) -> ExampleBuilder:
+        """The tokens of *messages*; *headers* says whether the words around a message are trained with it.
+
+        A stretch of text between two EOS is encoded as one, so that its tokens are those of running text.
+        """
+        _refuse_inexpressible(messages)
+        self._control.refuse_in(messages)
+        builder = ExampleBuilder()
+        builder.add(self._bos, 0.0)
+        stretch = _Stretch(self._tokenizer)
+        for index, (message, weight) in enumerate(zip(messages, weights, strict=True)):
+            around = weight if headers else 0.0
+            if message.role not in _SPEAKERS:
+                stretch.add(message.content, weight)
+                stretch.add(_BLANK_LINE, around)
+            elif message.role == "user":
+                stretch.add(_BLANK_LINE if index and messages[index - 1].role == "assistant" else "", around)
+                stretch.add(_QUESTION, around)
+                stretch.add(f" {message.content}", weight)
+                stretch.add(_ANSWER, around)
+            else:
+                stretch.add(f" {message.content}", weight, index=index)
+                stretch.move_to(builder)
+                builder.add([self._eos], weight)
+        stretch.move_to(builder)
+        return builder
+
+
+@final
+class _Stretch:
+    """Text between two EOS, gathered in parts and encoded as one."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._parts: list[tuple[str, float, int | None]] = []
+
+    def add(self, text: str, weight: float, *, index: int | None = None) -> None:
+        """Append *text*; with *index*, it is the answer that message *index* gives, and sampling starts with it."""
+        self._parts.append((text, weight, index))
+
+    def move_to(self, builder: ExampleBuilder) -> None:
+        """Encode what was gathered, add it to *builder*, and begin anew.
+
+        A token that reaches over the end of a question or a system message counts as the header behind it.
+        Where an answer begins there must be no such token: sampling starts exactly there.
+        """
+        text = ""
+        parts, self._parts = self._parts, []
+        whole = self._encode("".join(text for text, _, _ in parts))
+        done, weight_before = 0, 0.0
+        for part, weight, index in parts:
+            if index is not None or weight != weight_before:
+                head = self._encode(text)
+                shared = _num_shared(head, whole)
+                if index is not None and shared < len(head):
+                    raise unrenderable(
+                        f"the tokenizer merges the end of {_ANSWER.strip()!r} with {part[:12]!r}, which sampling keeps apart",
+                        "an answer without white space at its beginning",
+                        field=f"messages[{index}].content",
+                    )
+                builder.add(whole[done:shared], weight_before)
+                done = max(done, shared)
+            text, weight_before = text + part, weight
+        builder.add(whole[done:], weight_before)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+
+def _num_shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens the two begin with in common."""
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+
+
+def _refuse_inexpressible(messages: Sequence[Message]) -> None:
+    """Refuse what cannot be said in questions and answers."""
+    for index, message in enumerate(messages):
+        before = messages[index - 1].role if index else None
+        extras = [name for name in ("reasoning_content", "name", "tool_call_id", "tool_calls") if getattr(message, name)]
+        if extras:
+            found, accepted, field = f"it has {extras[0]}", "a role and a content only", f"messages[{index}].{extras[0]}"
+        elif message.role == "tool":
+            found, accepted, field = "a tool's message", "user and assistant messages", f"messages[{index}].role"
+        elif message.role in ("system", "developer") and before in _SPEAKERS:
+            found, accepted, field = f"a {message.role} message after a question", "it at the start", f"messages[{index}]"
+        elif message.role == "assistant" and before != "user":
+            found, accepted, field = "an answer without a question", "a user message before it", f"messages[{index}]"
+        elif message.role == "user" and before == "user":
+            found, accepted, field = "a second question in a row", "an answer between them", f"messages[{index}]"
+        else:
+            continue
+        raise unrenderable(
+            f"{found}, which 'Question: … Answer: …' cannot express",
+            f"{accepted}, or a chat model with its ChatTemplateRenderer",
+            field=field,
+        )

@@ -1,0 +1,195 @@
+"""A tokenizer's chat template: its text, and what can be learnt about it by rendering two short messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final, final
+
+from attrs import frozen
+
+from glowgenius.data.message import Message
+from glowgenius.errors import RenderingError
+from glowgenius.rendering.control import ControlTokens, double_bos
+from glowgenius.rendering.example import as_token_array
+from glowgenius.rendering.renderer import unrenderable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.typing import TokenArray
+
+_QUESTION: Final = Message("user", "glowgenius asks")
+_ANSWER: Final = "glowgenius answers"
+_REASONING: Final = "glowgenius ponders"
+_GENERATION_MARKER: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+_PASS_ANOTHER: Final = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+
+
+@final
+class ChatTemplate:
+    """The chat template of a tokenizer, with fixed options; nothing is ever added to what it writes."""
+
+    def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any]) -> None:
+        self.tokenizer = tokenizer
+        self.options = dict(options)
+
+    @property
+    def source(self) -> str:
+        """The template as it is written; of a tokenizer with several, all of them."""
+        template = self.tokenizer.chat_template
+        return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+
+    @property
+    def has_generation_markers(self) -> bool:
+        """Whether the template says by itself which text the assistant generates."""
+        return _GENERATION_MARKER.search(self.source) is not None
+
+    def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+        """What the template writes.
+
+        Raises:
+            RenderingError: There is no message, or the template refuses these.
+        """
+        if not messages:
+            raise unrenderable(
+                "nothing comes before the assistant's first message, and a chat template cannot render nothing",
+                "begin with a system or user message, or do not train the assistant's first message",
+                field="messages[0]",
+            )
+        rows = [message.to_dict() for message in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                rows, tokenize=False, add_generation_prompt=add_generation_prompt, **self.options
+            )
+        except ImportError:
+            raise  # jinja2 is missing: not a fault of the messages
+        except Exception as error:  # noqa: BLE001 - a template raises whatever it likes, jinja2's errors or Python's
+            raise unrenderable(
+                f"the chat template refuses it: {error}", "messages that the template accepts", field="messages"
+            ) from error
+        if not isinstance(text, str):
+            raise RenderingError(f"apply_chat_template(tokenize=False) must return a str, got {type(text).__name__}")
+        return text
+
+    def encode(self, text: str) -> TokenArray:
+        """The tokens of what the template wrote; it writes its own BOS, so none is added."""
+        return as_token_array(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def assistant_mask(self, messages: Sequence[Message]) -> tuple[TokenArray, list[bool]]:
+        """The tokens of *messages*, and which of them lie between generation markers."""
+        rows = [message.to_dict() for message in messages]
+        encoding = self.tokenizer.apply_chat_template(
+            rows, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.options
+        )
+        return as_token_array(encoding["input_ids"]), [bool(marked) for marked in encoding["assistant_masks"]]
+
+
+@final
+@frozen(kw_only=True)
+class TurnShape:
+    """What stands around the content of an assistant message: `prompt | opening content closing stop tail`."""
+
+    opening: str
+    """What the model writes before its answer, such as an empty thinking block; mostly nothing."""
+
+    closing: str
+    """What the template puts between answer and stop token; mostly nothing."""
+
+    stop: str
+    """The token that ends the turn."""
+
+    stop_id: int
+    """Its id."""
+
+    tail: str
+    """What the template writes after the stop token; the model never has to."""
+
+    tail_tokens: tuple[int, ...]
+    """The same as tokens."""
+
+    trims: bool
+    """Whether the template strips white space around the answer."""
+
+    reasoning: tuple[str, str] | None
+    """What stands before and after `reasoning_content`, where the template writes it."""
+
+    def read(self, text: str) -> Message:
+        """The message in what the model wrote, up to `closing`."""
+        reasoning = None
+        if self.opening and text.startswith(self.opening):
+            text = text[len(self.opening) :]
+        elif self.reasoning is not None and text.startswith(self.reasoning[0]):
+            thought, between, answer = text[len(self.reasoning[0]) :].partition(self.reasoning[1])
+            if between:
+                reasoning, text = thought, answer
+        return Message("assistant", text.strip() if self.trims else text, reasoning_content=reasoning)
+
+
+def probe(template: ChatTemplate, control: ControlTokens) -> TurnShape:
+    """The shape of the assistant's turn, from rendering one question and one answer.
+
+    The text searched here is our own, so the search cannot be misled by what users write;
+    the examples of users are cut by position only.
+
+    Raises:
+        RenderingError: The template has no generation prompt, no stop token, or a second BOS.
+    """
+    try:
+        prompt = template.text([_QUESTION], add_generation_prompt=True)
+        generated = _generated(template, prompt, Message("assistant", _ANSWER))
+        if double := double_bos(template.encode(prompt), template.tokenizer):
+            raise double
+    except RenderingError as error:
+        reason = error.problems[0].found if error.problems else error.message
+        raise RenderingError(f"this chat template cannot be used: {reason}; {_PASS_ANOTHER}") from error
+    opening, found, rest = generated.partition(_ANSWER)
+    if not found:
+        raise RenderingError(f"this chat template cannot be used: it changes the text of answers; {_PASS_ANOTHER}")
+    if control.first_in(opening):
+        raise RenderingError(
+            "this chat template cannot be used: with add_generation_prompt=True it does not begin the assistant's turn, "
+            f"so that the model would have to write {opening!r} itself; {_PASS_ANOTHER}"
+        )
+    stop = control.first_in(rest)
+    stop_id = None if stop is None else template.tokenizer.convert_tokens_to_ids(stop[1])
+    if stop is None or stop_id is None:
+        raise RenderingError(
+            "this chat template cannot be used: it puts no special token after the assistant's answer, "
+            f"so that the model would never learn to stop; {_PASS_ANOTHER}"
+        )
+    position, text = stop
+    tail = rest[position + len(text) :]
+    turn = prompt + generated
+    return TurnShape(
+        opening=opening,
+        closing=rest[:position],
+        stop=text,
+        stop_id=stop_id,
+        tail=tail,
+        tail_tokens=tuple(template.encode(turn)[len(template.encode(turn[: len(turn) - len(tail)])) :].tolist()),
+        trims=_generated(template, prompt, Message("assistant", f" \n{_ANSWER}\n ")) == generated,
+        reasoning=_reasoning(template, prompt),
+    )
+
+
+def _generated(template: ChatTemplate, prompt: str, answer: Message) -> str:
+    """What the template writes behind *prompt* for *answer*."""
+    text = template.text([_QUESTION, answer])
+    if not text.startswith(prompt):
+        raise unrenderable("its generation prompt is not how an answer begins", "another template")
+    return text[len(prompt) :]
+
+
+def _reasoning(template: ChatTemplate, prompt: str) -> tuple[str, str] | None:
+    """What stands around the reasoning of an answer; None where the template leaves it out."""
+    answer = Message("assistant", _ANSWER, reasoning_content=_REASONING)
+    try:
+        generated = _generated(template, prompt, answer)
+    except RenderingError:
+        return None
+    before, found, rest = generated.partition(_REASONING)
+    between, answered, _ = rest.partition(_ANSWER)
+    return (before, between) if found and answered and between.strip() else None
