@@ -1,0 +1,174 @@
+"""Ask two models the same questions and pair their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from glowgenius._validators import is_integer
+from glowgenius.errors import ConfigError, EvaluationError, nearest
+from glowgenius.evaluation.comparison import Comparison
+from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, baseline_of, evaluate
+from glowgenius.evaluation.intervals import NUM_RESAMPLES
+from glowgenius.evaluation.metrics import METRICS, Metric, resolve_metrics
+from glowgenius.evaluation.result import EvaluationResult
+from glowgenius.evaluation.slices import SliceComparison
+
+if TYPE_CHECKING:
+    from glowgenius.data.message import Conversation
+
+Side: TypeAlias = AnswersQuestions | EvaluationResult | Mapping[str, EvaluationResult]
+"""A model to ask, or what it answered already: to one data set, or by slice."""
+
+WHOLE: Final = "all"
+"""The name of the slice when one data set is given."""
+
+FEWEST_RESAMPLES: Final = 100
+"""With fewer, a 2.5 % tail is two draws."""
+
+
+def compare(
+    base: Side,
+    tuned: Side,
+    dataset_or_slices: Sequence[Conversation] | Mapping[str, Sequence[Conversation]],
+    *,
+    metric: str | Mapping[str, str] = "exact_match",
+    metrics: Sequence[str] | Mapping[str, Metric] = ("exact_match", "contains"),
+    train: Sequence[Conversation] | None = None,
+    max_tokens: int = 32,
+    seed: int = 0,
+    nll: bool = True,
+    num_resamples: int = NUM_RESAMPLES,
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Ask both models the same questions and compare them in pairs.
+
+    Args:
+        base: The model before training, or its results.
+        tuned: The model after training, or its results.
+        dataset_or_slices: One data set (its slice is called `all`), or data sets by slice name.
+        metric: Which metric decides what is right: one for all slices, or by slice (`exact_match` where none is named).
+            A base model answers in sentences, so judge what it already knew by `contains`.
+        metrics: What to measure, as in `evaluate`; whatever *metric* names is measured too. Ready results keep what
+            they measured.
+        train: Where the majority baseline counts answers; each slice's own answers if None.
+        max_tokens: The longest answer, in tokens.
+        seed: Of the sampler and of the bootstrap.
+        nll: Whether to measure the likelihood of the reference answers.
+        num_resamples: Of the bootstrap.
+        on_progress: Called as answers arrive, counted over all slices and both models.
+
+    Returns:
+        One `SliceComparison` per slice, in the order given; `print` shows the table.
+
+    Raises:
+        ConfigError: A metric or slice name is unknown, or a setting is out of range.
+        EvaluationError: There is no question, or results do not pair with the questions.
+    """
+    slices = dict(dataset_or_slices) if isinstance(dataset_or_slices, Mapping) else {WHOLE: dataset_or_slices}
+    if not slices:
+        raise EvaluationError("there is nothing to compare: no slices were given")
+    if not is_integer(num_resamples) or num_resamples < FEWEST_RESAMPLES:
+        raise ConfigError(f"num_resamples must be an integer ≥ {FEWEST_RESAMPLES}, got {num_resamples!r}")
+    judges = _judges(metric, slices)
+    functions = _functions(metrics, judges.values())
+    for role, side in (("base", base), ("tuned", tuned)):
+        _require_slices(role, side, slices)
+    asked = sum(not isinstance(side, EvaluationResult | Mapping) for side in (base, tuned))
+    progress = _Progress(on_progress, asked * sum(map(len, slices.values())))
+
+    def answers(side: Side, name: str) -> EvaluationResult:
+        if isinstance(side, EvaluationResult):
+            return side
+        if isinstance(side, Mapping):
+            return side[name]
+        rows = slices[name]
+        report = progress.next(len(rows))
+        return evaluate(side, rows, functions, max_tokens=max_tokens, seed=seed, nll=nll, on_progress=report)
+
+    counted = None if train is None else [row.accepted_answers for row in train]
+    compared: list[SliceComparison] = []
+    for name, rows in slices.items():
+        before, after = answers(base, name), answers(tuned, name)
+        for role, result in (("base", before), ("tuned", after)):
+            _require_pairing(name, role, result, rows, judges[name])
+        accepted = [row.accepted_answers for row in rows]
+        baseline = baseline_of(accepted, functions[judges[name]], counted=counted or accepted)
+        part = SliceComparison.of(
+            name, before, after, metric=judges[name], baseline=baseline, seed=seed, num_resamples=num_resamples
+        )
+        compared.append(part)
+    return Comparison(slices={part.name: part for part in compared})
+
+
+class _Progress:
+    """Several evaluations told as one."""
+
+    def __init__(self, on_progress: OnProgress | None, total: int) -> None:
+        self._on_progress = on_progress
+        self._total = total
+        self._started = 0
+
+    def next(self, size: int) -> OnProgress | None:
+        """The callback of the next evaluation, of *size* questions."""
+        on_progress, before = self._on_progress, self._started
+        self._started += size
+        if on_progress is None:
+            return None
+        return lambda done, _: on_progress(before + done, self._total)
+
+
+def _judges(metric: str | Mapping[str, str], slices: Mapping[str, object]) -> dict[str, str]:
+    """Which metric decides, by slice."""
+    if isinstance(metric, str):
+        return dict.fromkeys(slices, metric)
+    for name in metric:
+        if name not in slices:
+            known = ", ".join(map(repr, slices))
+            raise ConfigError(f"metric names the unknown slice {name!r}{nearest(name, slices)}; slices: {known}")
+    return {name: metric.get(name, "exact_match") for name in slices}
+
+
+def _functions(metrics: Sequence[str] | Mapping[str, Metric], judges: Iterable[str]) -> dict[str, Metric]:
+    """The metrics to measure, and those that decide."""
+    functions = resolve_metrics(metrics)
+    for name in judges:
+        if name not in functions:
+            if name not in METRICS:
+                known = [*functions, *(known for known in METRICS if known not in functions)]
+                listed = ", ".join(map(repr, known))
+                raise ConfigError(f"metric names the unknown metric {name!r}{nearest(name, known)}; known: {listed}")
+            functions[name] = METRICS[name]
+    return functions
+
+
+def _require_slices(role: str, side: Side, slices: Mapping[str, object]) -> None:
+    """Refuse results that do not belong to the slices, before any question is asked."""
+    if isinstance(side, EvaluationResult) and len(slices) > 1:
+        raise EvaluationError(
+            f"{role} is one EvaluationResult for {len(slices)} slices; give a mapping from slice name to result"
+        )
+    if isinstance(side, Mapping):
+        missing = [name for name in slices if name not in side]
+        if missing:
+            found = ", ".join(map(repr, side)) or "none"
+            raise EvaluationError(f"{role} has no result for the slice {missing[0]!r}; results: {found}")
+
+
+def _require_pairing(name: str, role: str, result: EvaluationResult, rows: Sequence[Conversation], metric: str) -> None:
+    """Refuse results of other questions, or judged without the metric that decides."""
+    remedy = "evaluate both models on the same data set, in the same order"
+    if len(result.rows) != len(rows):
+        counts = f"it has {len(rows)} questions and {role} answered {len(result.rows)}"
+        raise EvaluationError(f"slice {name!r} cannot be paired: {counts}; {remedy}")
+    for index, (answered, row) in enumerate(zip(result.rows, rows, strict=True)):
+        for what, found, expected in (
+            ("asks", answered.question, row.question),
+            ("accepts", answered.accepted, row.accepted_answers),
+        ):
+            if found != expected:
+                raise EvaluationError(
+                    f"slice {name!r} cannot be paired: its question {index} {what} {expected!r}, "
+                    f"but for {role} it {what} {found!r}; {remedy}"
+                )
+    result.require(metric)

@@ -1,0 +1,57 @@
+"""What a comparison found, on every slice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from attrs import field, frozen
+from typing_extensions import override
+
+from glowgenius.errors import EvaluationError, nearest
+from glowgenius.evaluation import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.evaluation.slices import Pair, SliceComparison
+
+
+@final
+@frozen(kw_only=True)
+class Comparison:
+    """Base against tuned on every slice. `print` shows the table."""
+
+    slices: Mapping[str, SliceComparison] = field(hash=False)
+    """By name, in the order in which they were given; at least one."""
+
+    def __getitem__(self, name: str) -> SliceComparison:
+        """The slice called *name*.
+
+        Raises:
+            EvaluationError: There is no such slice.
+        """
+        if name not in self.slices:
+            known = ", ".join(map(repr, self.slices))
+            raise EvaluationError(f"there is no slice {name!r}{nearest(name, self.slices)}; slices: {known}")
+        return self.slices[name]
+
+    def changed(self, name: str | None = None) -> tuple[Pair, ...]:
+        """Every question whose answer turned right or wrong, the fixed ones first; of all slices if none is named.
+
+        Raises:
+            EvaluationError: There is no such slice.
+        """
+        parts = self.slices.values() if name is None else [self[name]]
+        return tuple(pair for part in parts for pair in (*part.fixed, *part.broken))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `slices` object of `results.json`."""
+        return {name: part.to_dict() for name, part in self.slices.items()}
+
+    def details(self) -> dict[str, Any]:
+        """`to_dict` with metric, verdict and every changed answer in each slice."""
+        return {name: part.details() for name, part in self.slices.items()}
+
+    @override
+    def __str__(self) -> str:
+        return tables.comparison_table(list(self.slices.values()))

@@ -1,0 +1,218 @@
+"""Ask a model every question of a data set and score its answers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+
+from attrs import frozen
+
+from glowgenius._validators import is_integer, is_number
+from glowgenius.errors import ConfigError, EvaluationError, Problem, list_problems
+from glowgenius.evaluation.metrics import Metric, resolve_metrics
+from glowgenius.evaluation.normalize import normalize
+from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
+
+if TYPE_CHECKING:
+    from glowgenius.data.message import Conversation, Message
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with how many answers have arrived, and how many there will be."""
+
+
+class Answer(Protocol):
+    """One generated answer."""
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        ...
+
+    @property
+    def stop_reason(self) -> str:
+        """`stop` if the model ended the answer, `length` if it was cut off."""
+        ...
+
+
+class AnswersQuestions(Protocol):
+    """What evaluation needs of a model; `glowgenius.Sampler` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in tables."""
+        ...
+
+    def complete(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        seed: int | None = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> Sequence[Answer]:
+        """One answer per prompt, in their order."""
+        ...
+
+    def answer_nll(self, conversations: Sequence[Conversation]) -> Sequence[float]:
+        """The mean negative log-likelihood of each answer, in nats per trained token."""
+        ...
+
+
+def evaluate(
+    sampler: AnswersQuestions,
+    dataset: Sequence[Conversation],
+    metrics: Sequence[str] | Mapping[str, Metric] = ("exact_match", "contains", "token_f1"),
+    *,
+    max_tokens: int = 32,
+    seed: int = 0,
+    nll: bool = True,
+    on_progress: OnProgress | None = None,
+) -> EvaluationResult:
+    """Ask every question, greedily, and score the answers.
+
+    Args:
+        sampler: The model.
+        dataset: The questions with their accepted answers (`references`, or else the answer of the row).
+        metrics: Names of metrics, or a mapping from name to function; `{**METRICS, "mine": function}` for both.
+        max_tokens: The longest answer, in tokens; answers that hit it are counted in the result.
+        seed: Passed to the sampler.
+        nll: Whether to measure the likelihood of the reference answers as well, which needs no generation.
+        on_progress: Called as answers arrive.
+
+    Returns:
+        A row per question, in the order of *dataset*.
+
+    Raises:
+        ConfigError: A metric is unknown or a setting is out of range.
+        EvaluationError: There is no question, a question accepts nothing visible, or a metric or the sampler broke
+            its promise.
+    """
+    functions = resolve_metrics(metrics)
+    for setting, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0)):
+        if not is_integer(value) or value < least:
+            found = f"{value!r} ({type(value).__name__})"
+            raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
+    _require_answers(dataset)
+    answers = sampler.complete(
+        [row.prompt for row in dataset], max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
+    )
+    _require_one_each(sampler.name, "complete", len(answers), len(dataset))
+    likelihoods: list[float | None] = [None] * len(dataset)
+    if nll:
+        likelihoods = [float(value) for value in sampler.answer_nll(dataset)]
+        _require_one_each(sampler.name, "answer_nll", len(likelihoods), len(dataset))
+    rows = tuple(
+        EvaluationRow(
+            index=index,
+            question=row.question,
+            accepted=row.accepted_answers,
+            prediction=answer.text,
+            stop_reason=answer.stop_reason,
+            scores={name: _score(name, function, answer.text, row, index) for name, function in functions.items()},
+            nll=likelihood,
+            group=row.group,
+            id=row.id,
+            tags=row.tags,
+        )
+        for index, (row, answer, likelihood) in enumerate(zip(dataset, answers, likelihoods, strict=True))
+    )
+    return EvaluationResult(name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed)
+
+
+@final
+@frozen(kw_only=True)
+class MajorityBaseline:
+    """What one fixed answer to every question scores."""
+
+    answer: str
+    """The most frequent accepted answer, as it was first written."""
+
+    score: float
+    """Its mean score, from 0 to 1."""
+
+
+def majority_baseline(
+    dataset: Sequence[Conversation],
+    metric: str | Metric = "exact_match",
+    *,
+    reference: Sequence[Conversation] | None = None,
+) -> MajorityBaseline:
+    """The score of always giving the most frequent answer: what a model must beat to have learned anything.
+
+    Args:
+        dataset: The questions to score on.
+        metric: The name of a metric, or a function.
+        reference: Where the answers are counted, such as the training set; *dataset* itself if None.
+
+    Raises:
+        ConfigError: The metric is unknown.
+        EvaluationError: *dataset* or *reference* is empty, or a row accepts nothing visible.
+    """
+    _require_answers(dataset)
+    if reference is not None:
+        _require_answers(reference)
+    counted = [row.accepted_answers for row in (dataset if reference is None else reference)]
+    return baseline_of([row.accepted_answers for row in dataset], metric, counted=counted)
+
+
+def baseline_of(
+    accepted: Sequence[Sequence[str]], metric: str | Metric, *, counted: Sequence[Sequence[str]]
+) -> MajorityBaseline:
+    """`majority_baseline` on bare answers.
+
+    Args:
+        accepted: The accepted answers of each question, at least one each.
+        metric: The name of a metric, or a function.
+        counted: The accepted answers among which the most frequent is sought; the first seen wins a tie.
+    """
+    function = next(iter(resolve_metrics([metric] if isinstance(metric, str) else {"metric": metric}).values()))
+    spelling: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for answers in counted:
+        # In order, and each once: a row that accepts "Av" and "Ave" is one row.
+        for key, answer in {normalize(answer): answer for answer in reversed(answers)}.items():
+            if key:
+                spelling.setdefault(key, answer)
+                counts[key] += 1
+    answer = spelling[max(counts, key=counts.__getitem__)]
+    return MajorityBaseline(answer=answer, score=math.fsum(function(answer, row) for row in accepted) / len(accepted))
+
+
+def _require_answers(dataset: Sequence[Conversation]) -> None:
+    """Refuse a data set without questions, or with questions that no answer could satisfy."""
+    if len(dataset) == 0:
+        raise EvaluationError("there is nothing to evaluate: the data set has no rows")
+    problems = [
+        Problem(
+            path=row.source.path if row.source else None,
+            line=row.source.line if row.source else None,
+            row=index,
+            row_id=row.id,
+            field="references",
+            found=f"no accepted answer with anything visible in it, in {row.accepted_answers!r}",
+            accepted="at least one",
+        )
+        for index, row in enumerate(dataset)
+        if not any(map(normalize, row.accepted_answers))
+    ]
+    if problems:
+        raise EvaluationError(f"{len(problems)} of {len(dataset)} rows cannot be scored\n{list_problems(problems)}")
+
+
+def _require_one_each(name: str, method: str, found: int, expected: int) -> None:
+    """Refuse a sampler that lost or invented answers; zip would pair the wrong ones in silence."""
+    if found != expected:
+        raise EvaluationError(f"{name!r} gave {found} results to {expected} questions in {method}()")
+
+
+def _score(name: str, function: Metric, prediction: str, row: Conversation, index: int) -> float:
+    """The score, checked: the intervals rely on [0, 1]."""
+    value = function(prediction, row.accepted_answers)
+    if isinstance(value, bool):
+        return float(value)
+    if not is_number(value) or not 0 <= value <= 1:
+        raise EvaluationError(f"the metric {name!r} must give a number from 0 to 1, got {value!r} for row {index}")
+    return float(value)

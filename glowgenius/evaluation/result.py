@@ -1,0 +1,182 @@
+"""What an evaluation found: a row per question, and the means over them."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, final
+
+from attrs import field, frozen
+from typing_extensions import override
+
+from glowgenius.errors import EvaluationError, nearest
+from glowgenius.evaluation.intervals import Interval, wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RIGHT: Final = 0.5
+"""A question counts as right from this score on; for scores that are 0 or 1 that is the 1."""
+
+
+@final
+@frozen(kw_only=True)
+class EvaluationRow:
+    """One question: what was accepted, what the model said, and how that scored."""
+
+    index: int
+    """0-based position in the data set."""
+
+    question: str
+    """The last user message."""
+
+    accepted: tuple[str, ...]
+    """The answers that count as right."""
+
+    prediction: str
+    """The generated text, unchanged."""
+
+    stop_reason: str
+    """`stop` if the model ended its answer, `length` if *max_tokens* cut it off."""
+
+    scores: Mapping[str, float] = field(hash=False)
+    """Score by metric, each in [0, 1]."""
+
+    nll: float | None = None
+    """Mean negative log-likelihood of the reference answer, in nats per trained token; None if not measured."""
+
+    group: str | None = None
+    """The group of the row; rows of one group are one unit of the intervals."""
+
+    id: str | None = None
+    """The row's own name."""
+
+    tags: tuple[str, ...] = ()
+    """The row's labels."""
+
+    @property
+    def cluster(self) -> tuple[str, str | int]:
+        """What the row is resampled with: its group, or itself."""
+        return ("row", self.index) if self.group is None else ("group", self.group)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON values; a likelihood that is not finite becomes None, since JSON has no NaN."""
+        return {
+            "index": self.index,
+            "id": self.id,
+            "group": self.group,
+            "tags": list(self.tags),
+            "question": self.question,
+            "accepted": list(self.accepted),
+            "prediction": self.prediction,
+            "stop_reason": self.stop_reason,
+            "scores": dict(self.scores),
+            "nll": finite(self.nll),
+        }
+
+
+@final
+@frozen(kw_only=True)
+class EvaluationResult:
+    """The answers of one model to one data set. `print` shows the means with their intervals."""
+
+    name: str
+    """What the model is called."""
+
+    rows: tuple[EvaluationRow, ...]
+    """One per question, in the order of the data set; at least one."""
+
+    metrics: tuple[str, ...]
+    """The names of the metrics, each of them in the scores of every row."""
+
+    max_tokens: int
+    """The longest answer that was allowed, in tokens."""
+
+    seed: int | None
+    """The seed of the sampler."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.rows:
+            raise EvaluationError("an EvaluationResult needs at least one row, got none")
+
+    @property
+    def means(self) -> Mapping[str, float]:
+        """The mean over rows of each metric, and of `nll` where every row has one."""
+        means = {name: math.fsum(row.scores[name] for row in self.rows) / len(self.rows) for name in self.metrics}
+        likelihoods = [row.nll for row in self.rows if row.nll is not None]
+        if len(likelihoods) == len(self.rows):
+            # fsum raises on an infinity beside a NaN, and a diverged model may give both.
+            add = math.fsum if all(map(math.isfinite, likelihoods)) else sum
+            means["nll"] = add(likelihoods) / len(likelihoods)
+        return MappingProxyType(means)
+
+    @property
+    def num_truncated(self) -> int:
+        """How many answers hit *max_tokens*."""
+        return sum(row.stop_reason == "length" for row in self.rows)
+
+    @property
+    def truncated_share(self) -> float:
+        """The share of answers that hit *max_tokens*, from 0 to 1."""
+        return self.num_truncated / len(self.rows)
+
+    @property
+    def num_clusters(self) -> int:
+        """How many independent groups the questions form."""
+        return len({row.cluster for row in self.rows})
+
+    def interval(self, metric: str, *, level: float = 0.95) -> Interval:
+        """Wilson's interval of a metric's mean, with groups instead of questions as the sample.
+
+        Args:
+            metric: One of `metrics`.
+            level: Between 0 and 1.
+
+        Raises:
+            EvaluationError: The metric was not measured.
+        """
+        self.require(metric)
+        return wilson(self.means[metric] * self.num_clusters, self.num_clusters, level=level)
+
+    def require(self, metric: str) -> None:
+        """Refuse a metric that was not measured.
+
+        Raises:
+            EvaluationError: *metric* is not one of `metrics`.
+        """
+        if metric not in self.metrics:
+            hint = nearest(metric, self.metrics)
+            measured = ", ".join(repr(name) for name in self.metrics)
+            raise EvaluationError(f"{self.name!r} was not judged by {metric!r}{hint}; measured: {measured}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {
+            "name": self.name,
+            "n": len(self.rows),
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            "means": {name: finite(value) for name, value in self.means.items()},
+            "truncated": self.num_truncated,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    @override
+    def __str__(self) -> str:
+        number = len(self.rows)
+        lines = [f"{self.name}: {number} question{'s' * (number != 1)}"]
+        width = max(map(len, [*self.metrics, "nll"]))
+        for metric in self.metrics:
+            limits = self.interval(metric)
+            span = f"95 % interval {100 * limits.low:.1f} to {100 * limits.high:.1f}"
+            lines.append(f"  {metric:<{width}}  {100 * self.means[metric]:5.1f} %   {span}")
+        if "nll" in self.means:
+            lines.append(f"  {'nll':<{width}}  {self.means['nll']:5.3f} nats per token of the reference answer")
+        if self.num_truncated:
+            lines.append(f"  {self.num_truncated} of {number} answers were cut off at max_tokens={self.max_tokens}")
+        return "\n".join(lines)
+
+
+def finite(value: float | None) -> float | None:
+    """*value*, or None where JSON has no way to write it."""
+    return value if value is not None and math.isfinite(value) else None

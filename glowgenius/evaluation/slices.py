@@ -1,0 +1,221 @@
+"""Base against tuned on one slice of questions: values, their uncertainty, and one sentence made by rule."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, final
+
+from attrs import frozen
+
+from glowgenius.evaluation.figures import percent, points
+from glowgenius.evaluation.intervals import NUM_RESAMPLES, Interval, mcnemar_exact, paired_interval
+from glowgenius.evaluation.result import RIGHT, EvaluationResult, EvaluationRow, finite
+
+if TYPE_CHECKING:
+    from glowgenius.evaluation.evaluate import MajorityBaseline
+
+FEWEST_GROUPS: Final = 10
+"""With fewer independent groups of questions no interval is believed."""
+
+
+@final
+@frozen(kw_only=True)
+class Pair:
+    """One question, answered twice."""
+
+    base: EvaluationRow
+    """The answer before training."""
+
+    tuned: EvaluationRow
+    """The answer after training."""
+
+    @property
+    def question(self) -> str:
+        """What was asked."""
+        return self.base.question
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The answers that count as right."""
+        return self.base.accepted
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pair as JSON values."""
+        return {
+            "index": self.base.index,
+            "id": self.base.id,
+            "question": self.question,
+            "accepted": list(self.accepted),
+            "base": self.base.prediction,
+            "tuned": self.tuned.prediction,
+        }
+
+
+@final
+@frozen(kw_only=True)
+class SliceComparison:
+    """Base against tuned on one slice of questions.
+
+    A question is right from a score of `RIGHT` (0.5) on; for exact match and contains that is a score of 1.
+    """
+
+    name: str
+    """The slice."""
+
+    metric: str
+    """The metric that decides what is right, and whose difference is reported."""
+
+    base: EvaluationResult
+    """The answers before training."""
+
+    tuned: EvaluationResult
+    """The answers after training."""
+
+    fixed: tuple[Pair, ...]
+    """Wrong before, right after."""
+
+    broken: tuple[Pair, ...]
+    """Right before, wrong after."""
+
+    both_right: tuple[Pair, ...]
+    """Right before and after."""
+
+    both_wrong: tuple[Pair, ...]
+    """Wrong before and after."""
+
+    difference: float
+    """Mean score of tuned minus mean score of base, from -1 to 1."""
+
+    interval: Interval
+    """The 95 % interval of the difference, from `paired_interval`: it resamples groups, not questions."""
+
+    mcnemar_p: float
+    """Exact two-sided p of fixed against broken. It takes questions as independent: with several rows per group,
+    believe the interval."""
+
+    baseline: MajorityBaseline
+    """What one fixed answer to every question scores."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        base: EvaluationResult,
+        tuned: EvaluationResult,
+        *,
+        metric: str,
+        baseline: MajorityBaseline,
+        seed: int = 0,
+        num_resamples: int = NUM_RESAMPLES,
+    ) -> SliceComparison:
+        """Compare two results whose rows are known to pair.
+
+        Args:
+            name: Of the slice.
+            base: The answers before training.
+            tuned: The answers to the same questions after training.
+            metric: The metric that decides, measured in both.
+            baseline: Of the slice, by the same metric.
+            seed: Of the bootstrap.
+            num_resamples: Of the bootstrap.
+        """
+        pairs = [Pair(base=before, tuned=after) for before, after in zip(base.rows, tuned.rows, strict=True)]
+        sorted_by: dict[tuple[bool, bool], list[Pair]] = {
+            (before, after): [] for before in (False, True) for after in (False, True)
+        }
+        for pair in pairs:
+            sorted_by[pair.base.scores[metric] >= RIGHT, pair.tuned.scores[metric] >= RIGHT].append(pair)
+        old = [pair.base.scores[metric] for pair in pairs]
+        new = [pair.tuned.scores[metric] for pair in pairs]
+        groups = [pair.base.cluster for pair in pairs]
+        fixed, broken = tuple(sorted_by[False, True]), tuple(sorted_by[True, False])
+        return cls(
+            name=name,
+            metric=metric,
+            base=base,
+            tuned=tuned,
+            fixed=fixed,
+            broken=broken,
+            both_right=tuple(sorted_by[True, True]),
+            both_wrong=tuple(sorted_by[False, False]),
+            difference=math.fsum([*new, *(-score for score in old)]) / len(pairs),
+            interval=paired_interval(old, new, groups, seed=seed, num_resamples=num_resamples),
+            mcnemar_p=mcnemar_exact(len(fixed), len(broken)),
+            baseline=baseline,
+        )
+
+    @property
+    def n(self) -> int:
+        """How many questions."""
+        return len(self.base.rows)
+
+    @property
+    def num_groups(self) -> int:
+        """How many independent groups the questions form."""
+        return self.base.num_clusters
+
+    @property
+    def retention(self) -> float | None:
+        """The share of what the base answered right that the tuned model still does; None if that was nothing."""
+        known = len(self.both_right) + len(self.broken)
+        return len(self.both_right) / known if known else None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether there are enough questions to tell: at least `FEWEST_GROUPS` groups, and 0 outside the interval."""
+        return self.num_groups >= FEWEST_GROUPS and 0.0 not in self.interval
+
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether the tuned score is surely above the majority baseline: its Wilson interval lies above it."""
+        return self.tuned.interval(self.metric).low > self.baseline.score
+
+    @property
+    def verdict(self) -> str:
+        """The finding in one sentence, by rule.
+
+        "no change" if no question changed sides and the difference is 0; "too few questions to tell" unless `is_clear`;
+        and "not above its majority baseline" unless `beats_baseline`.
+        """
+        limits = f"95 % interval {points(self.interval.low)} to {points(self.interval.high)}"
+        counts = f"{len(self.fixed)} fixed, {len(self.broken)} broken"
+        counts = f"{counts}, {len(self.both_right) + len(self.both_wrong)} same"
+        if not self.fixed and not self.broken and self.difference == 0:
+            finding = f"no change, {self.n} same ({limits})"
+        elif self.is_clear:
+            finding = f"{counts}: {points(self.difference)} points, {limits}"
+        else:
+            finding = f"{counts}: {points(self.difference)} points, but too few questions to tell ({limits})"
+        if self.beats_baseline:
+            return finding
+        always = f"always {self.baseline.answer!r}: {percent(self.baseline.score)}"
+        return f"{finding}; not above its majority baseline ({always})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The slice as `results.json` holds it: counts and means; see `details` for the rest."""
+        return {
+            "n": self.n,
+            "base": {name: finite(value) for name, value in self.base.means.items()},
+            "tuned": {name: finite(value) for name, value in self.tuned.means.items()},
+            "fixed": len(self.fixed),
+            "broken": len(self.broken),
+            "difference": self.difference,
+            "interval_95": [self.interval.low, self.interval.high],
+            "mcnemar_p": self.mcnemar_p,
+            "baseline": self.baseline.score,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """`to_dict`, and what is needed to read it: metric, groups, retention, verdict, every changed answer."""
+        return {
+            **self.to_dict(),
+            "metric": self.metric,
+            "groups": self.num_groups,
+            "both_right": len(self.both_right),
+            "both_wrong": len(self.both_wrong),
+            "retention": self.retention,
+            "baseline_answer": self.baseline.answer,
+            "verdict": self.verdict,
+            "fixed_answers": [pair.to_dict() for pair in self.fixed],
+            "broken_answers": [pair.to_dict() for pair in self.broken],
+        }

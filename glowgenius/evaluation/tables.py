@@ -1,0 +1,89 @@
+"""The table of a comparison for the terminal: plain text, at most 100 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Final
+
+from glowgenius.evaluation.figures import p_value, percent, points
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowgenius.evaluation.slices import SliceComparison
+
+WIDTH: Final = 100
+"""Columns of the widest line."""
+
+_NAME_WIDTH: Final = 14
+
+
+def comparison_table(parts: Sequence[SliceComparison]) -> str:
+    """The table of slices, then what each slice says in words, with every mean beside it."""
+    header = ("slice", "n", "base", "tuned", "majority", "kept", "fixed", "broken", "points", "95 %", "p")
+    rows = [header, *(_row(part) for part in parts)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}" for column, (cell, width) in cells)
+        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
+    ]
+    names = dict.fromkeys((part.base.name, part.tuned.name) for part in parts)
+    titles = [f"base: {base}   tuned: {tuned}" for base, tuned in names]
+    said = [line for part in parts for line in _block(part)]
+    return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said])
+
+
+def notes(part: SliceComparison) -> list[str]:
+    """What a reader must know to trust the numbers of a slice."""
+    found: list[str] = []
+    if part.num_groups < part.n:
+        found.append(
+            f"{part.n} questions in {part.num_groups} groups; the interval resamples groups, "
+            f"McNemar's p counts questions"
+        )
+    found.extend(
+        f"{result.num_truncated} of {part.n} answers of {role} were cut off at max_tokens={result.max_tokens}"
+        for role, result in (("base", part.base), ("tuned", part.tuned))
+        if result.num_truncated
+    )
+    return found
+
+
+def means(part: SliceComparison) -> list[str]:
+    """Every mean that both sides have, as `metric base → tuned`."""
+    old, new = part.base.means, part.tuned.means
+    shown = [f"{name} {percent(old[name])} → {percent(new[name])}" for name in part.base.metrics if name in new]
+    if "nll" in old and "nll" in new:
+        shown.append(f"nll {old['nll']:.3f} → {new['nll']:.3f} nats per token")
+    return shown
+
+
+def _row(part: SliceComparison) -> tuple[str, ...]:
+    """The cells of one slice; a name too long for its column stands whole in the lines below the table."""
+    scores = (part.base.means[part.metric], part.tuned.means[part.metric])
+    shares = (*scores, part.baseline.score, part.retention)
+    return (
+        part.name if len(part.name) <= _NAME_WIDTH else f"{part.name[: _NAME_WIDTH - 1]}…",
+        str(part.n),
+        *("-" if share is None else percent(share).replace(" ", "") for share in shares),
+        str(len(part.fixed)),
+        str(len(part.broken)),
+        points(part.difference),
+        f"{points(part.interval.low)} to {points(part.interval.high)}",
+        p_value(part.mcnemar_p),
+    )
+
+
+def _block(part: SliceComparison) -> list[str]:
+    """What a slice says, under its name."""
+    lines = [part.verdict, ", ".join(means(part)), *(f"note: {note}" for note in notes(part))]
+    return _wrapped([f"{part.name}, judged by {part.metric}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
+
+
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Each line broken at `WIDTH`, with its continuation indented."""
+    return [
+        piece
+        for line in lines
+        for piece in textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) or [""]
+    ]
