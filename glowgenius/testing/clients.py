@@ -190,16 +190,14 @@ class ScriptedTrainingClient:
 
     def optim_step(self, optim_params: AdamParams) -> EngineFuture[OptimStepResponse]:
         """One AdamW update with the accumulated gradient, which is then cleared."""
-        # A copy: AdamParams can be changed, and a caller may reuse one object for every step.
-        params = optim_params.model_copy()
 
         def work() -> OptimStepResponse:
             gradient = np.zeros_like(self._model.parameters) if self._gradient is None else self._gradient
-            self._model = self._model.step(gradient, params)
+            self._model = self._model.step(gradient, optim_params)
             self._gradient = None
             return OptimStepResponse()
 
-        return self._queue.submit("optim_step", work, ordered=True, client=self._model_id, adam_params=params)
+        return self._queue.submit("optim_step", work, ordered=True, client=self._model_id, adam_params=optim_params)
 
     def save_state(
         self,
@@ -317,10 +315,11 @@ class ScriptedSamplingClient:
         tokens = _prompt_tokens(prompt)
         if num_samples < 1:
             raise RequestRejectedError(f"num_samples must be an integer ≥ 1, got {num_samples!r}")
-        params = sampling_params.model_copy()
 
         def work() -> SampleResponse:
-            return SampleResponse(sequences=[self._sequence(tokens, params, index) for index in range(num_samples)])
+            return SampleResponse(
+                sequences=[self._sequence(tokens, sampling_params, index) for index in range(num_samples)]
+            )
 
         return self._queue.submit("sample", work, client=self._name, num_data=num_samples, num_tokens=len(tokens))
 
