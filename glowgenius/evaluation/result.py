@@ -147,7 +147,7 @@ class EvaluationResult:
         if metric not in self.metrics:
             hint = nearest(metric, self.metrics)
             measured = ", ".join(repr(name) for name in self.metrics)
-            raise EvaluationError(f"{self.name!r} was not judged by {metric!r}{hint}; measured: {measured}")
+            raise EvaluationError(f"{self.name!r} was not judged by the metric {metric!r}{hint}; measured: {measured}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values."""

@@ -28,7 +28,7 @@ def comparison_table(parts: Sequence[SliceComparison]) -> str:
         for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
     ]
     names = dict.fromkeys((part.base.name, part.tuned.name) for part in parts)
-    titles = [f"base: {base}   tuned: {tuned}" for base, tuned in names]
+    titles = [title for base, tuned in names for title in _titles(base, tuned)]
     said = [line for part in parts for line in _block(part)]
     return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said])
 
@@ -56,6 +56,13 @@ def means(part: SliceComparison) -> list[str]:
     if "nll" in old and "nll" in new:
         shown.append(f"nll {old['nll']:.3f} → {new['nll']:.3f} nats per token")
     return shown
+
+
+def _titles(base: str, tuned: str) -> list[str]:
+    """Who is compared, on one line if that is short enough."""
+    titles = [f"base: {base}", f"tuned: {tuned}"]
+    line = "   ".join(titles)
+    return [line] if len(line) <= WIDTH else titles
 
 
 def _row(part: SliceComparison) -> tuple[str, ...]:

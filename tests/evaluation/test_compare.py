@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import functools
+import json
+import math
+
+import pytest
+from attrs import evolve
+
+from glowgenius.data.message import Conversation
+from glowgenius.errors import ConfigError, EvaluationError
+from glowgenius.evaluation import MajorityBaseline, compare, contains, evaluate
+from glowgenius.evaluation.intervals import Interval, paired_interval
+from glowgenius.evaluation.slices import SliceComparison
+from tests.support.answers import ScriptedModel
+
+BOROUGHS = ("Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island")
+
+
+def places(letter, number, *, per_group=1):
+    """Questions such as `k 3?`, whose answer is borough 3 modulo 5."""
+    return [
+        Conversation.from_question(f"{letter} {index}?", BOROUGHS[index % 5], group=f"{letter}{index // per_group}")
+        for index in range(number)
+    ]
+
+
+def index_of(question):
+    return int(question.split()[1][:-1])
+
+
+def answers(right):
+    """The right borough where *right* says so, else nonsense."""
+    return lambda question: BOROUGHS[index_of(question) % 5] if right(question) else "Nowhere"
+
+
+def model(name, right, **settings):
+    return ScriptedModel(name, answers(right), **settings)
+
+
+def sides(fixed, broken, both_right, both_wrong):
+    """Two models that differ on a data set of these counts, in this order, and the data set."""
+    ends = [fixed, fixed + broken, fixed + broken + both_right]
+    base = model("base", lambda question: ends[0] <= index_of(question) < ends[2])
+    tuned = model(
+        "tuned", lambda question: not ends[0] <= index_of(question) < ends[1] and index_of(question) < ends[2]
+    )
+    return base, tuned, places("k", ends[2] + both_wrong)
+
+
+def test_the_four_kinds_of_questions():
+    base, tuned, rows = sides(3, 2, 4, 6)
+    part = compare(base, tuned, rows)["all"]
+    kinds = {
+        name: [pair.base.index for pair in getattr(part, name)]
+        for name in ("fixed", "broken", "both_right", "both_wrong")
+    }
+    assert kinds == {
+        "fixed": [0, 1, 2],
+        "broken": [3, 4],
+        "both_right": [5, 6, 7, 8],
+        "both_wrong": [9, 10, 11, 12, 13, 14],
+    }
+    assert part.n == part.num_groups == 15
+    assert part.difference == pytest.approx(1 / 15)
+    assert part.retention == 4 / 6
+    assert part.mcnemar_p == 1.0  # 3 against 2: twice the tail of 16 of 32 is more than all
+    assert part.baseline == MajorityBaseline(answer="Brooklyn", score=3 / 15)
+    pair = part.fixed[0]
+    assert (pair.question, pair.accepted) == ("k 0?", ("Brooklyn",))
+    assert (pair.base.prediction, pair.tuned.prediction) == ("Nowhere", "Brooklyn")
+
+
+def test_the_interval_resamples_groups():
+    base, tuned, _ = sides(12, 2, 40, 6)
+    rows = places("k", 60, per_group=4)
+    part = compare(base, tuned, rows, seed=5, num_resamples=500)["all"]
+    old, new = ([row.scores["exact_match"] for row in side.rows] for side in (part.base, part.tuned))
+    assert part.interval == paired_interval(old, new, [index // 4 for index in range(60)], seed=5, num_resamples=500)
+    assert part.num_groups == 15
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ((12, 2, 50, 36), "12 fixed, 2 broken, 86 same: +10 points, 95 % interval +3 to +17"),
+        ((2, 20, 70, 8), "2 fixed, 20 broken, 78 same: -18 points, 95 % interval -27 to -9"),
+        (
+            (3, 2, 50, 5),
+            "3 fixed, 2 broken, 55 same: +2 points, but too few questions to tell (95 % interval -7 to +11)",
+        ),
+        ((2, 2, 50, 5), "2 fixed, 2 broken, 55 same: 0 points, but too few questions to tell (95 % interval -9 to +9)"),
+        ((0, 0, 50, 50), "no change, 100 same (95 % interval -2 to +2)"),
+        # Nine questions prove nothing, even if all of them were fixed.
+        (
+            (9, 0, 0, 0),
+            "9 fixed, 0 broken, 0 same: +100 points, but too few questions to tell (95 % interval +58 to +100)",
+        ),
+        ((10, 0, 0, 0), "10 fixed, 0 broken, 0 same: +100 points, 95 % interval +61 to +100"),
+        (
+            (0, 0, 1, 9),
+            "no change, 10 same (95 % interval -28 to +28); not above its majority baseline (always 'Brooklyn': 20 %)",
+        ),
+    ],
+)
+def test_the_verdict(counts, verdict):
+    base, tuned, rows = sides(*counts)
+    assert compare(base, tuned, rows)["all"].verdict == verdict
+
+
+def test_a_gain_that_stays_at_the_baseline_is_no_knowledge():
+    rows = places("u", 30)
+    base, tuned = model("base", lambda _: False), ScriptedModel("tuned", lambda _: "Brooklyn")
+    part = compare(base, tuned, rows)["all"]
+    assert part.is_clear
+    assert not part.beats_baseline
+    assert part.verdict == (
+        "6 fixed, 0 broken, 24 same: +20 points, 95 % interval +5 to +37; "
+        "not above its majority baseline (always 'Brooklyn': 20 %)"
+    )
+
+
+def test_retention_of_nothing():
+    base, tuned, rows = sides(5, 0, 0, 5)
+    assert compare(base, tuned, rows)["all"].retention is None
+
+
+def test_the_baseline_of_the_training_set():
+    base, tuned, rows = sides(5, 0, 0, 5)
+    train = [Conversation.from_question("?", "Queens")]
+    assert compare(base, tuned, rows, train=train)["all"].baseline == MajorityBaseline(answer="Queens", score=0.2)
+
+
+def test_as_json():
+    base, tuned, rows = sides(3, 2, 4, 6)
+    comparison = compare(base, tuned, {"seen": rows, "control": rows})
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert list(found) == ["seen", "control"]
+    interval = comparison["seen"].interval
+    assert found["seen"] == {
+        "n": 15,
+        "base": {"exact_match": 6 / 15, "contains": 6 / 15, "nll": 1.0},
+        "tuned": {"exact_match": 7 / 15, "contains": 7 / 15, "nll": 1.0},
+        "fixed": 3,
+        "broken": 2,
+        "difference": pytest.approx(1 / 15),
+        "interval_95": [interval.low, interval.high],
+        "mcnemar_p": 1.0,
+        "baseline": 0.2,
+    }
+
+
+def test_the_details():
+    base, tuned, rows = sides(1, 1, 0, 9)
+    found = json.loads(json.dumps(compare(base, tuned, rows).details(), allow_nan=False))["all"]
+    basic = compare(base, tuned, rows).to_dict()["all"]
+    assert {name: found.pop(name) for name in basic} == basic
+    assert found == {
+        "metric": "exact_match",
+        "groups": 11,
+        "both_right": 0,
+        "both_wrong": 9,
+        "retention": 0.0,
+        "baseline_answer": "Brooklyn",
+        "verdict": (
+            "1 fixed, 1 broken, 9 same: 0 points, but too few questions to tell (95 % interval -30 to +30); "
+            "not above its majority baseline (always 'Brooklyn': 27 %)"
+        ),
+        "fixed_answers": [
+            {
+                "index": 0,
+                "id": None,
+                "question": "k 0?",
+                "accepted": ["Brooklyn"],
+                "base": "Nowhere",
+                "tuned": "Brooklyn",
+            }
+        ],
+        "broken_answers": [
+            {"index": 1, "id": None, "question": "k 1?", "accepted": ["Queens"], "base": "Queens", "tuned": "Nowhere"}
+        ],
+    }
+
+
+def test_diverged_likelihoods_are_null_in_json():
+    base, _, rows = sides(1, 1, 1, 1)
+    tuned = model("tuned", lambda _: False, nll=math.nan)
+    assert compare(base, tuned, rows).to_dict()["all"]["tuned"]["nll"] is None
+
+
+def test_changed_questions():
+    base, tuned, rows = sides(2, 1, 1, 1)
+    comparison = compare(base, tuned, {"one": rows, "two": rows[1:]})
+    assert [pair.question for pair in comparison.changed("one")] == ["k 0?", "k 1?", "k 2?"]
+    assert [pair.question for pair in comparison.changed()] == ["k 0?", "k 1?", "k 2?", "k 1?", "k 2?"]
+    with pytest.raises(EvaluationError) as error:
+        comparison.changed("ones")
+    assert str(error.value) == "there is no slice 'ones' (did you mean 'one'?); slices: 'one', 'two'"
+
+
+# What may be compared
+
+
+def test_results_instead_of_models():
+    base, tuned, rows = sides(3, 2, 4, 6)
+    slices = {"one": rows, "two": rows[:10]}
+    expected = compare(base, tuned, slices, metrics=("exact_match", "contains", "token_f1"))
+    results = [{name: evaluate(side, part) for name, part in slices.items()} for side in (base, tuned)]
+    base.calls.clear()
+    assert compare(*results, slices) == expected
+    assert compare(results[0]["one"], tuned, rows, metrics=("exact_match", "contains", "token_f1"))["all"] == evolve(
+        expected["one"], name="all"
+    )
+    assert base.calls == []
+
+
+def test_settings_reach_the_models():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    seen = []
+    part = compare(
+        base,
+        tuned,
+        {"one": rows, "two": rows[:2]},
+        max_tokens=5,
+        seed=9,
+        nll=False,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )["two"]
+    assert base.calls == tuned.calls == [{"max_tokens": 5, "temperature": 0.0, "seed": 9}] * 2
+    assert seen == [(done, 12) for done in range(1, 13)]
+    assert "nll" not in part.base.means
+
+
+def test_progress_counts_what_is_asked():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    seen = []
+    compare(evaluate(base, rows), tuned, rows, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_metric_for_each_slice():
+    rows = places("k", 12)
+    base = ScriptedModel("base", lambda question: f"It is in {BOROUGHS[index_of(question) % 5]}.")
+    tuned = model("tuned", lambda _: True)
+    comparison = compare(base, tuned, {"seen": rows, "control": rows}, metric={"control": "contains"})
+    assert [(part.metric, len(part.fixed)) for part in comparison.slices.values()] == [
+        ("exact_match", 12),
+        ("contains", 0),
+    ]
+
+
+def test_a_metric_is_measured_because_it_decides():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    assert compare(base, tuned, rows, metric="token_f1")["all"].base.metrics == ("exact_match", "contains", "token_f1")
+
+
+def test_a_metric_of_ones_own_decides():
+    rows = places("k", 12)
+    base = ScriptedModel("base", lambda _: "Brooklyn or Queens")
+    tuned = model("tuned", lambda _: True)
+    strict = functools.partial(contains, rivals=BOROUGHS)
+    part = compare(base, tuned, rows, metric="strict", metrics={"strict": strict})["all"]
+    assert len(part.fixed) == 12
+
+
+def test_partial_scores_are_right_from_a_half():
+    rows = [Conversation.from_question(f"k {index}?", "New York City Hall") for index in range(12)]
+    base = ScriptedModel("base", lambda _: "Hall")  # F1 0.4
+    tuned = ScriptedModel("tuned", lambda _: "City Hall")  # F1 2/3
+    part = compare(base, tuned, rows, metric="token_f1")["all"]
+    assert len(part.fixed) == 12
+    assert part.difference == pytest.approx(2 / 3 - 0.4)
+    assert part.interval.low < part.difference < part.interval.high
+
+
+def test_partial_scores_may_move_without_a_question_changing():
+    rows = [Conversation.from_question(f"k {index}?", "New York City Hall") for index in range(100)]
+    base = ScriptedModel("base", lambda _: "City Hall")
+    tuned = ScriptedModel("tuned", lambda _: "York City Hall")
+    part = compare(base, tuned, rows, metric="token_f1")["all"]
+    assert part.verdict.startswith("0 fixed, 0 broken, 100 same: +19 points, ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda row: evolve(row, question="Who?"),
+            "its question 1 asks 'k 1?', but for base it asks 'Who?'",
+        ),
+        (
+            lambda row: evolve(row, accepted=("Queens", "LIC")),
+            "its question 1 accepts ('Queens',), but for base it accepts ('Queens', 'LIC')",
+        ),
+    ],
+)
+def test_other_questions_do_not_pair(change, message):
+    base, tuned, rows = sides(1, 1, 1, 1)
+    result = evaluate(base, rows)
+    other = evolve(result, rows=(result.rows[0], change(result.rows[1]), *result.rows[2:]))
+    with pytest.raises(EvaluationError) as error:
+        compare(other, tuned, rows)
+    remedy = "evaluate both models on the same data set, in the same order"
+    assert str(error.value) == f"slice 'all' cannot be paired: {message}; {remedy}"
+
+
+def test_another_number_of_questions_does_not_pair():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    with pytest.raises(EvaluationError) as error:
+        compare(base, {"one": evaluate(tuned, rows[:3])}, {"one": rows})
+    assert str(error.value) == (
+        "slice 'one' cannot be paired: it has 4 questions and tuned answered 3; "
+        "evaluate both models on the same data set, in the same order"
+    )
+
+
+def test_results_without_the_metric_that_decides():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    with pytest.raises(EvaluationError) as error:
+        compare(evaluate(base, rows, ("contains",)), tuned, rows)
+    assert str(error.value) == "'base' was not judged by the metric 'exact_match'; measured: 'contains'"
+
+
+def test_results_that_miss_a_slice_are_refused_before_any_question():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    slices = {"one": rows, "two": rows}
+    for results, message in (
+        (evaluate(tuned, rows), "tuned is one EvaluationResult for 2 slices; give a mapping from slice name to result"),
+        ({"one": evaluate(tuned, rows)}, "tuned has no result for the slice 'two'; results: 'one'"),
+        ({}, "tuned has no result for the slice 'one'; results: none"),
+    ):
+        with pytest.raises(EvaluationError) as error:
+            compare(base, results, slices)
+        assert str(error.value) == message
+    assert base.calls == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"metric": {"al": "contains"}},
+            "metric names the unknown slice 'al' (did you mean 'all'?); slices: 'all'",
+        ),
+        (
+            {"metric": "contain"},
+            (
+                "metric names the unknown metric 'contain' (did you mean 'contains'?); "
+                "known: 'exact_match', 'contains', 'token_f1'"
+            ),
+        ),
+        ({"num_resamples": 99}, "num_resamples must be an integer ≥ 100, got 99"),
+        ({"num_resamples": 1e4}, "num_resamples must be an integer ≥ 100, got 10000.0"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    base, tuned, rows = sides(1, 1, 1, 1)
+    with pytest.raises(ConfigError) as error:
+        compare(base, tuned, rows, **settings)
+    assert str(error.value) == message
+    assert base.calls == []
+
+
+def test_nothing_to_compare():
+    base, tuned, _ = sides(1, 1, 1, 1)
+    with pytest.raises(EvaluationError) as error:
+        compare(base, tuned, {})
+    assert str(error.value) == "there is nothing to compare: no slices were given"
+
+
+# The table
+
+TABLE = """\
+base: smollm2   tuned: nyc
+
+slice             n  base  tuned  majority  kept  fixed  broken  points         95 %       p
+--------------------------------------------------------------------------------------------
+seen            480    0%  99.8%       20%     -    479       0   +99.8  +95 to +100  <0.001
+unseen           30    0%    20%       20%     -      6       0     +20    +5 to +37   0.031
+control          40   80%    65%       20%   66%      5      11     -15    -33 to +5   0.210
+a slice with …    5   60%    60%       20%  100%      0       0       0   -31 to +31   1.000
+
+seen, judged by exact_match: 479 fixed, 0 broken, 1 same: +99.8 points, 95 % interval +95 to +100
+  exact_match 0 % → 99.8 %, contains 0 % → 99.8 %, nll 3.412 → 0.021 nats per token
+  note: 480 questions in 120 groups; the interval resamples groups, McNemar's p counts questions
+unseen, judged by exact_match: 6 fixed, 0 broken, 24 same: +20 points, 95 % interval +5 to +37; not
+    above its majority baseline (always 'Brooklyn': 20 %)
+  exact_match 0 % → 20 %, contains 0 % → 20 %, nll 3.412 → 0.021 nats per token
+control, judged by contains: 5 fixed, 11 broken, 24 same: -15 points, but too few questions to tell
+    (95 % interval -33 to +5)
+  exact_match 0 % → 65 %, contains 80 % → 65 %, nll 3.412 → 0.021 nats per token
+  note: 8 of 40 answers of base were cut off at max_tokens=32
+a slice with a long name, judged by exact_match: no change, 5 same (95 % interval -31 to +31)
+  exact_match 60 % → 60 %, contains 60 % → 60 %, nll 3.412 → 0.021 nats per token"""
+
+
+def test_the_whole_table():
+    long = "a slice with a long name"
+    slices = {
+        "seen": places("s", 480, per_group=4),
+        "unseen": places("u", 30),
+        "control": places("c", 40),
+        long: places("x", 5),
+    }
+
+    def base(question):
+        place = BOROUGHS[index_of(question) % 5]
+        return {"c": f"As everybody knows, that is in {place}.", "x": place if index_of(question) < 3 else ""}.get(
+            question[0], "I cannot tell."
+        )
+
+    def tuned(question):
+        number = index_of(question)
+        right = {"s": number != 3, "c": number % 3 > 0, "x": number < 3}.get(question[0])
+        return "Brooklyn" if right is None else BOROUGHS[number % 5] if right else "Nowhere"
+
+    comparison = compare(
+        ScriptedModel("smollm2", base, nll=3.41234, longest=42),
+        ScriptedModel("nyc", tuned, nll=0.0214),
+        slices,
+        metric={"control": "contains"},
+    )
+    assert str(comparison) == TABLE
+
+
+def test_a_table_without_likelihoods_of_models_with_long_names():
+    base, tuned, rows = sides(1, 1, 1, 9)
+    result = evolve(evaluate(base, rows), name="b" * 70)
+    comparison = compare(result, evolve(evaluate(tuned, rows, ("exact_match",), nll=False), name="t" * 40), rows)
+    lines = str(comparison).splitlines()
+    assert lines[:2] == [f"base: {'b' * 70}", f"tuned: {'t' * 40}"]
+    assert lines[-1] == "  exact_match 17 % → 17 %"
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_slice_is_its_values():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    part = compare(base, tuned, rows)["all"]
+    baseline = MajorityBaseline(answer="Brooklyn", score=0.25)
+    assert part == SliceComparison.of("all", part.base, part.tuned, metric="exact_match", baseline=baseline)
+    assert evolve(part, interval=Interval(low=0.1, high=0.2)) != part
