@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib.util
 import io
+import itertools
 import re
 import textwrap
+import tomllib
 
 import pytest
 
+from glowgenius import errors
 from tests.support.pages import Snippet, compiled, snippets
-from tests.support.source import ROOT
+from tests.support.source import PACKAGE, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -117,4 +121,39 @@ def test_every_mark_of_the_page_is_one_that_is_known(page):
     marks = re.findall(r"<!--\s*(\w+)", text)
     assert set(marks) <= {"run", "test", "skip", "hidden", "prints"}
     shown = text.count("\n```python\n") + text.startswith("```python\n")
-    assert len(snippets(page)) - marks.count("hidden") == shown
+    assert len(snippets(page)) - text.count("<!-- hidden\n") == shown
+
+
+def table_of(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table below *heading*, without its head."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def names_in(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+def test_the_page_of_errors_shows_the_tree():
+    rows = {names_in(name)[0]: names_in(parents) for name, parents, _ in table_of("errors.md", "## The tree")}
+    tree = {
+        name: item
+        for name, item in vars(errors).items()
+        if isinstance(item, type) and issubclass(item, errors.GlowGeniusError) and not name.startswith("_")
+    }
+    assert set(rows) == set(tree)
+    for name, parents in rows.items():
+        known = {**vars(builtins), **tree}
+        assert all(issubclass(tree[name], known[parent]) for parent in parents), name
+
+
+def test_the_page_of_architecture_shows_every_layer_in_its_order():
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(item for item in metadata["tool"]["importlinter"]["contracts"] if item["id"] == "layers")
+    order = [re.findall(r"\w+", layer) for layer in reversed(contract["layers"])]
+    shown = [names_in(layers) for layers, _ in table_of("architecture.md", "## Layers")]
+    assert shown == order[: len(shown)]
+    existing = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert existing - {"__init__"} <= {name for names in shown for name in names}
