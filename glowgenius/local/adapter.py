@@ -34,7 +34,7 @@ class AdapterSpec:
 
     @property
     def scale(self) -> float:
-        """alpha / rank: what B · A is multiplied by."""
+        """Alpha / rank: what B · A is multiplied by."""
         return self.alpha / self.rank
 
 
@@ -63,6 +63,14 @@ class Adapter:
             b={name: value.detach().clone() for name, value in self.b.items()},
         )
 
+    def to(self, device: str) -> Adapter:
+        """The same numbers on *device*."""
+        return Adapter(
+            spec=self.spec,
+            a={name: value.to(device) for name, value in self.a.items()},
+            b={name: value.to(device) for name, value in self.b.items()},
+        )
+
     def count(self) -> int:
         """How many numbers are trained."""
         return sum(value.numel() for value in self.parameters())
@@ -82,13 +90,12 @@ def fresh(spec: AdapterSpec, layers: Mapping[str, LoraLinear]) -> Adapter:
     return Adapter(spec=spec, a=a, b=b)
 
 
-def trainable(spec: AdapterSpec, a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> Adapter:
-    """An adapter to train further, from copies of saved matrices."""
-    return Adapter(
-        spec=spec,
-        a={name: value.detach().clone().requires_grad_() for name, value in a.items()},
-        b={name: value.detach().clone().requires_grad_() for name, value in b.items()},
-    )
+def trainable(adapter: Adapter) -> Adapter:
+    """A copy of *adapter* to train further."""
+    copy = adapter.snapshot()
+    for parameter in copy.parameters():
+        parameter.requires_grad_()
+    return copy
 
 
 @final

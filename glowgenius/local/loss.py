@@ -53,7 +53,7 @@ def _run(network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel) -> t
     device = model.device
     logits = network(
         input_ids=_tensor(packed.tokens, device)[None],
-        attention_mask=attention_mask(packed, model.sliding_window).to(device),
+        attention_mask=_masks(packed, model),
         position_ids=_tensor(packed.positions, device)[None],
         use_cache=False,
         logits_to_keep=_tensor(packed.scored, device),
@@ -69,8 +69,7 @@ def _run(network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel) -> t
 def attention_mask(packed: Pass, window: int | None) -> torch.Tensor:
     """`[1, 1, S, S]`, 0 where a token may look and −∞ where not: at the prefix and at its own row, never ahead.
 
-    *window* bounds how far back a token sees in models with sliding attention. Layers with full attention share the
-    mask, so a row longer than the window is refused earlier.
+    *window* bounds how many tokens back it sees, itself included.
     """
     segments, positions = torch.from_numpy(packed.segments), torch.from_numpy(packed.positions)
     own = (segments[:, None] == segments[None, :]) | (segments[None, :] == 0)
@@ -79,6 +78,17 @@ def attention_mask(packed: Pass, window: int | None) -> torch.Tensor:
     if window is not None:
         seen &= behind < window
     return torch.where(seen, 0.0, torch.finfo(torch.float32).min)[None, None]
+
+
+def _masks(packed: Pass, model: BaseModel) -> torch.Tensor | dict[str, torch.Tensor]:
+    """One mask for every layer, or one for each kind of layer where a model mixes full and sliding attention."""
+    window = model.sliding_window
+    if window is None or not model.mixes_attention:
+        return attention_mask(packed, window).to(model.device)
+    return {
+        "full_attention": attention_mask(packed, None).to(model.device),
+        "sliding_attention": attention_mask(packed, window).to(model.device),
+    }
 
 
 def _tensor(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:

@@ -62,6 +62,12 @@ class BaseModel:
             return None
         return cast("int | None", getattr(self.config, "sliding_window", None))
 
+    @property
+    def mixes_attention(self) -> bool:
+        """Whether some layers see everything and others only a window (Gemma 3)."""
+        kinds = cast("list[str]", getattr(self.config, "layer_types", None) or [])
+        return len(set(kinds)) > 1
+
     def fresh_adapter(self, spec: AdapterSpec) -> Adapter:
         """A new adapter on the layers that *spec* names."""
         return fresh(spec, self.adapted_layers(spec))

@@ -68,8 +68,10 @@ def plan(rows: Sequence[Row], max_tokens: int) -> Iterator[Pass]:
         length = len(row.inputs)
         if members:
             shared = min(prefix, _common(rows[members[0]].inputs, row.inputs), length - 1)
-            grown = size + (len(members) - 1) * (prefix - shared) + length - shared if shared < prefix else (
-                size + length - shared
+            grown = (
+                size + (len(members) - 1) * (prefix - shared) + length - shared
+                if shared < prefix
+                else (size + length - shared)
             )
             if grown <= max_tokens:
                 members.append(index)

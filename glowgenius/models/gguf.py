@@ -114,7 +114,9 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _write_tensors(reader: Any, config: dict[str, Any], path: Path) -> None:
     quants = cast("Any", require("gguf.quants", extra="local", purpose="reading the base model's GGUF file"))
-    save_file = cast("Any", require("safetensors.numpy", extra="local", purpose="writing the converted model")).save_file
+    save_file = cast(
+        "Any", require("safetensors.numpy", extra="local", purpose="writing the converted model")
+    ).save_file
     dequantize: Callable[[Any, Any], Any] = quants.dequantize
     tensors: dict[str, Any] = {}
     for name, kind, data in _named(reader):

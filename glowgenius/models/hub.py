@@ -80,3 +80,10 @@ def _not_loaded(part: str, name: str, error: Exception) -> ModelNotFoundError:
         f"Accepted: a local directory in Hugging Face layout, a hub name such as 'Qwen/Qwen3-8B' "
         f"(with network, or already in the hub cache), or {catalog.short_names()}."
     )
+
+
+def new_cache(config: Any) -> Any:
+    """An empty key-value cache for a model of *config*."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=config)

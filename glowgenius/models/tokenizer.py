@@ -48,8 +48,14 @@ class Tokenizer(Protocol):
         """Token ids of *text*."""
         ...
 
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        """Text of the token ids."""
+    def decode(
+        self,
+        token_ids: Sequence[int],
+        *,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+    ) -> str:
+        """Text of the token ids; some tokenizers (Llama 3's) tidy the spaces unless told not to."""
         ...
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
@@ -66,6 +72,10 @@ class Tokenizer(Protocol):
 
     def get_vocab(self) -> dict[str, int]:
         """Every token and its id."""
+        ...
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """The tokens added to the vocabulary and their ids: control tokens, named or not, and added words."""
         ...
 
     def __len__(self) -> int: ...

@@ -1,0 +1,27 @@
+"""What the clients of one local service share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from glowgenius.local.worker import Worker
+
+
+@frozen(kw_only=True, eq=False)
+class Runtime:
+    """The queue and the sizes of one service."""
+
+    worker: Worker
+    """The queue behind every client of the service."""
+
+    device: str
+    """The torch device in use."""
+
+    max_tokens_per_pass: int
+    """How many tokens go through the network at once."""
+
+    sampling_batch_size: int
+    """How many sequences are generated side by side."""

@@ -1,0 +1,224 @@
+"""The local `SamplingClient`: requests that arrive together are generated together."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from glowgenius.engines.futures import EngineFuture
+from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
+from glowgenius.errors import RequestRejectedError
+from glowgenius.local import checkpoint
+from glowgenius.local.adapter import Adapter
+from glowgenius.local.decode import Generated, Request, generate
+from glowgenius.local.loss import score
+from glowgenius.local.model import base_model
+from glowgenius.local.packing import Row
+from glowgenius.models.hub import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+    from glowgenius.local.model import BaseModel
+    from glowgenius.local.runtime import Runtime
+    from glowgenius.models.tokenizer import Tokenizer
+
+_QUIET_SECONDS = 0.005
+"""How long the queue must be quiet before a batch starts: requests submitted in a loop then share one batch."""
+
+
+@final
+class SamplingClient:
+    """Samples from fixed weights: a snapshot of an adapter, or the base model as it is."""
+
+    def __init__(self, runtime: Runtime, model: BaseModel, adapter: Adapter | None) -> None:
+        self._runtime = runtime
+        self._model = model
+        self._adapter = adapter
+        self._lock = threading.Lock()
+        self._samples: list[tuple[Future[SampleResponse], list[Request]]] = []
+        self._scores: list[tuple[Future[list[float | None]], Row, int]] = []
+        self._ids = itertools.count()
+        self._tokenizer: Tokenizer | None = None
+
+    def get_base_model(self) -> str:
+        """The name of the base model."""
+        return self._model.name
+
+    def get_tokenizer(self) -> Tokenizer:
+        """The base model's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(str(self._model.directory))
+        return self._tokenizer
+
+    def sample(
+        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams
+    ) -> EngineFuture[SampleResponse]:
+        """Continue *prompt* *num_samples* times.
+
+        A sequence ends with its stop token, which is part of it, or after `max_tokens`. `temperature=0` takes the most
+        probable token. With a seed the answer is always the same; sample i of one request uses seed + i.
+
+        Raises:
+            RequestRejectedError: The prompt or a parameter cannot be used.
+        """
+        requests = self._requests(self._prompt(prompt), num_samples, sampling_params)
+        future: Future[SampleResponse] = Future()
+        with self._lock:
+            self._samples.append((future, requests))
+        self._runtime.worker.submit(self._flush)
+        return EngineFuture(future)
+
+    def compute_logprobs(
+        self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
+    ) -> EngineFuture[list[float | None]]:
+        """Natural-log probability of each token of *prompt* given those before it, `[T]`.
+
+        None stands at the first token, and at every token before the last *prompt_logprobs_last_n*.
+
+        Raises:
+            RequestRejectedError: The prompt cannot be used.
+        """
+        tokens = np.array(self._prompt(prompt), dtype=np.int64)
+        wanted = len(tokens) - 1 if prompt_logprobs_last_n is None else min(prompt_logprobs_last_n, len(tokens) - 1)
+        weights = np.zeros(len(tokens) - 1, np.float32)
+        weights[len(weights) - wanted :] = 1
+        future: Future[list[float | None]] = Future()
+        if wanted <= 0:
+            future.set_result([None] * len(tokens))
+            return EngineFuture(future)
+        with self._lock:
+            self._scores.append((future, Row(inputs=tokens[:-1], targets=tokens[1:], weights=weights), wanted))
+        self._runtime.worker.submit(self._flush)
+        return EngineFuture(future)
+
+    def _prompt(self, prompt: ModelInput) -> tuple[int, ...]:
+        tokens = tuple(prompt.to_ints())
+        if not tokens:
+            raise RequestRejectedError("the prompt holds no token")
+        if min(tokens) < 0 or max(tokens) >= self._model.vocabulary_size:
+            raise RequestRejectedError(
+                f"the prompt holds token id {max(tokens)}; {self._model.name!r} knows 0 to "
+                f"{self._model.vocabulary_size - 1}. Was it encoded with another model's tokenizer?"
+            )
+        limit = self._model.max_length
+        if limit is not None and len(tokens) > limit:
+            raise RequestRejectedError(
+                f"the prompt is {len(tokens)} tokens long; {self._model.name!r} was made for {limit} at most"
+            )
+        return tokens
+
+    def _requests(self, prompt: tuple[int, ...], count: int, params: SamplingParams) -> list[Request]:
+        room = (self._model.max_length or len(prompt) + 2048) - len(prompt)
+        limit = room if params.max_tokens is None else params.max_tokens
+        if count < 1 or limit < 0 or params.temperature < 0 or not 0 < params.top_p <= 1:
+            raise RequestRejectedError(
+                f"sampling needs num_samples ≥ 1, max_tokens ≥ 0, temperature ≥ 0 and 0 < top_p ≤ 1, got "
+                f"num_samples={count}, max_tokens={limit}, temperature={params.temperature}, top_p={params.top_p}"
+            )
+        tokens, texts = self._stops(params.stop)
+        seed = secrets.randbits(62) if params.seed is None else params.seed
+        return [
+            Request(
+                prompt=prompt,
+                max_tokens=min(limit, room),
+                temperature=params.temperature,
+                top_k=params.top_k,
+                top_p=params.top_p,
+                seed=seed + index,
+                stop_tokens=tokens,
+                stop_texts=texts,
+            )
+            for index in range(count)
+        ]
+
+    def _stops(self, stop: str | Sequence[str] | Sequence[int] | None) -> tuple[frozenset[int], tuple[str, ...]]:
+        """Stop tokens and stop texts; nothing given means the tokenizer's end token, an empty list means none."""
+        if stop is None:
+            end = self.get_tokenizer().eos_token_id
+            return frozenset(() if end is None else (end,)), ()
+        if isinstance(stop, str):
+            return frozenset(), (stop,)
+        tokens = frozenset(item for item in stop if isinstance(item, int))
+        return tokens, tuple(item for item in stop if isinstance(item, str))
+
+    def _flush(self) -> None:
+        """Do everything that has been asked for by now; the calls behind it in the queue then find nothing to do."""
+        with self._lock:
+            waiting = len(self._samples) + len(self._scores)
+        while waiting:
+            time.sleep(_QUIET_SECONDS)
+            with self._lock:
+                now = len(self._samples) + len(self._scores)
+                if now == waiting:
+                    samples, self._samples = self._samples, []
+                    scores, self._scores = self._scores, []
+                    break
+            waiting = now
+        else:
+            return
+        self._answer_scores(scores)
+        self._answer_samples(samples)
+
+    def _answer_scores(self, scores: list[tuple[Future[list[float | None]], Row, int]]) -> None:
+        if not scores:
+            return
+        try:
+            # Sorting lets neighbours share the longest prefixes; the results go back to their own futures.
+            ordered = sorted(scores, key=lambda entry: entry[1].inputs.tolist())
+            rows = [row for _, row, _ in ordered]
+            limit = self._runtime.max_tokens_per_pass
+            _, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=False)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
+            for future, _, _ in scores:
+                future.set_exception(error)
+            return
+        for (future, row, wanted), values in zip(ordered, logprobs, strict=True):
+            unknown: list[float | None] = [None] * (len(row.inputs) + 1 - wanted)
+            future.set_result(unknown + [float(value) for value in values[len(values) - wanted :]])
+
+    def _answer_samples(self, samples: list[tuple[Future[SampleResponse], list[Request]]]) -> None:
+        if not samples:
+            return
+        requests = [request for _, several in samples for request in several]
+        try:
+            generated = generate(
+                self._model,
+                self._adapter,
+                requests,
+                batch_size=self._runtime.sampling_batch_size,
+                decode=lambda tokens: self.get_tokenizer().decode(tokens),
+            )
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
+            for future, _ in samples:
+                future.set_exception(error)
+            return
+        answers = iter(generated)
+        for future, several in samples:
+            future.set_result(SampleResponse(sequences=[self._sequence(next(answers)) for _ in several]))
+
+    def _sequence(self, generated: Generated) -> SampledSequence:
+        return SampledSequence(
+            stop_reason="stop" if generated.stopped else "length",
+            sequence_id=f"local-{next(self._ids)}",
+            tokens_np=np.array(generated.tokens, dtype=np.int64),
+            logprobs_np=np.array(generated.logprobs, dtype=np.float32),
+        )
+
+
+def from_checkpoint(runtime: Runtime, path: str, base: str | None = None) -> SamplingClient:
+    """A client for the weights saved at *path*, on the base model they were trained on or on *base*.
+
+    Raises:
+        CheckpointError: There is no checkpoint at *path*.
+    """
+    saved = checkpoint.read(path)
+    model = base_model(base or saved.base_model, runtime.device)
+    return SamplingClient(runtime, model, Adapter(spec=saved.spec, a=saved.a, b=saved.b).to(runtime.device))

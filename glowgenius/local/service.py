@@ -1,0 +1,190 @@
+"""The local `ServiceClient`: where clients for training and sampling come from."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+
+from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.local import checkpoint
+from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
+from glowgenius.local.model import BaseModel
+from glowgenius.local.model import base_model as load_base_model
+from glowgenius.local.runtime import Runtime
+from glowgenius.local.sampling import SamplingClient, from_checkpoint
+from glowgenius.local.training import TrainingClient
+from glowgenius.local.worker import Worker
+from glowgenius.models.catalog import cache_directory
+
+if TYPE_CHECKING:
+    from glowgenius.engines.futures import EngineFuture
+
+DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
+"""What is used when a sampling client is asked for without a model."""
+
+
+@final
+class ServiceClient:
+    """LoRA training and sampling on this machine, behind the interface of `tinker.ServiceClient`.
+
+    Args:
+        checkpoint_directory: Where checkpoints go; by default a folder of glowgenius' cache.
+        device: `cpu`, `cuda`, `mps`, or `auto` for the best one that torch finds.
+        max_tokens_per_pass: How many tokens go through the network at once. A batch is done in as many passes as it
+            takes, with the same gradient; fewer tokens need less memory.
+        sampling_batch_size: How many sequences are generated side by side.
+
+    Raises:
+        ConfigError: The device is not known or not there, or a size is not positive.
+    """
+
+    supports_alpha = True
+    """`create_lora_training_client` takes *alpha* here, which Tinker's does not."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint_directory: str | Path | None = None,
+        device: str = "auto",
+        max_tokens_per_pass: int = 512,
+        sampling_batch_size: int = 32,
+    ) -> None:
+        if max_tokens_per_pass < 1 or sampling_batch_size < 1:
+            raise ConfigError(
+                f"ServiceClient needs max_tokens_per_pass ≥ 1 and sampling_batch_size ≥ 1, got "
+                f"{max_tokens_per_pass} and {sampling_batch_size}"
+            )
+        self._worker = Worker()
+        self._runtime = Runtime(
+            worker=self._worker,
+            device=_device(device),
+            max_tokens_per_pass=max_tokens_per_pass,
+            sampling_batch_size=sampling_batch_size,
+        )
+        self._session = f"local-{secrets.token_hex(4)}"
+        root = cache_directory() / "checkpoints" if checkpoint_directory is None else Path(checkpoint_directory)
+        self._checkpoints = root.expanduser().resolve()
+        self._runs = 0
+
+    def create_lora_training_client(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: dict[str, str] | None = None,
+        *,
+        alpha: float | None = None,
+    ) -> EngineFuture[TrainingClient]:
+        """A fresh adapter on *base_model*; with one *seed*, the same adapter; without, a random one.
+
+        *user_metadata* is accepted for the SDK's sake: there is no session list to show it in.
+
+        Raises:
+            ConfigError: Nothing is to be trained, or the rank is not positive.
+        """
+        del user_metadata
+        if rank < 1 or not (train_mlp or train_attn or train_unembed):
+            raise ConfigError(
+                f"an adapter needs rank ≥ 1 and at least one of train_mlp, train_attn, train_unembed; got rank={rank}, "
+                f"train_mlp={train_mlp}, train_attn={train_attn}, train_unembed={train_unembed}"
+            )
+        spec = AdapterSpec(
+            rank=rank,
+            alpha=DEFAULT_ALPHA if alpha is None else float(alpha),
+            seed=secrets.randbits(62) if seed is None else seed,
+            train_mlp=train_mlp,
+            train_attn=train_attn,
+            train_unembed=train_unembed,
+        )
+
+        def create() -> TrainingClient:
+            model = self._base(base_model)
+            return self._client(model, model.fresh_adapter(spec))
+
+        return self._worker.submit(create)
+
+    def create_training_client_from_state(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> EngineFuture[TrainingClient]:
+        """A new run from saved weights; the optimizer starts afresh."""
+        del user_metadata
+        return self._worker.submit(lambda: self._restored(path, base_model, optimizer=False))
+
+    def create_training_client_from_state_with_optimizer(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> EngineFuture[TrainingClient]:
+        """A new run that goes on exactly where `save_state` stood."""
+        del user_metadata
+        return self._worker.submit(lambda: self._restored(path, base_model, optimizer=True))
+
+    def create_sampling_client(
+        self, model_path: str | None = None, base_model: str | None = None
+    ) -> EngineFuture[SamplingClient]:
+        """A client for saved weights, or for the base model as it is."""
+
+        def create() -> SamplingClient:
+            if model_path is not None:
+                return from_checkpoint(self._runtime, model_path, base_model)
+            return SamplingClient(self._runtime, self._base(base_model or DEFAULT_BASE_MODEL), None)
+
+        return self._worker.submit(create)
+
+    def close(
+        self, status: Literal["success", "errored", "interrupted"] = "success", detail: str | None = None
+    ) -> EngineFuture[None]:
+        """Finish what is queued and end the session; its clients are not used afterwards."""
+        del status, detail
+
+        def nothing() -> None:
+            return None
+
+        done = self._worker.submit(nothing)
+        self._worker.close()
+        return done
+
+    @property
+    def device(self) -> str:
+        """The torch device in use."""
+        return self._runtime.device
+
+    def _base(self, name: str) -> BaseModel:
+        return load_base_model(name, self._runtime.device)
+
+    def _client(self, model: BaseModel, adapter: Adapter) -> TrainingClient:
+        model_id = f"{self._session}:train:{self._runs}"
+        self._runs += 1
+        folder = self._checkpoints / model_id.replace(":", "-")
+        return TrainingClient(self._runtime, model, adapter, model_id=model_id, folder=folder)
+
+    def _restored(self, path: str, base: str | None, *, optimizer: bool) -> TrainingClient:
+        saved = checkpoint.read(path)
+        if saved.optimizer is None:
+            raise CheckpointError(
+                f"{path!r} was written by save_weights_for_sampler(): it holds no optimizer state and is for sampling. "
+                f"Train on from the path of a save_state()."
+            )
+        model = self._base(base or saved.base_model)
+        adapter = Adapter(spec=saved.spec, a=saved.a, b=saved.b).to(self._runtime.device)
+        client = self._client(model, trainable(adapter))
+        if optimizer:
+            client.restore_optimizer(saved)
+        return client
+
+
+def _device(name: str) -> str:
+    found = ["cpu"]
+    if torch.backends.mps.is_available():
+        found.insert(0, "mps")
+    if torch.cuda.is_available():
+        found.insert(0, "cuda")
+    if name == "auto":
+        return found[0]
+    if name.split(":", maxsplit=1)[0] not in found:
+        raise ConfigError(f"device must be 'auto' or one that torch finds here ({', '.join(found)}), got {name!r}")
+    return name

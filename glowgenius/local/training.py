@@ -1,0 +1,262 @@
+"""The local `TrainingClient`: one adapter being trained, every call in its turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+
+from glowgenius.engines.tinker_types import (
+    AdamParams,
+    Datum,
+    ForwardBackwardOutput,
+    GetInfoResponse,
+    ModelData,
+    OptimStepResponse,
+    SaveWeightsForSamplerResponse,
+    SaveWeightsResponse,
+    TensorData,
+)
+from glowgenius.errors import RequestRejectedError
+from glowgenius.local import checkpoint
+from glowgenius.local.loss import score
+from glowgenius.local.packing import Row
+from glowgenius.local.sampling import SamplingClient, from_checkpoint
+from glowgenius.models.hub import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from glowgenius.engines.futures import EngineFuture
+    from glowgenius.local.adapter import Adapter
+    from glowgenius.local.model import BaseModel
+    from glowgenius.local.runtime import Runtime
+    from glowgenius.models.tokenizer import Tokenizer
+
+
+@final
+class TrainingClient:
+    """One adapter being trained; made by `ServiceClient.create_lora_training_client`.
+
+    Every method returns a future at once; the work is done in the order of the calls.
+    """
+
+    def __init__(self, runtime: Runtime, model: BaseModel, adapter: Adapter, *, model_id: str, folder: Path) -> None:
+        self._runtime = runtime
+        self._model = model
+        self._adapter = adapter
+        self._model_id = model_id
+        self._folder = folder
+        self._updates = 0
+        # Everything but the learning rate of the first step is set at each step, from its AdamParams.
+        self._optimizer = torch.optim.AdamW(list(adapter.parameters()), lr=1e-4, weight_decay=0.0)
+
+    @property
+    def model_id(self) -> str:
+        """The name of this run, new for every client."""
+        return self._model_id
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers the adapter holds."""
+        return self._adapter.count()
+
+    def get_info(self) -> GetInfoResponse:
+        """Base model, rank and id."""
+        data = ModelData(arch=type(self._model.network).__name__, model_name=self._model.name)
+        return GetInfoResponse(
+            type="get_info",
+            model_data=data,
+            model_id=self._model_id,
+            is_lora=True,
+            lora_rank=self._adapter.spec.rank,
+            model_name=self._model.name,
+        )
+
+    def get_tokenizer(self) -> Tokenizer:
+        """The base model's tokenizer."""
+        return load_tokenizer(str(self._model.directory))
+
+    def forward(
+        self, data: list[Datum], loss_fn: str, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> EngineFuture[ForwardBackwardOutput]:
+        """The loss of *data* under the weights as they are in this place of the order; changes nothing.
+
+        Raises:
+            RequestRejectedError: The data or the loss function cannot be used.
+        """
+        return self._score(data, loss_fn, loss_fn_config, backward=False)
+
+    def forward_backward(
+        self, data: list[Datum], loss_fn: str, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> EngineFuture[ForwardBackwardOutput]:
+        """As `forward`, and the gradient is added to what has accumulated since the last `optim_step`.
+
+        `metrics["loss:sum"]` is Σ −log p · weight in nats. `logprobs` of a datum, `[T]`, are 0 where the weight is 0:
+        those positions are never computed.
+
+        Raises:
+            RequestRejectedError: The data or the loss function cannot be used.
+        """
+        return self._score(data, loss_fn, loss_fn_config, backward=True)
+
+    def optim_step(self, optim_params: AdamParams) -> EngineFuture[OptimStepResponse]:
+        """One AdamW update (decoupled weight decay, global-norm clipping) with the accumulated gradient.
+
+        Raises:
+            RequestRejectedError: *optim_params* is not an `AdamParams`.
+        """
+        if not isinstance(optim_params, AdamParams):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not typed
+            raise RequestRejectedError(
+                f"optim_step() takes tinker.AdamParams on the local engine, got {type(optim_params).__name__}"
+            )
+        params = optim_params.model_copy()
+        return self._runtime.worker.submit(lambda: self._step(params))
+
+    def save_state(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        overwrite: bool = False,
+        user_metadata: dict[str, str] | None = None,
+    ) -> EngineFuture[SaveWeightsResponse]:
+        """Keep weights and optimizer under *name*; `.path` is the folder. Local files never expire (*ttl_seconds*)."""
+        del ttl_seconds
+        folder = self._folder / "weights" / _checked(name)
+        return self._runtime.worker.submit(
+            lambda: SaveWeightsResponse(path=self._save(folder, user_metadata, overwrite=overwrite, optimizer=True))
+        )
+
+    def save_weights_for_sampler(
+        self, name: str, ttl_seconds: int | None = None, user_metadata: dict[str, str] | None = None
+    ) -> EngineFuture[SaveWeightsForSamplerResponse]:
+        """Keep the weights alone under *name*, in PEFT's format. Local files never expire (*ttl_seconds*)."""
+        del ttl_seconds
+        folder = self._folder / "sampler_weights" / _checked(name)
+        return self._runtime.worker.submit(
+            lambda: SaveWeightsForSamplerResponse(
+                path=self._save(folder, user_metadata, overwrite=False, optimizer=False)
+            )
+        )
+
+    def save_weights_and_get_sampling_client(self, name: str | None = None) -> EngineFuture[SamplingClient]:
+        """A client that samples from the weights as they are in this place of the order; *name* is not used."""
+        del name
+        return self._runtime.worker.submit(lambda: SamplingClient(self._runtime, self._model, self._adapter.snapshot()))
+
+    def create_sampling_client(self, model_path: str) -> EngineFuture[SamplingClient]:
+        """A client for the saved weights at *model_path*."""
+        return self._runtime.worker.submit(lambda: from_checkpoint(self._runtime, model_path))
+
+    def restore_optimizer(self, saved: checkpoint.Saved) -> None:
+        """Put the saved moments in place; called once, before the client is handed out."""
+        self._updates = saved.updates
+        for index, parameter in enumerate(self._adapter.parameters()):
+            moments = {
+                key: saved.optimizer[f"{index}.{key}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if saved.optimizer is not None and f"{index}.{key}" in saved.optimizer
+            }
+            if moments:
+                self._optimizer.state[parameter] = moments
+
+    def _score(
+        self, data: list[Datum], loss_fn: str, config: Mapping[str, float | str] | None, *, backward: bool
+    ) -> EngineFuture[ForwardBackwardOutput]:
+        if loss_fn != "cross_entropy" or config:
+            raise RequestRejectedError(
+                f"the local engine trains with loss_fn='cross_entropy' and no loss_fn_config, got {loss_fn!r}, {config!r}"
+            )
+        rows = rows_of(data, self._model)
+        return self._runtime.worker.submit(lambda: self._scored(rows, backward=backward))
+
+    def _scored(self, rows: list[Row], *, backward: bool) -> ForwardBackwardOutput:
+        limit = self._runtime.max_tokens_per_pass
+        total, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=backward)
+        return ForwardBackwardOutput(
+            loss_fn_output_type="ArrayRecord",
+            loss_fn_outputs=[{"logprobs": TensorData.from_numpy(values)} for values in logprobs],
+            metrics={"loss:sum": total},
+        )
+
+    def _step(self, params: AdamParams) -> OptimStepResponse:
+        parameters = list(self._adapter.parameters())
+        for parameter in parameters:
+            # Without a gradient torch would skip the parameter; the service decays and moves it on its momentum.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if params.grad_clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, params.grad_clip_norm)
+        group = self._optimizer.param_groups[0]
+        group["lr"] = params.learning_rate
+        group["betas"] = (params.beta1, params.beta2)
+        group["eps"] = params.eps
+        group["weight_decay"] = params.weight_decay
+        self._optimizer.step()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
+        self._optimizer.zero_grad(set_to_none=True)
+        self._updates += 1
+        return OptimStepResponse()
+
+    def _save(self, folder: Path, metadata: dict[str, str] | None, *, overwrite: bool, optimizer: bool) -> str:
+        moments: dict[str, torch.Tensor] | None = None
+        if optimizer:
+            moments = {}
+            for index, parameter in enumerate(self._adapter.parameters()):
+                state: dict[str, Any] = self._optimizer.state.get(parameter, {})
+                moments |= {f"{index}.{key}": value.detach().cpu() for key, value in state.items()}
+        written = checkpoint.write(
+            folder,
+            self._adapter,
+            base_model=self._model.name,
+            updates=self._updates,
+            optimizer=moments,
+            metadata=metadata or {},
+            overwrite=overwrite,
+        )
+        return str(written)
+
+
+def rows_of(data: list[Datum], model: BaseModel) -> list[Row]:
+    """The arrays of each datum, copied, so that buffers reused by the caller change nothing.
+
+    Raises:
+        RequestRejectedError: A datum is empty, unequal in length, not text, or has ids outside the vocabulary.
+    """
+    if not data:
+        raise RequestRejectedError("data must hold at least one Datum, got an empty list")
+    return [_row(index, datum, model) for index, datum in enumerate(data)]
+
+
+def _row(index: int, datum: Datum, model: BaseModel) -> Row:
+    inputs = np.array(datum.model_input.to_ints(), dtype=np.int64)
+    missing = [key for key in ("target_tokens", "weights") if key not in datum.loss_fn_inputs]
+    if missing:
+        raise RequestRejectedError(
+            f"data[{index}].loss_fn_inputs lacks {' and '.join(map(repr, missing))}; cross_entropy needs both"
+        )
+    targets = np.array(datum.loss_fn_inputs["target_tokens"].to_numpy(), dtype=np.int64)
+    weights = np.array(datum.loss_fn_inputs["weights"].to_numpy(), dtype=np.float32)
+    if not (inputs.shape == targets.shape == weights.shape) or not len(inputs):
+        raise RequestRejectedError(
+            f"data[{index}]: model_input, target_tokens and weights must be equally long and not empty, "
+            f"got {list(inputs.shape)}, {list(targets.shape)} and {list(weights.shape)}"
+        )
+    highest = int(max(inputs.max(), targets.max()))
+    if min(inputs.min(), targets.min()) < 0 or highest >= model.vocabulary_size:
+        raise RequestRejectedError(
+            f"data[{index}] holds token id {highest}; {model.name!r} knows 0 to {model.vocabulary_size - 1}. "
+            f"Was it encoded with another model's tokenizer?"
+        )
+    if model.max_length is not None and len(inputs) > model.max_length:
+        raise RequestRejectedError(
+            f"data[{index}] is {len(inputs)} tokens long; {model.name!r} was made for {model.max_length} at most"
+        )
+    return Row(inputs=inputs, targets=targets, weights=weights)
+
+
+def _checked(name: str) -> str:
+    if not name or name in {".", ".."} or any(sign in name for sign in "/\\:"):
+        raise RequestRejectedError(f"a checkpoint's name is one word without '/', '\\' or ':', got {name!r}")
+    return name
