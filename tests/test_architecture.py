@@ -68,8 +68,9 @@ def leftovers(found: tuple[Module, ...]) -> list[str]:
 
 
 def open_classes(found: tuple[Module, ...]) -> list[str]:
-    """Classes that can be both instantiated and subclassed."""
+    """Classes that can be both instantiated and subclassed; a private one is closed unless the package derives from it."""
     errors = error_names(found)
+    parents = {word(base) for module in found for node in classes(module.tree) for base in node.bases}
     return [
         f"{module.place}:{node.lineno}: {node.name}"
         for module in found
@@ -78,6 +79,7 @@ def open_classes(found: tuple[Module, ...]) -> list[str]:
         and "final" not in {word(decorator) for decorator in node.decorator_list}
         and node.name not in errors
         and f"{module.name}.{node.name}" not in OPEN
+        and not (node.name.startswith("_") and node.name not in parents)
     ]
 
 
@@ -173,6 +175,8 @@ BROKEN = {
             "a.py": """
             class Open: ...
             class _Open(Interface): ...
+            class Child(_Open): ...
+            class _Private: ...
             @final
             class Closed: ...
             class Interface(Protocol[T]): ...
@@ -186,7 +190,7 @@ BROKEN = {
                 class Inner: ...
             """
         },
-        ["pkg/a.py:1: Open", "pkg/a.py:2: _Open", "pkg/a.py:11: Config", "pkg/a.py:13: Inner"],
+        ["pkg/a.py:1: Open", "pkg/a.py:2: _Open", "pkg/a.py:3: Child", "pkg/a.py:13: Config", "pkg/a.py:15: Inner"],
     ),
     "everything public is documented": (
         {
