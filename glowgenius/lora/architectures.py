@@ -266,7 +266,9 @@ _STATED_HEAD_DIM: Final = frozenset(
         "gemma2",
         "gemma3",
         "gpt_oss",
+        "hunyuan_v1_dense",
         "internlm3",
+        "ministral",
         "ministral3",
         "nemotron_h",
         "qwen3",
@@ -278,7 +280,7 @@ _STATED_HEAD_DIM: Final = frozenset(
         "vaultgemma",
     )
 )
-"""Types whose `head_dim` has a default of its own in `transformers`, so that a config without it is no answer."""
+"""Types whose `head_dim` has its own default in `transformers`, or none: a config without it is then no answer."""
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -131,8 +131,8 @@ def _width(model: ModelLike) -> tuple[int | None, str]:
     """The model's hidden size, or None and why it is not known."""
     try:
         width = hidden_size(config_of(model))
-    except ModelNotFoundError as error:
-        return None, f"the fitted formula needs the hidden size, which cannot be looked up ({error})"
+    except ModelNotFoundError:
+        return None, "the fitted formula needs the hidden size, and no config is found for this model; pass its config"
     return width, "the fitted formula needs the hidden size, which the config does not give"
 
 
