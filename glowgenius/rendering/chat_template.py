@@ -100,7 +100,9 @@ class ChatTemplateRenderer(Renderer):
         builder = ExampleBuilder()
         for (start, end), weight in self._weighted_spans(rendered, messages, train_on):
             if start < len(builder):
-                raise unrenderable("the chat template changes the order of messages", "another renderer", field="messages")
+                raise unrenderable(
+                    "the chat template changes the order of messages", "another renderer", field="messages"
+                )
             builder.add(tokens[len(builder) : start], 0.0)
             builder.add(tokens[start:end], weight)
         builder.add(tokens[len(builder) :], 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from glowgenius.rendering.renderer import unrenderable
 
@@ -29,7 +29,9 @@ class ControlTokens:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_vocab()
         hidden = [text for text, token in added.items() if tokenizer.decode([token], skip_special_tokens=True) == ""]
-        texts = sorted({text for text in [*tokenizer.all_special_tokens, *hidden] if text}, key=lambda text: (-len(text), text))
+        texts = sorted(
+            {text for text in [*tokenizer.all_special_tokens, *hidden] if text}, key=lambda text: (-len(text), text)
+        )
         # The longest first: of two tokens that begin alike, the tokenizer takes the longer one.
         self._pattern = re.compile("|".join(re.escape(text) for text in texts)) if texts else None
 
@@ -77,10 +79,10 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, dict):
-        fields: Mapping[str, Any] = value
+        fields = cast("Mapping[str, Any]", value)
         for key, item in fields.items():
             yield from _texts(item, f"{name}.{key}")
     elif isinstance(value, list):
-        items: Sequence[Any] = value
+        items = cast("Sequence[Any]", value)
         for index, item in enumerate(items):
             yield from _texts(item, f"{name}[{index}]")

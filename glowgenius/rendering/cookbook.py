@@ -39,7 +39,9 @@ def as_renderer(renderer: object) -> Renderer:
             f"got {kind} without {', '.join(missing)}"
         )
     if isinstance(renderer, type):
-        raise ConfigError(f"a renderer must be an object, got the class {renderer.__name__}; build one with a tokenizer")
+        raise ConfigError(
+            f"a renderer must be an object, got the class {renderer.__name__}; build one with a tokenizer"
+        )
     return CookbookRenderer(renderer)
 
 
@@ -58,7 +60,7 @@ class CookbookRenderer(Renderer):
         Raises:
             ConfigError: It keeps none.
         """
-        tokenizer = getattr(self._renderer, "tokenizer", None)
+        tokenizer: Tokenizer | None = getattr(self._renderer, "tokenizer", None)
         if tokenizer is None:
             raise ConfigError(f"{self._name} has no attribute 'tokenizer', which is needed to show tokens as text")
         return tokenizer
@@ -104,7 +106,7 @@ class CookbookRenderer(Renderer):
         rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
         try:
             model_input, weights = self._renderer.build_supervised_example(rows, train_on_what=_train_on_what(train_on))
-        except Exception as error:  # noqa: BLE001 - foreign code raises whatever it likes
+        except Exception as error:
             raise self._refusal(error) from error
         return RenderedExample(model_input.to_ints(), np.asarray(weights))
 
@@ -113,7 +115,7 @@ class CookbookRenderer(Renderer):
         rows = [_to_cookbook(index, message, None) for index, message in enumerate(messages)]
         try:
             return as_token_array(self._renderer.build_generation_prompt(rows).to_ints())
-        except Exception as error:  # noqa: BLE001 - foreign code raises whatever it likes
+        except Exception as error:
             raise self._refusal(error) from error
 
     @override
@@ -170,11 +172,16 @@ def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict
 
 
 def _from_cookbook(message: Mapping[str, Any]) -> Message:
-    """The cookbook's message as ours."""
+    """The cookbook's message as ours; calls that it could not read stay in the text."""
     content: Any = message["content"]
-    if isinstance(content, str):
-        return Message(str(message["role"]), content)
-    parts: Sequence[Mapping[str, Any]] = content
+    parts: Sequence[Mapping[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     text = "".join(str(part["text"]) for part in parts if part["type"] == "text")
     thoughts = [str(part["thinking"]) for part in parts if part["type"] == "thinking"]
-    return Message(str(message["role"]), text, reasoning_content="".join(thoughts) if thoughts else None)
+    unread: Sequence[Any] = message.get("unparsed_tool_calls", ())
+    calls: Sequence[Any] = message.get("tool_calls", ())
+    return Message(
+        str(message["role"]),
+        text + "".join(str(call.raw_text) for call in unread),
+        reasoning_content="".join(thoughts) if thoughts else None,
+        tool_calls=tuple(call.model_dump(exclude_none=True) for call in calls),
+    )

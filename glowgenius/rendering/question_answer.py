@@ -10,6 +10,7 @@ from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
 from glowgenius.rendering.control import ControlTokens
 from glowgenius.rendering.example import ExampleBuilder
+from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
@@ -75,7 +76,9 @@ class QuestionAnswerRenderer(Renderer):
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
-        return self._build(messages, message_weights(messages, train_on), headers=train_on is TrainOn.ALL_TOKENS).build()
+        return self._build(
+            messages, message_weights(messages, train_on), headers=train_on is TrainOn.ALL_TOKENS
+        ).build()
 
     @override
     def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
@@ -150,10 +153,10 @@ class _Stretch:
         for part, weight, index in parts:
             if index is not None or weight != weight_before:
                 head = self._encode(text)
-                shared = _num_shared(head, whole)
+                shared = num_shared(head, whole)
                 if index is not None and shared < len(head):
                     raise unrenderable(
-                        f"the tokenizer merges the end of {_ANSWER.strip()!r} with {part[:12]!r}, which sampling keeps apart",
+                        f"the tokenizer merges 'Answer:' with {part[:12]!r}, which sampling keeps apart",
                         "an answer without white space at its beginning",
                         field=f"messages[{index}].content",
                     )
@@ -166,23 +169,27 @@ class _Stretch:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
 
-def _num_shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens the two begin with in common."""
-    pairs = zip(first, second, strict=False)
-    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
-
-
 def _refuse_inexpressible(messages: Sequence[Message]) -> None:
     """Refuse what cannot be said in questions and answers."""
     for index, message in enumerate(messages):
         before = messages[index - 1].role if index else None
-        extras = [name for name in ("reasoning_content", "name", "tool_call_id", "tool_calls") if getattr(message, name)]
+        extras = [
+            name for name in ("reasoning_content", "name", "tool_call_id", "tool_calls") if getattr(message, name)
+        ]
         if extras:
-            found, accepted, field = f"it has {extras[0]}", "a role and a content only", f"messages[{index}].{extras[0]}"
+            found, accepted, field = (
+                f"it has {extras[0]}",
+                "a role and a content only",
+                f"messages[{index}].{extras[0]}",
+            )
         elif message.role == "tool":
             found, accepted, field = "a tool's message", "user and assistant messages", f"messages[{index}].role"
         elif message.role in ("system", "developer") and before in _SPEAKERS:
-            found, accepted, field = f"a {message.role} message after a question", "it at the start", f"messages[{index}]"
+            found, accepted, field = (
+                f"a {message.role} message after a question",
+                "it at the start",
+                f"messages[{index}]",
+            )
         elif message.role == "assistant" and before != "user":
             found, accepted, field = "an answer without a question", "a user message before it", f"messages[{index}]"
         elif message.role == "user" and before == "user":

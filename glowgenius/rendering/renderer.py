@@ -87,9 +87,7 @@ class Renderer(ABC):
     def parse(self, tokens: Sequence[int]) -> Message:
         """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out."""
 
-    def render(
-        self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
-    ) -> RenderedExample:
+    def render(self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE) -> RenderedExample:
         """The tokens of *conversation* and the loss weight of each.
 
         Args:
@@ -109,7 +107,9 @@ class Renderer(ABC):
             example = RenderedExample(example.tokens, example.weights * np.float32(conversation.weight))
         if example.num_trained == 0:
             problem = _why_nothing_is_trained(conversation, train_on)
-            raise _located(NothingToTrainError("no token of the conversation would be trained", [problem]), conversation)
+            raise _located(
+                NothingToTrainError("no token of the conversation would be trained", [problem]), conversation
+            )
         return example
 
     @staticmethod
@@ -152,11 +152,15 @@ def fingerprint_of(kind: str, tokenizer: Tokenizer, settings: Mapping[str, JSON]
 def _located(error: RenderingError, conversation: Conversation) -> RenderingError:
     """*error* again, with the place of *conversation* in each of its problems."""
     source = conversation.source
-    place = {"path": None, "line": None, "row": None} if source is None else {
-        "path": source.path,
-        "line": source.line,
-        "row": source.row,
-    }
+    place = (
+        {"path": None, "line": None, "row": None}
+        if source is None
+        else {
+            "path": source.path,
+            "line": source.line,
+            "row": source.row,
+        }
+    )
     problems = error.problems or (Problem(found=error.message, accepted="see the message"),)
     located = [evolve(problem, row_id=conversation.id, **place) for problem in problems]
     return type(error)(error.message, located)
@@ -164,8 +168,6 @@ def _located(error: RenderingError, conversation: Conversation) -> RenderingErro
 
 def _why_nothing_is_trained(conversation: Conversation, train_on: TrainOn) -> Problem:
     """What left every weight at zero."""
-    if conversation.weight == 0:
-        return Problem(found="the conversation's weight is 0", accepted="a weight above 0, or leave the row out", field="weight")
     last = conversation.messages[-1].role
     match train_on:
         case TrainOn.LAST_ASSISTANT_MESSAGE if last != "assistant":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os.path
 from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from attrs import evolve
 
+from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import unrenderable
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class RenderedText:
         if not marked[stop - 1]:
             covered = "nothing of it" if not any(marked[start:stop]) else "its text but not its stop token"
             raise unrenderable(
-                f"the generation markers of the chat template cover {covered}, so that the model would never learn to stop",
-                "put {% endgeneration %} behind the stop token, or ChatTemplateRenderer(…, use_generation_markers=False)",
+                f"the chat template's generation markers cover {covered}, so that the model would never learn to stop",
+                "{% endgeneration %} behind the stop token, or ChatTemplateRenderer(…, use_generation_markers=False)",
                 field=f"messages[{index}]",
             )
         edges = np.flatnonzero(np.diff(np.array([False, *marked[start:behind], False], dtype=np.int8))) + start
@@ -87,9 +87,13 @@ class RenderedText:
             RenderingError: The template leaves the content out, or the tokenizer merges it with what stands around it.
         """
         first, second = (self._with_content(index, stand_in) for stand_in in _STAND_INS)
-        before = len(os.path.commonprefix([first, second]))
-        after = len(os.path.commonprefix([first[::-1], second[::-1]]))
-        lost = first == second or self._text[:before] != first[:before] or not self._text.endswith(first[len(first) - after :])
+        before = num_shared(first, second)
+        after = num_shared(first[::-1], second[::-1])
+        lost = (
+            first == second
+            or self._text[:before] != first[:before]
+            or not self._text.endswith(first[len(first) - after :])
+        )
         if lost or before + after > len(self._text):
             raise unrenderable(
                 "the chat template does not write its content as it is",
@@ -121,7 +125,7 @@ class RenderedText:
         return self._template.text(messages)
 
     def _end_of_last(self) -> int | None:
-        """The end of a last answer without encoding it again: the tail is always the same tokens behind the stop token."""
+        """The end of a last answer without encoding it again: behind its stop token the tail is always the same."""
         tail = self._shape.tail_tokens
         end = len(self.tokens) - len(tail)
         fits = end > 0 and self.tokens[end - 1] == self._shape.stop_id and self.tokens[end:].tolist() == list(tail)
@@ -131,7 +135,7 @@ class RenderedText:
         """How many tokens *beginning* has; it has to be the beginning of the conversation, as text and as tokens."""
         field = f"messages[{index}]"
         if not self._text.startswith(beginning):
-            at = len(os.path.commonprefix([self._text, beginning]))
+            at = num_shared(self._text, beginning)
             raise unrenderable(
                 "the chat template writes what comes before it differently in this conversation than when sampling: "
                 f"{self._text[at : at + _SNIPPET]!r} instead of {beginning[at : at + _SNIPPET]!r}",

@@ -25,7 +25,7 @@ _ANSWER: Final = "glowgenius answers"
 _REASONING: Final = "glowgenius ponders"
 _GENERATION_MARKER: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
-_PASS_ANOTHER: Final = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+_REMEDY: Final = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
 
 
 @final
@@ -66,7 +66,7 @@ class ChatTemplate:
             )
         except ImportError:
             raise  # jinja2 is missing: not a fault of the messages
-        except Exception as error:  # noqa: BLE001 - a template raises whatever it likes, jinja2's errors or Python's
+        except Exception as error:  # a template raises whatever it likes: jinja2's errors or Python's
             raise unrenderable(
                 f"the chat template refuses it: {error}", "messages that the template accepts", field="messages"
             ) from error
@@ -144,21 +144,21 @@ def probe(template: ChatTemplate, control: ControlTokens) -> TurnShape:
             raise double
     except RenderingError as error:
         reason = error.problems[0].found if error.problems else error.message
-        raise RenderingError(f"this chat template cannot be used: {reason}; {_PASS_ANOTHER}") from error
+        raise RenderingError(f"this chat template cannot be used: {reason}; {_REMEDY}") from error
     opening, found, rest = generated.partition(_ANSWER)
     if not found:
-        raise RenderingError(f"this chat template cannot be used: it changes the text of answers; {_PASS_ANOTHER}")
+        raise RenderingError(f"this chat template cannot be used: it changes the text of answers; {_REMEDY}")
     if control.first_in(opening):
         raise RenderingError(
-            "this chat template cannot be used: with add_generation_prompt=True it does not begin the assistant's turn, "
-            f"so that the model would have to write {opening!r} itself; {_PASS_ANOTHER}"
+            "this chat template cannot be used: add_generation_prompt=True does not begin the assistant's turn, "
+            f"so that the model would have to write {opening!r} itself; {_REMEDY}"
         )
     stop = control.first_in(rest)
     stop_id = None if stop is None else template.tokenizer.convert_tokens_to_ids(stop[1])
     if stop is None or stop_id is None:
         raise RenderingError(
             "this chat template cannot be used: it puts no special token after the assistant's answer, "
-            f"so that the model would never learn to stop; {_PASS_ANOTHER}"
+            f"so that the model would never learn to stop; {_REMEDY}"
         )
     position, text = stop
     tail = rest[position + len(text) :]

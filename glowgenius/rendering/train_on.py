@@ -21,7 +21,7 @@ class TrainOn(StrEnum):
     """Which tokens carry loss; the names and meanings are those of tinker-cookbook's `TrainOnWhat`.
 
     A trained message is its content together with the token that ends its turn.
-    The header in front of it (`<|im_start|>assistant`) belongs to the prompt and is never trained, except by `ALL_TOKENS`.
+    The header in front of it (`<|im_start|>assistant`) belongs to the prompt; only `ALL_TOKENS` trains it.
     A `weight` on a message multiplies whatever is chosen here.
     """
 

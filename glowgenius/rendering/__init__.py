@@ -1,0 +1,26 @@
+"""From conversations to tokens with loss weights, and from sampled tokens back to messages."""
+
+from glowgenius.rendering.chat_template import ChatTemplateRenderer
+from glowgenius.rendering.cookbook import CookbookRenderer, as_renderer
+from glowgenius.rendering.example import ExampleBuilder, RenderedExample
+from glowgenius.rendering.preview import Preview, preview
+from glowgenius.rendering.question_answer import QuestionAnswerRenderer
+from glowgenius.rendering.renderer import Renderer, offer
+from glowgenius.rendering.train_on import TrainOn
+
+# The order of the offers is the order of preference of Renderer.for_model.
+offer(lambda tokenizer: ChatTemplateRenderer(tokenizer) if tokenizer.chat_template else None)
+offer(QuestionAnswerRenderer)
+
+__all__ = [
+    "ChatTemplateRenderer",
+    "CookbookRenderer",
+    "ExampleBuilder",
+    "Preview",
+    "QuestionAnswerRenderer",
+    "RenderedExample",
+    "Renderer",
+    "TrainOn",
+    "as_renderer",
+    "preview",
+]
