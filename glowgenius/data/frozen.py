@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, cast, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius._validators import is_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_DEPTH = 64
 """How deeply lists and objects may be nested; real rows stay below ten."""
 
-MAX_INTEGER_BITS = 4096
-"""Python refuses to print integers of more than about 4,300 digits, so they could be read but never written."""
+MAX_INTEGER_BITS = 1023
+"""Larger integers are no floats in other languages, and Python itself refuses to print those of 4,300 digits."""
 
 
 def _freeze_items(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +89,14 @@ def thaw(value: Any) -> Any:
     return value
 
 
-def as_mapping(value: object) -> Mapping[Any, Any] | None:
+def is_finite(value: object) -> bool:
+    """Whether *value* is an int or a float that a float can hold; `math.isfinite` raises for 10**400."""
+    return json_fault(value) is None and is_number(value)
+
+
+def as_mapping(value: object) -> Mapping[object, Any] | None:
     """The value if it is a mapping, else None; for values that come from outside."""
-    return cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else None
+    return cast("Mapping[object, Any]", value) if isinstance(value, Mapping) else None
 
 
 def as_list(value: object) -> Sequence[Any] | None:

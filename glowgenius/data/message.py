@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, final
 
 from attrs import field, frozen
 
 from glowgenius._validators import is_number, number, one_of, optional, reject, text
-from glowgenius.data.frozen import NOTHING, FrozenMapping, freeze, json_fault, thaw, unpaired_surrogate
+from glowgenius.data.frozen import (
+    MAX_INTEGER_BITS,
+    NOTHING,
+    FrozenMapping,
+    freeze,
+    json_fault,
+    thaw,
+    unpaired_surrogate,
+)
 from glowgenius.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +50,8 @@ def _tuple_of(kind: type) -> Any:
 
 
 def _float(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        return math.inf  # which the validator refuses; float() would raise an OverflowError
     return float(value) if is_number(value) else value
 
 

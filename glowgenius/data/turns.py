@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from glowgenius._validators import is_number
 from glowgenius.data.columns import Fault, near_miss
-from glowgenius.data.frozen import as_list, as_mapping, describe, json_fault, unpaired_surrogate
+from glowgenius.data.frozen import as_list, as_mapping, describe, is_finite, json_fault, unpaired_surrogate
 from glowgenius.data.message import ROLES, Message
 from glowgenius.errors import nearest
 
@@ -164,7 +163,7 @@ def _content_faults(field: str, keys: Mapping[str, Any], *, missing: bool) -> li
 def _option_faults(field: str, keys: Mapping[str, Any]) -> list[Fault]:
     faults: list[Fault | None] = []
     weight, trainable = keys.get("weight"), keys.get("trainable")
-    if weight is not None and (not is_number(weight) or weight < 0):
+    if weight is not None and (not is_finite(weight) or weight < 0):
         faults.append(Fault(f"{field}.weight", describe(weight), "a number ≥ 0 (0 is not trained)"))
     elif trainable is not None and not isinstance(trainable, bool):
         faults.append(Fault(f"{field}.trainable", describe(trainable), "true or false"))

@@ -1,0 +1,212 @@
+"""One row of columns to one conversation, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from glowgenius._validators import is_integer
+from glowgenius.data.columns import COMMON, OWN_NAMES, Fault, Shape, plan
+from glowgenius.data.frozen import NOTHING, as_list, as_mapping, describe, is_finite, json_fault
+from glowgenius.data.message import Conversation, Message
+from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_messages, read_sharegpt, text_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.data.message import Source
+
+    Row = Mapping[str, Any]
+
+
+def used_columns(row: Row) -> tuple[str, ...]:
+    """The row's columns, without those of ours that hold null: exports fill absent columns with it."""
+    return tuple(column for column, value in row.items() if value is not None or column not in OWN_NAMES)
+
+
+def read_row(row: Row, shape: Shape, *, forced: bool, source: Source | None) -> Conversation | tuple[Fault, ...]:
+    """The conversation of one row, or every fault of it.
+
+    Args:
+        row: Column → value, as the file or the user gave it.
+        shape: The format to read the row as.
+        forced: Whether the user named the format.
+        source: Where the row was read, if from a file.
+    """
+    columns = plan(used_columns(row), shape, forced=forced)
+    faults = list(columns.faults)
+    options = _read_common(row, faults)
+    options["metadata"] = _read_metadata(row, columns.metadata, faults)
+    if columns.renamed.isdisjoint(shape.required):
+        messages = _READERS[shape.name](row, faults)
+    else:  # a required column is there under another name, which has been said
+        messages = ()
+        faults.extend(
+            _missing(row, column)
+            for column in shape.required
+            if row.get(column) is None and column not in columns.renamed
+        )
+    if faults:
+        return tuple(faults)
+    return Conversation(messages=messages, source=source, **options)
+
+
+def row_faults(conversation: Conversation) -> list[Fault]:
+    """Why a conversation that the user built cannot be a row of a data set."""
+    faults = [blank_fault(f"messages[{i}].content", message) for i, message in enumerate(conversation.messages)]
+    return [fault for fault in faults if fault is not None] or order_faults("messages", conversation.messages)
+
+
+def row_id(row: Row) -> str | None:
+    """The row's `id` for an error message, if it has one that can be shown."""
+    value = row.get("id")
+    return str(value) if (isinstance(value, str) and value.strip()) or is_integer(value) else None
+
+
+def _missing(row: Row, column: str) -> Fault:
+    return Fault(column, "null" if column in row else "missing", SOME_TEXT)
+
+
+def _text(row: Row, column: str, faults: list[Fault]) -> str:
+    """The text of a required column."""
+    value = row.get(column)
+    fault = _missing(row, column) if value is None else text_fault(column, value)
+    if fault is None:
+        return str(value)
+    faults.append(fault)
+    return ""
+
+
+def _opening(row: Row, faults: list[Fault]) -> list[Message]:
+    """The system message, if the row has one; an empty one is meant, since many templates insert their own."""
+    system = row.get("system")
+    if system is None:
+        return []
+    fault = text_fault("system", system, may_be_blank=True)
+    if fault is None:
+        return [Message("system", system)]
+    faults.append(fault)
+    return []
+
+
+def _exchange(opening: list[Message], question: str, answer: str, faults: list[Fault]) -> tuple[Message, ...]:
+    return () if faults else (*opening, Message("user", question), Message("assistant", answer))
+
+
+def _pair_reader(asks: str, answers: str) -> Any:
+    def read(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
+        opening = _opening(row, faults)
+        return _exchange(opening, _text(row, asks, faults), _text(row, answers, faults), faults)
+
+    return read
+
+
+def _read_alpaca(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
+    """Instruction and input make one message with a line break between them, as in LLaMA-Factory."""
+    opening = _opening(row, faults)
+    opening += _read_history(row.get("history"), faults)
+    instruction, output, given = _text(row, "instruction", faults), _text(row, "output", faults), row.get("input")
+    if given is not None and (fault := text_fault("input", given, may_be_blank=True)):
+        faults.append(fault)
+    elif given:
+        instruction = f"{instruction}\n{given}"
+    return _exchange(opening, instruction, output, faults)
+
+
+def _read_history(value: object, faults: list[Fault]) -> list[Message]:
+    accepted = "a list of [question, answer] pairs"
+    if value is None:
+        return []
+    pairs = as_list(value)
+    if pairs is None:
+        faults.append(Fault("history", describe(value), accepted))
+        return []
+    messages: list[Message] = []
+    for position, item in enumerate(pairs):
+        pair = as_list(item)
+        if pair is None or len(pair) != 2:  # noqa: PLR2004 - a pair
+            faults.append(Fault(f"history[{position}]", describe(item), "a pair [question, answer]"))
+            continue
+        found = [text_fault(f"history[{position}][{side}]", said) for side, said in enumerate(pair)]
+        faults.extend(fault for fault in found if fault is not None)
+        if not any(found):
+            messages += [Message("user", pair[0]), Message("assistant", pair[1])]
+    return messages
+
+
+def _read_openai(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
+    if row.get("messages") is None:
+        faults.append(_missing(row, "messages")._replace(accepted="a list of messages with 'role' and 'content'"))
+        return ()
+    return read_messages("messages", row["messages"], faults)
+
+
+def _read_conversations(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
+    opening = _opening(row, faults)
+    if row.get("conversations") is None:
+        faults.append(_missing(row, "conversations")._replace(accepted="a list of turns with 'from' and 'value'"))
+        return ()
+    return (*opening, *read_sharegpt("conversations", row["conversations"], faults))
+
+
+_READERS: dict[str, Any] = {
+    "messages": _read_openai,
+    "question/answer": _pair_reader("question", "answer"),
+    "prompt/completion": _pair_reader("prompt", "completion"),
+    "alpaca": _read_alpaca,
+    "input/output": _pair_reader("input", "output"),
+    "sharegpt": _read_conversations,
+}
+"""Format → the function that makes messages of a row and adds what is wrong to the list it is given."""
+
+
+def _read_common(row: Row, faults: list[Fault]) -> dict[str, Any]:
+    """The columns that every format may have, but for the metadata."""
+    options: dict[str, Any] = {}
+    for column in COMMON:
+        value = row.get(column)
+        if value is None or column == "metadata":
+            continue
+        if column in ("id", "group", "split"):
+            # Numbers are common as ids; they are names here, so 17 and "17" are the same.
+            value = str(value) if is_integer(value) and json_fault(value) is None else value
+            fault = text_fault(column, value)
+        elif column == "weight":
+            fault = None if is_finite(value) and value > 0 else Fault(column, describe(value), "a number > 0")
+        else:
+            value = (value,) if isinstance(value, str) else value
+            fault = _strings_fault(column, value)
+        if fault is None:
+            options[column] = value
+        else:
+            faults.append(fault)
+    return options
+
+
+def _strings_fault(column: str, value: object) -> Fault | None:
+    items = as_list(value)
+    if items is None:
+        return Fault(column, describe(value), "a string or a list of strings")
+    found = (text_fault(f"{column}[{position}]", item) for position, item in enumerate(items))
+    return next((fault for fault in found if fault is not None), None)
+
+
+def _read_metadata(row: Row, columns: tuple[str, ...], faults: list[Fault]) -> dict[str, Any]:
+    """The `metadata` column and the columns that mean nothing here, together."""
+    given = row.get("metadata")
+    inner = as_mapping(NOTHING if given is None else given)
+    if inner is None:
+        faults.append(Fault("metadata", describe(given), "an object"))
+        return {}
+    if fault := json_fault(inner):
+        faults.append(Fault("metadata", fault, "JSON values"))
+        return {}
+    metadata = {str(key): value for key, value in inner.items()}
+    for column in columns:
+        fault = json_fault(row[column]) or json_fault(column)
+        if fault:
+            faults.append(Fault(column, fault, "JSON values (what is no column of ours is kept as metadata)"))
+        elif column in metadata:
+            faults.append(Fault(column, "a column that 'metadata' holds as well", "one of the two"))
+        else:
+            metadata[column] = row[column]
+    return metadata

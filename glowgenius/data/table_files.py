@@ -1,0 +1,156 @@
+"""CSV and TSV files to raw rows with the true line on which each row starts."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any, final
+
+from glowgenius.data.columns import Fault
+from glowgenius.data.files import UnreadableError, lines
+from glowgenius.data.rows import RawRow, unreadable_row
+from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LONGEST_CELL = 2**31 - 1
+_JSON_COLUMNS = ("messages", "conversations", "history", "metadata")
+"""Columns whose cells hold JSON text."""
+
+_LIST_COLUMNS = ("tags", "references")
+"""Columns whose cells hold one string, or JSON text of a list of strings."""
+
+_EMPTY_IS_ABSENT = (*_JSON_COLUMNS, *_LIST_COLUMNS, "weight", "id", "group", "split", "system")
+"""Columns in which an empty cell means that the row does not have the column."""
+
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+
+
+def read_table(path: Path, separator: str) -> Iterator[RawRow]:
+    """A table with a header line; blank lines are no rows, and quoted cells may span lines.
+
+    Raises:
+        UnreadableError: The file cannot be opened, or has no usable header or no rows.
+    """
+    # The standard limit of 131,072 characters refuses long conversations; it is a setting of the whole process.
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield from _Table(path, separator).rows()
+    finally:
+        csv.field_size_limit(limit)
+
+
+@final
+class _Lines:
+    """The lines of a file for the csv module, which counts rows, not lines; remembers bytes that are not UTF-8."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = lines(path)
+        self.number = 0
+        self.fault: str | None = None
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.number = line.number
+        self.fault = self.fault or line.fault
+        return line.text
+
+
+@final
+class _Table:
+    """The state of reading one table."""
+
+    def __init__(self, path: Path, separator: str) -> None:
+        self._lines = _Lines(path)
+        # Without strict, a quote that is never closed swallows the rest of the file into one cell, silently.
+        self._reader = csv.reader(self._lines, delimiter=separator, strict=True)
+        self._separator = separator
+        self._decoder = StrictDecoder()
+
+    def rows(self) -> Iterator[RawRow]:
+        """Every row below the header."""
+        header_line, header = self._next_cells()
+        if isinstance(header, RawRow):
+            raise UnreadableError(header.faults[0].found, header.faults[0].accepted, line=header_line)
+        if header is None:
+            accepted = "a header such as question,answer with rows below it"
+            raise UnreadableError("no rows: the file is empty or blank", accepted)
+        _check_header(header, self._separator, header_line)
+        line, cells = self._next_cells()
+        if cells is None:
+            raise UnreadableError("a header and no rows", "at least one row below the header", line=header_line)
+        while cells is not None:
+            if isinstance(cells, RawRow):
+                yield cells
+            elif len(cells) != len(header):
+                found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+                accepted = f"{len(header)} cells, as in the header (a cell with a separator in it needs quotes)"
+                yield unreadable_row(line, found, accepted)
+            else:
+                yield self._row(header, cells, line, header_line)
+            line, cells = self._next_cells()
+
+    def _next_cells(self) -> tuple[int, list[str] | RawRow | None]:
+        """The line on which the next row starts, and its cells, or what is wrong with it, or None at the end."""
+        while True:
+            line, self._lines.fault = self._lines.number + 1, None
+            try:
+                cells = next(self._reader, None)
+            except csv.Error as error:
+                return line, unreadable_row(line, *_quoting(str(error)))
+            if self._lines.fault:
+                return line, unreadable_row(line, self._lines.fault, "text in UTF-8")
+            if cells is None or any(cell.strip() for cell in cells) or len(cells) > 1:
+                return line, cells
+
+    def _row(self, header: list[str], cells: list[str], line: int, header_line: int) -> RawRow:
+        faults: list[Fault] = []
+        columns = {column: self._value(column, cell, faults) for column, cell in zip(header, cells, strict=True)}
+        return RawRow(columns=columns, line=line, faults=tuple(faults), header_line=header_line)
+
+    def _value(self, column: str, cell: str, faults: list[Fault]) -> Any:
+        """What a cell means in its column; only the columns of ours that are no text are more than text."""
+        if column in _EMPTY_IS_ABSENT and not cell.strip():
+            return None
+        is_list = column in _LIST_COLUMNS and cell.lstrip().startswith("[")
+        if not (is_list or column in _JSON_COLUMNS or column == "weight"):
+            return cell
+        try:
+            value, found = self._decoder.decode_only(cell)
+        except BrokenJSONError as error:
+            if column == "weight":
+                return cell  # whoever reads the row says what a weight is
+            accepted = "JSON text of a list of strings, or one string" if is_list else "JSON text"
+            faults.append(Fault(column, f"no JSON at character {error.position + 1}: {error.reason}", accepted))
+            return None
+        faults.extend(fault._replace(field=f"{column}.{fault.field}" if fault.field else column) for fault in found)
+        return value
+
+
+def _quoting(error: str) -> tuple[str, str]:
+    """What a complaint of the csv module means, and what to do."""
+    if "end of data" in error:
+        return "a quoted cell that is never closed", "a closing quote"
+    if "new-line" in error:
+        return "a line that ends in a bare carriage return", "lines that end in \\n or \\r\\n"
+    return "a quote inside a quoted cell", 'the quote doubled, as in "say ""hi"""'
+
+
+def _check_header(header: list[str], separator: str, line: int) -> None:
+    others = [mark for mark in _SEPARATORS if mark != separator and mark in header[0]]
+    if len(header) == 1 and others:
+        found = f"one column, {header[0]!r}, which {_SEPARATORS[others[0]]} seem to divide"
+        instead = "; or name the file .tsv" if others[0] == "\t" else ""
+        raise UnreadableError(found, f"columns divided by {_SEPARATORS[separator]}{instead}", line=line)
+    for position, column in enumerate(header, start=1):
+        if not column.strip():
+            found = f"a header whose column {position} has no name"
+            raise UnreadableError(
+                found, "a name for each column (pandas writes its index without one: index=False)", line=line
+            )
+        if column in header[: position - 1]:
+            raise UnreadableError(f"a header that names the column {column!r} twice", "each name once", line=line)
