@@ -68,7 +68,7 @@ def leftovers(found: tuple[Module, ...]) -> list[str]:
 
 
 def open_classes(found: tuple[Module, ...]) -> list[str]:
-    """Classes that can be both instantiated and subclassed; a private one is closed unless the package derives from it."""
+    """Classes that can be instantiated and subclassed; a private one is closed unless the package derives from it."""
     errors = error_names(found)
     parents = {word(base) for module in found for node in classes(module.tree) for base in node.bases}
     return [
