@@ -62,7 +62,7 @@ def connect(
     *,
     base_url: str | None = None,
     api_key: str | None = None,
-    checkpoint_directory: str | os.PathLike[str] | None = None,
+    checkpoint_directory: str | Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Connection:
     """Choose an engine and make its service; nothing is sent yet.
@@ -130,7 +130,7 @@ def _refuse(reason: str, owner: Engine, **arguments: object) -> None:
             )
 
 
-def _local(checkpoint_directory: str | os.PathLike[str] | None, reason: str) -> ServiceClient:
+def _local(checkpoint_directory: str | Path | None, reason: str) -> ServiceClient:
     try:
         from glowgenius.local.service import ServiceClient as LocalServiceClient
     except MissingDependencyError as error:
