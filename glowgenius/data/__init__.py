@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import ROLES, Conversation, Message, Source
 
-__all__ = ["ROLES", "Conversation", "Message", "Source"]
+__all__ = ["ROLES", "Conversation", "Dataset", "Message", "Source"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from glowgenius._validators import is_integer
-from glowgenius.data.columns import COMMON, OWN_NAMES, Fault, Shape, plan
+from glowgenius.data.columns import COMMON, OWN_NAMES, Fault
 from glowgenius.data.frozen import NOTHING, as_list, as_mapping, describe, is_finite, json_fault
 from glowgenius.data.message import Conversation, Message
 from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_messages, read_sharegpt, text_fault
@@ -13,9 +13,13 @@ from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_mes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from glowgenius.data.columns import Plan, Shape
     from glowgenius.data.message import Source
 
     Row = Mapping[str, Any]
+
+MISSING = "missing"
+"""What is found of a column that the row does not have."""
 
 
 def used_columns(row: Row) -> tuple[str, ...]:
@@ -23,28 +27,22 @@ def used_columns(row: Row) -> tuple[str, ...]:
     return tuple(column for column, value in row.items() if value is not None or column not in OWN_NAMES)
 
 
-def read_row(row: Row, shape: Shape, *, forced: bool, source: Source | None) -> Conversation | tuple[Fault, ...]:
+def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Conversation | tuple[Fault, ...]:
     """The conversation of one row, or every fault of it.
 
     Args:
         row: Column → value, as the file or the user gave it.
         shape: The format to read the row as.
-        forced: Whether the user named the format.
+        columns: What `plan` says about the row's columns under this format.
         source: Where the row was read, if from a file.
     """
-    columns = plan(used_columns(row), shape, forced=forced)
     faults = list(columns.faults)
     options = _read_common(row, faults)
     options["metadata"] = _read_metadata(row, columns.metadata, faults)
-    if columns.renamed.isdisjoint(shape.required):
-        messages = _READERS[shape.name](row, faults)
-    else:  # a required column is there under another name, which has been said
-        messages = ()
-        faults.extend(
-            _missing(row, column)
-            for column in shape.required
-            if row.get(column) is None and column not in columns.renamed
-        )
+    found: list[Fault] = []
+    messages = _READERS[shape.name](row, found)
+    # A column that is there under another name is not missing as well.
+    faults.extend(fault for fault in found if fault.found != MISSING or fault.field not in columns.renamed)
     if faults:
         return tuple(faults)
     return Conversation(messages=messages, source=source, **options)
@@ -63,7 +61,7 @@ def row_id(row: Row) -> str | None:
 
 
 def _missing(row: Row, column: str) -> Fault:
-    return Fault(column, "null" if column in row else "missing", SOME_TEXT)
+    return Fault(column, "null" if column in row else MISSING, SOME_TEXT)
 
 
 def _text(row: Row, column: str, faults: list[Fault]) -> str:

@@ -1,0 +1,287 @@
+"""The data set: conversations in an order, read whole or not at all, never changed in place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast, final, overload
+
+from typing_extensions import override
+
+from glowgenius.data.columns import Fault
+from glowgenius.data.files import write_lines
+from glowgenius.data.loading import load, shape_named
+from glowgenius.data.message import Conversation
+from glowgenius.data.readers import read_rows
+from glowgenius.data.rows import EXAMPLE, RawRow, row_of
+from glowgenius.data.splits import permutation, split_positions
+from glowgenius.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FINGERPRINT_KIND = b"glowgenius dataset 1\n"
+"""Goes into every fingerprint; the number changes with the meaning of a row."""
+
+_SHOWN_OF_FINGERPRINT = 12
+
+
+@final
+class Dataset(Sequence[Conversation]):
+    """Conversations in an order, each ending with the answer to learn.
+
+    A data set never changes: everything that looks like a change gives a new one.
+    Two are equal if they hold the same rows in the same order, wherever those were read.
+    """
+
+    __slots__ = ("_fingerprint", "_format", "_rows")
+
+    def __init__(self, conversations: Iterable[Conversation] = ()) -> None:
+        """A data set of conversations; unlike `from_records` it may be empty.
+
+        Raises:
+            DatasetError: Some of them cannot be trained on, such as one that ends with a question.
+        """
+        rows = _conversations_only(conversations)
+        self._rows: tuple[Conversation, ...] = load(rows, path=None, shape=None)[0] if rows else ()
+        self._format = "messages"
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def _of(cls, rows: Iterable[Conversation], format_: str) -> Dataset:
+        """A data set of rows that have been checked already."""
+        made = cls()
+        made._rows = tuple(rows)
+        made._format = format_
+        return made
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, format: str | None = None) -> Dataset:  # noqa: A002 - public name
+        """Read a `.jsonl`, `.json`, `.csv` or `.tsv` file, in UTF-8.
+
+        The columns decide the format: `messages` (OpenAI), `question` + `answer`, `prompt` + `completion`,
+        `instruction` + `output` (Alpaca, with `input`, `system`, `history`), `input` + `output`, or
+        `conversations` (ShareGPT). A row may also have `id`, `group`, `split`, `tags`, `references`, `weight`,
+        `metadata`; columns of other names are kept as metadata, unless they look like slips of the known ones.
+
+        Args:
+            path: The file; its suffix says what it is.
+            format: The format's name, as in `dataset.format`, where the columns fit more than one. Columns
+                of the other formats are then kept as metadata.
+
+        Raises:
+            ConfigError: There is no such format.
+            DatasetError: Any row cannot be used; the error lists every problem with its line.
+        """
+        shape = None if format is None else shape_named(format)
+        name = os.fspath(path)
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a path of bytes at run time
+            raise ConfigError(f"path must be a str or a pathlib.Path, got {path!r} ({type(path).__name__})")
+        return cls._of(*load(read_rows(Path(name)), path=name, shape=shape))
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, object] | Conversation],
+        *,
+        format: str | None = None,  # noqa: A002 - public name
+    ) -> Dataset:
+        """Rows from memory: mappings with the columns that files have, or conversations, or both.
+
+        Args:
+            records: The rows; at least one.
+            format: As for `from_file`.
+
+        Raises:
+            ConfigError: There is no such format, or *records* is one mapping or a string.
+            DatasetError: Any record cannot be used; the error lists every problem with its 0-based row.
+        """
+        shape = None if format is None else shape_named(format)
+        _check_records(records)
+        return cls._of(*load(map(_record, records), path=None, shape=shape))
+
+    @property
+    def format(self) -> str:
+        """The format that the rows were recognised as, such as `question/answer`; several are joined by ` + `."""
+        return self._format
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows in their order, as 64 hexadecimal digits.
+
+        It depends on the content alone: not on the file, its format, the machine, or the version of Python.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.sha256(_FINGERPRINT_KIND)
+            for row in self._rows:
+                # Sorted keys and ASCII escapes: one spelling for one content. No line break can occur in a row.
+                text = json.dumps(row.to_record(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+                digest.update(text.encode("ascii") + b"\n")
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups, each once, in the order of their first rows."""
+        return tuple(dict.fromkeys(row.group for row in self._rows if row.group is not None))
+
+    @override
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Conversation | Dataset:
+        if isinstance(index, slice):
+            return Dataset._of(self._rows[index], self._format)
+        try:
+            return self._rows[index]
+        except IndexError:
+            raise IndexError(f"row {index} of a data set of {len(self)} rows") from None
+
+    @override
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self._rows)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        return self is other or (len(self) == len(other) and self.fingerprint == other.fingerprint)
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @override
+    def __repr__(self) -> str:
+        rows = "1 row" if len(self) == 1 else f"{len(self)} rows"
+        groups = f", {len(self.groups)} groups" if self.groups else ""
+        start = self.fingerprint[:_SHOWN_OF_FINGERPRINT]
+        return f"Dataset({rows}, format={self._format!r}{groups}, fingerprint {start}…)"
+
+    def map(self, function: Callable[[Conversation], Conversation]) -> Dataset:
+        """The data set of what *function* makes of each row; `attrs.evolve` changes single fields of one.
+
+        Raises:
+            DatasetError: Some results are no conversations that can be trained on.
+        """
+        changed = Dataset([function(row) for row in self._rows])
+        return Dataset._of(changed, self._format)
+
+    def filter(self, keep: Callable[[Conversation], bool]) -> Dataset:
+        """The rows for which *keep* is true, in their order; it may be none."""
+        return Dataset._of((row for row in self._rows if keep(row)), self._format)
+
+    def select(self, indices: Iterable[int]) -> Dataset:
+        """The rows at these positions, in the order given; a negative position counts from the end.
+
+        Raises:
+            ConfigError: A position is no integer, or there is no row there.
+        """
+        positions = [_position(index, len(self)) for index in indices]
+        return Dataset._of((self._rows[position] for position in positions), self._format)
+
+    def shuffle(self, seed: int = 0) -> Dataset:
+        """The rows in an order that the seed decides, the same on every machine and version (see `permutation`)."""
+        return self.select(permutation(len(self), seed))
+
+    def concatenate(self, *others: Dataset) -> Dataset:
+        """These rows, then those of each other data set."""
+        for other in others:
+            if not isinstance(other, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+                raise ConfigError(f"concatenate takes Dataset objects, got {other!r} ({type(other).__name__})")
+        parts = [part for part in (self, *others) if part]
+        formats = dict.fromkeys(name for part in parts for name in part.format.split(" + "))
+        return Dataset._of((row for part in parts for row in part), " + ".join(formats) or self._format)
+
+    def __add__(self, other: Dataset) -> Dataset:
+        if not isinstance(other, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+            return NotImplemented
+        return self.concatenate(other)
+
+    def train_test_split(
+        self, test_size: float, seed: int = 0, by: Literal["group", "row"] = "group"
+    ) -> tuple[Dataset, Dataset]:
+        """Two data sets, to train on and to test on, each in the order of the data.
+
+        Rows of one group stay on one side, and so do rows that ask the same question, whatever their groups.
+        Since groups are not divided, the test side is as near to *test_size* as whole groups come.
+
+        Args:
+            test_size: A share of the rows above 0 and below 1, or a number of rows.
+            seed: Decides which groups are for testing.
+            by: `group`, or `row` to let rows of one group straddle the split.
+
+        Raises:
+            ConfigError: An argument is not valid.
+            DatasetError: One side would be empty, since all rows belong together.
+        """
+        train, test = split_positions(self._rows, test_size, seed=seed, by=by)
+        return self.select(train), self.select(test)
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows so that `from_file` reads an equal data set; the file is there whole or not at all.
+
+        Raises:
+            ConfigError: The name does not end in `.jsonl`.
+            DatasetError: There are no rows, or the file cannot be written.
+        """
+        target = Path(path)
+        if target.suffix.lower() != ".jsonl":
+            raise ConfigError(f"path must end in .jsonl, got {os.fspath(path)!r}")
+        if not self._rows:
+            raise DatasetError(f"{os.fspath(path)}: not written, since the data set has no rows")
+        try:
+            write_lines(
+                target, (json.dumps(row.to_record(), ensure_ascii=False, allow_nan=False) for row in self._rows)
+            )
+        except OSError as error:
+            raise DatasetError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_records(records: object) -> None:
+    """Refuse what can be iterated over and yet is no series of rows."""
+    if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
+        kind = type(cast("object", records)).__name__
+        hint = "; Dataset.from_file reads files" if isinstance(records, str) else ""
+        raise ConfigError(f"records must be an iterable of rows such as {EXAMPLE}, got a {kind}{hint}")
+
+
+def _record(record: object) -> RawRow | Conversation:
+    if isinstance(record, Conversation):
+        return record
+    if isinstance(record, Mapping):
+        return row_of(cast("object", record), None)
+    hint = " (of a pandas.DataFrame, pass frame.to_dict('records'))" if isinstance(record, str) else ""
+    found = f"a Python {type(record).__name__}"
+    return RawRow(columns={}, faults=(Fault(None, found, f"a mapping such as {EXAMPLE}, or a Conversation{hint}"),))
+
+
+def _conversations_only(items: Iterable[object]) -> list[RawRow | Conversation]:
+    fault = "a Conversation"
+    return [
+        item
+        if isinstance(item, Conversation)
+        else RawRow(columns={}, faults=(Fault(None, f"a Python {type(item).__name__}", fault),))
+        for item in items
+    ]
+
+
+def _position(index: int, length: int) -> int:
+    try:
+        position = operator.index(index)
+    except TypeError:
+        position = None
+    if position is None or isinstance(index, bool):
+        raise ConfigError(f"select takes integers, got {index!r} ({type(index).__name__})")
+    if not -length <= position < length:
+        raise ConfigError(f"select takes positions of {length} rows, got {position}")
+    return position

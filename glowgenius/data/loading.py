@@ -1,0 +1,164 @@
+"""Rows to conversations, all of them or none: the problems of a whole file become one error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from glowgenius.data.columns import SHAPES, Fault, Shape, likeliest, plan, recognise
+from glowgenius.data.files import UnreadableError
+from glowgenius.data.formats import MISSING, read_row, row_faults, row_id, used_columns
+from glowgenius.data.frozen import shortened
+from glowgenius.data.message import Conversation, Source
+from glowgenius.errors import PROBLEMS_SHOWN, ConfigError, DatasetError, Problem, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from glowgenius.data.rows import RawRow
+
+_COLUMNS_NAMED = 8
+_FORMATS = ", ".join(" + ".join(shape.required) for shape in SHAPES.values())
+
+
+def shape_named(name: str) -> Shape:
+    """The format of that name.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    if name not in SHAPES:
+        known = ", ".join(map(repr, SHAPES))
+        hint = nearest(name, SHAPES) if isinstance(name, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise ConfigError(f"format must be one of {known}, got {name!r}{hint}")
+    return SHAPES[name]
+
+
+def load(
+    rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None
+) -> tuple[tuple[Conversation, ...], str]:
+    """Every row as a conversation, and the name of the format.
+
+    Args:
+        rows: Rows of a file or of memory; conversations pass as they are, if they can be trained on.
+        path: The file, as the user named it; None for rows from memory.
+        shape: The format that the user named; None recognises it from the first row that has one.
+
+    Raises:
+        DatasetError: There are rows that cannot be used, the file cannot be read, or there are no rows.
+    """
+    loader = _Loader(path, shape)
+    broken: UnreadableError | None = None
+    try:
+        for row in rows:
+            loader.add(row)
+    except UnreadableError as error:
+        broken = error
+    return loader.finish(broken)
+
+
+@final
+class _Loader:
+    """What is known while the rows go by."""
+
+    def __init__(self, path: str | None, shape: Shape | None) -> None:
+        self._path = path
+        self._shape = shape
+        self._forced = shape is not None
+        self._conversations: list[Conversation] = []
+        self._waiting: list[tuple[int, RawRow]] = []  # rows whose columns make no format, until one does
+        self._problems: list[Problem] = []
+        self._everywhere: dict[Fault, list[Problem]] = {}  # faults of columns, which often are the same in all rows
+        self._total = 0
+        self._bad = 0
+
+    def add(self, row: RawRow | Conversation) -> None:
+        """The next row."""
+        position = self._total
+        self._total += 1
+        if isinstance(row, Conversation):
+            faults = row_faults(row)
+            if faults:
+                self._refuse(position, None, row.id, faults)
+            else:
+                self._conversations.append(row)
+        elif row.faults:
+            self._refuse(position, row.line, row_id(row.columns), row.faults)
+        else:
+            self._shape = self._shape or recognise(used_columns(row.columns))
+            if self._shape is None:
+                self._waiting.append((position, row))
+            else:
+                self._read(position, row, self._shape)
+
+    def _read(self, position: int, row: RawRow, shape: Shape) -> None:
+        columns = plan(used_columns(row.columns), shape, forced=self._forced)
+        source = None if self._path is None or row.line is None else Source(self._path, row.line, position)
+        conversation = read_row(row.columns, shape, columns, source)
+        if isinstance(conversation, Conversation):
+            self._conversations.append(conversation)
+            return
+        own: list[Fault] = []
+        for fault in conversation:
+            if fault in columns.faults or (fault.found == MISSING and fault.field in shape.required):
+                self._refuse_column(position, row, fault)
+            else:
+                own.append(fault)
+        self._refuse(position, row.line, row_id(row.columns), own)
+
+    def _refuse(self, position: int, line: int | None, name: str | None, faults: Iterable[Fault]) -> None:
+        self._bad += 1
+        self._problems.extend(self._problem(position, line, name, fault) for fault in faults)
+
+    def _refuse_column(self, position: int, row: RawRow, fault: Fault) -> None:
+        known = self._everywhere.setdefault(fault, [])
+        if row.header_line is None:
+            known.append(self._problem(position, row.line, row_id(row.columns), fault))
+        elif not known:
+            known.append(Problem(path=self._path, line=row.header_line, **fault._asdict()))
+
+    def _problem(self, position: int, line: int | None, name: str | None, fault: Fault) -> Problem:
+        return Problem(path=self._path, line=line, row=position, row_id=name, **fault._asdict())
+
+    def finish(self, broken: UnreadableError | None) -> tuple[tuple[Conversation, ...], str]:
+        """The conversations and their format, or the one error about all that is wrong."""
+        shape = self._shape or (likeliest(used_columns(self._waiting[0][1].columns)) if self._waiting else None)
+        for position, row in self._waiting:
+            if shape is None:
+                self._refuse_column(position, row, _no_format(row))
+                self._bad += 1
+            else:
+                self._read(position, row, shape)
+        problems = self._ordered_problems()
+        if broken is not None:
+            problems.append(Problem(path=self._path, line=broken.line, found=broken.found, accepted=broken.accepted))
+        elif not self._total:
+            problems.append(Problem(path=self._path, found="no rows", accepted="at least one row"))
+        if problems:
+            raise DatasetError(self._headline(broken), problems)
+        return tuple(self._conversations), "messages" if shape is None else shape.name
+
+    def _ordered_problems(self) -> list[Problem]:
+        """By row; a column that is wrong in every row of a long file is one problem, not thousands of them."""
+        problems = list(self._problems)
+        for fault, found in self._everywhere.items():
+            if len(found) == self._total > PROBLEMS_SHOWN:
+                words: dict[str, Any] = {**fault._asdict(), "found": f"{fault.found} (in all {self._total} rows)"}
+                problems.append(Problem(path=self._path, line=found[0].line, row=found[0].row, **words))
+            else:
+                problems.extend(found)
+        return sorted(problems, key=lambda problem: -1 if problem.row is None else problem.row)
+
+    def _headline(self, broken: UnreadableError | None) -> str:
+        noun, place = ("records", "") if self._path is None else ("rows", f"{self._path}: ")
+        if broken is not None or not self._total:
+            reading = "read to the end" if self._total else "read" if self._path is not None else "used"
+            return f"{place or 'the records '}cannot be {reading}; nothing was loaded"
+        return f"{place}{self._bad} of {self._total} {noun} cannot be used; nothing was loaded"
+
+
+def _no_format(row: RawRow) -> Fault:
+    names = [repr(shortened(column)) for column in row.columns]
+    listed = ", ".join(names[:_COLUMNS_NAMED]) + (", …" if len(names) > _COLUMNS_NAMED else "")
+    found = f"the columns {listed}, which make no known format" if names else "no columns"
+    header = "; perhaps the header line is missing" if row.header_line is not None else ""
+    return Fault(None, found, f"one of {_FORMATS}{header}")
