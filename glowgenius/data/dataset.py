@@ -249,8 +249,8 @@ class Dataset(Sequence[Conversation]):
 
 def _check_records(records: object) -> None:
     """Refuse what can be iterated over and yet is no series of rows."""
+    kind = type(records).__name__
     if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
-        kind = type(cast("object", records)).__name__
         hint = "; Dataset.from_file reads files" if isinstance(records, str) else ""
         raise ConfigError(f"records must be an iterable of rows such as {EXAMPLE}, got a {kind}{hint}")
 
