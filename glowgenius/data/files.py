@@ -27,6 +27,11 @@ _NO_TEXT = {
 _SHOWN_NEIGHBOURS = 5
 
 
+def nothing_there(*, empty: bool) -> str:
+    """What is found in a file without rows."""
+    return "an empty file" if empty else "a file with nothing but white space"
+
+
 class UnreadableError(Exception):
     """The rest of a file cannot be read; never leaves the package, the loader makes a `Problem` of it."""
 
@@ -125,10 +130,10 @@ def _not_there(path: Path) -> tuple[str, str]:
     if not folder.is_dir():
         return f"the folder {str(folder)!r} does not exist", "the path of a file that exists"
     names = _names(folder)
-    return (
-        f"no such file in {str(folder)!r}",
-        f"the path of a file that exists{nearest(path.name, names) or _listed(names)}",
-    )
+    # By the stem: `.jsonl` alone would make any two names alike.
+    alike = [name for name in names if nearest(path.stem, [name.rpartition(".")[0].lower()])]
+    accepted = f"the path of a file that exists{nearest(path.name, alike) or _listed(names)}"
+    return f"no such file in {str(folder)!r}", accepted
 
 
 def _names(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from glowgenius.data.columns import OWN_NAMES
-from glowgenius.data.files import Line, UnreadableError, lines, whole_text
+from glowgenius.data.files import Line, UnreadableError, lines, nothing_there, whole_text
 from glowgenius.data.rows import EXAMPLE, RawRow, row_of, unreadable_row
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder, skip_space
 
@@ -26,6 +26,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
     """
     decoder = StrictDecoder()
     first = True
+    line = None
     for line in lines(path):
         if not line.text.strip():
             continue
@@ -43,7 +44,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
         else:
             yield row_of(value, line.number, faults)
     if first:
-        raise UnreadableError("no rows: the file is empty or blank", f"at least one row, such as {EXAMPLE}")
+        raise UnreadableError(nothing_there(empty=line is None), f"at least one row, such as {EXAMPLE}")
 
 
 def _refuse_document(line: Line) -> None:
@@ -65,7 +66,7 @@ def read_json(path: Path) -> Iterator[RawRow]:
     text = whole_text(path)
     start = skip_space(text, 0)
     if start == len(text):
-        raise UnreadableError("no rows: the file is empty or blank", f"an array of rows, such as [{EXAMPLE}]")
+        raise UnreadableError(nothing_there(empty=not text), f"an array of rows, such as [{EXAMPLE}]")
     walk = _ArrayWalk(text)
     if text[start] == "{":
         start = walk.enter_data(start)
@@ -106,9 +107,7 @@ class _ArrayWalk:
         """The rows of the array whose bracket is at *start*."""
         position = skip_space(self._text, start + 1)
         if self._text[position : position + 1] == "]":
-            raise UnreadableError(
-                "no rows: the array is empty", f"at least one row, such as [{EXAMPLE}]", line=self.place(start)[0]
-            )
+            raise UnreadableError("an empty array", f"at least one row, such as [{EXAMPLE}]", line=self.place(start)[0])
         while True:
             row_line = self.place(position)[0]
             self._row_line = row_line if position < len(self._text) else None

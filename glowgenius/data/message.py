@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, final
 
 from attrs import field, frozen
+from typing_extensions import override
 
 from glowgenius._validators import is_number, number, one_of, optional, reject, text
 from glowgenius.data.frozen import (
@@ -74,8 +75,13 @@ def _messages(values: Iterable[Message]) -> tuple[Message, ...]:
     return tuple(values)
 
 
+def _arguments(values: Mapping[str, Any]) -> list[str]:
+    """`name=value` of what is set, for a repr that can be read at a glance."""
+    return [f"{name}={value!r}" for name, value in values.items()]
+
+
 @final
-@frozen
+@frozen(repr=False)
 class Message:
     """One turn of a conversation."""
 
@@ -101,6 +107,11 @@ class Message:
         default=(), converter=_frozen_calls, validator=_tuple_of(FrozenMapping)
     )
     """The calls that the assistant makes, in OpenAI's form: `{"id", "type", "function": {"name", "arguments"}}`."""
+
+    @override
+    def __repr__(self) -> str:
+        options = {key: value for key, value in self.to_record().items() if key not in ("role", "content")}
+        return f"Message({', '.join([repr(self.role), repr(self.content), *_arguments(options)])})"
 
     def to_dict(self) -> dict[str, Any]:
         """The message as chat templates take it: role, content and whatever else is set; never the weight."""
@@ -139,7 +150,7 @@ class Source:
 
 
 @final
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class Conversation:
     """One row of a data set: messages, and what is known about them.
 
@@ -171,7 +182,7 @@ class Conversation:
     metadata: Mapping[str, Any] = field(default=NOTHING, converter=_frozen_json)
     """Columns that mean nothing to the library, kept and written back; part of the fingerprint."""
 
-    source: Source | None = field(default=None, eq=False, repr=False)
+    source: Source | None = field(default=None, eq=False)
     """Where the row was read; two rows with the same content are equal wherever they came from."""
 
     def __attrs_post_init__(self) -> None:
@@ -207,6 +218,10 @@ class Conversation:
             weight=weight,
             metadata=metadata,
         )
+
+    @override
+    def __repr__(self) -> str:
+        return f"Conversation({', '.join(_arguments({**self.to_record(), 'messages': self.messages}))})"
 
     def _last(self, role: str, before: int) -> int | None:
         """Position of the last message of *role* among the first *before*."""

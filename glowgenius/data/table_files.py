@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING, Any, final
 
 from glowgenius.data.columns import Fault
-from glowgenius.data.files import UnreadableError, lines
+from glowgenius.data.files import UnreadableError, lines, nothing_there
 from glowgenius.data.rows import RawRow, unreadable_row
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
 
@@ -78,7 +78,7 @@ class _Table:
             raise UnreadableError(header.faults[0].found, header.faults[0].accepted, line=header_line)
         if header is None:
             accepted = "a header such as question,answer with rows below it"
-            raise UnreadableError("no rows: the file is empty or blank", accepted)
+            raise UnreadableError(nothing_there(empty=header_line == 1), accepted)
         _check_header(header, self._separator, header_line)
         line, cells = self._next_cells()
         if cells is None:
