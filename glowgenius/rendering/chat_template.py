@@ -99,12 +99,9 @@ class ChatTemplateRenderer(Renderer):
         tokens = rendered.tokens.tolist()
         builder = ExampleBuilder()
         for (start, end), weight in self._weighted_spans(rendered, messages, train_on):
-            if start < len(builder):
-                raise unrenderable(
-                    "the chat template changes the order of messages", "another renderer", field="messages"
-                )
+            # A token that two neighbours share belongs to the first of them.
             builder.add(tokens[len(builder) : start], 0.0)
-            builder.add(tokens[start:end], weight)
+            builder.add(tokens[len(builder) : end], weight)
         builder.add(tokens[len(builder) :], 0.0)
         return builder.build()
 

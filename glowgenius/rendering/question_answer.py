@@ -143,27 +143,31 @@ class _Stretch:
     def move_to(self, builder: ExampleBuilder) -> None:
         """Encode what was gathered, add it to *builder*, and begin anew.
 
-        A token that reaches over the end of a question or a system message counts as the header behind it.
+        A token that reaches over the edge between two parts takes the larger weight of the two.
         Where an answer begins there must be no such token: sampling starts exactly there.
         """
-        text = ""
         parts, self._parts = self._parts, []
-        whole = self._encode("".join(text for text, _, _ in parts))
-        done, weight_before = 0, 0.0
+        text = "".join(part for part, _, _ in parts)
+        tokens = self._encode(text)
+        done, place, weight_before = 0, 0, 0.0
         for part, weight, index in parts:
-            if index is not None or weight != weight_before:
-                head = self._encode(text)
-                shared = num_shared(head, whole)
-                if index is not None and shared < len(head):
-                    raise unrenderable(
-                        f"the tokenizer merges 'Answer:' with {part[:12]!r}, which sampling keeps apart",
-                        "an answer without white space at its beginning",
-                        field=f"messages[{index}].content",
-                    )
-                builder.add(whole[done:shared], weight_before)
-                done = max(done, shared)
-            text, weight_before = text + part, weight
-        builder.add(whole[done:], weight_before)
+            head, rest = text[:place], text[place:]
+            if index is not None or weight > weight_before:
+                edge = num_shared(self._encode(head), tokens)
+            elif weight < weight_before:
+                edge = len(tokens) - num_shared(self._encode(rest)[::-1], tokens[::-1])
+            else:
+                edge = done
+            if index is not None and edge < len(self._encode(head)):
+                raise unrenderable(
+                    f"the tokenizer divides {head[-7:]!r} otherwise when {part[:12]!r} follows, "
+                    "so that training would not go on from the tokens that sampling starts with",
+                    "an answer without white space at its beginning",
+                    field=f"messages[{index}].content",
+                )
+            builder.add(tokens[done : max(done, edge)], weight_before)
+            done, place, weight_before = max(done, edge), place + len(part), weight
+        builder.add(tokens[done:], weight_before)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []

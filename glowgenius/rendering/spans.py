@@ -55,7 +55,7 @@ class RenderedText:
                 field=f"messages[{index}]",
             )
         turn = turn[: len(turn) - len(self._shape.tail)]
-        start = self._tokens_of(prompt, index)
+        start = self._tokens_of(prompt, index, prompt=True)
         self._refuse_incomplete(index, turn[len(prompt) :])
         end = self._end_of_last() if self._is_last(index) else None
         return start, self._tokens_of(turn, index) if end is None else end
@@ -84,7 +84,7 @@ class RenderedText:
         """Where the content of message *index* lies, whoever speaks, with the stop token where that follows at once.
 
         Raises:
-            RenderingError: The template leaves the content out, or the tokenizer merges it with what stands around it.
+            RenderingError: The template does not write the content as it is.
         """
         first, second = (self._with_content(index, stand_in) for stand_in in _STAND_INS)
         before = num_shared(first, second)
@@ -102,7 +102,11 @@ class RenderedText:
             )
         end = len(self._text) - after
         end += len(self._shape.stop) if self._text.startswith(self._shape.stop, end) else 0
-        return self._tokens_of(self._text[:before], index), self._tokens_of(self._text[:end], index)
+        # A token that reaches over an edge holds some of the content, so it counts as content:
+        # what lies surely outside are the tokens that the text before has too, and those that the text behind has too.
+        head, rest = (self._template.encode(text).tolist() for text in (self._text[:before], self._text[end:]))
+        tokens = self.tokens.tolist()
+        return num_shared(head, tokens), len(tokens) - num_shared(rest[::-1], tokens[::-1])
 
     def piece(self, index: int) -> Span:
         """Everything that message *index* adds to the tokens, its header included; the first token is left out.
@@ -131,24 +135,28 @@ class RenderedText:
         fits = end > 0 and self.tokens[end - 1] == self._shape.stop_id and self.tokens[end:].tolist() == list(tail)
         return end if fits else None
 
-    def _tokens_of(self, beginning: str, index: int) -> int:
+    def _tokens_of(self, beginning: str, index: int, *, prompt: bool = False) -> int:
         """How many tokens *beginning* has; it has to be the beginning of the conversation, as text and as tokens."""
         field = f"messages[{index}]"
         if not self._text.startswith(beginning):
             at = num_shared(self._text, beginning)
+            alone, here = beginning[at : at + _SNIPPET], self._text[at : at + _SNIPPET]
             raise unrenderable(
-                "the chat template writes what comes before it differently in this conversation than when sampling: "
-                f"{self._text[at : at + _SNIPPET]!r} instead of {beginning[at : at + _SNIPPET]!r}",
-                "make each turn a conversation of its own that ends with the turn to train",
+                f"sampling starts from {alone!r} where this conversation has {here!r}"
+                if prompt
+                else f"the chat template rewrites it once later messages follow: {alone!r} becomes {here!r}",
+                "each turn as a conversation of its own, which ends with the turn to train",
                 field=field,
             )
         tokens = self._template.encode(beginning)
         if not np.array_equal(tokens, self.tokens[: len(tokens)]):
             place = len(beginning)
-            around = self._text[max(0, place - _SNIPPET) : place], self._text[place : place + _SNIPPET]
+            left, right = self._text[max(0, place - _SNIPPET) : place], self._text[place : place + _SNIPPET]
             raise unrenderable(
-                f"the tokenizer merges {around[0]!r} with {around[1]!r}, which sampling keeps apart",
-                "no white space at the beginning or end of the content",
+                f"the tokenizer divides {left!r} otherwise when {right!r} follows, "
+                "so that training would not go on from the tokens that sampling starts with",
+                "no white space at the beginning of the content; "
+                "where the template itself writes that white space, another renderer",
                 field=field,
             )
         return len(tokens)
