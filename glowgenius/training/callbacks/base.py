@@ -1,0 +1,173 @@
+"""`Callback`: one hook per moment of a run, each takes the event and may answer with a request."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, final
+
+from typing_extensions import override
+
+from glowgenius.errors import ConfigError, nearest
+from glowgenius.training.events import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from glowgenius.training.events import (
+        CheckpointSaved,
+        EpochBegin,
+        EpochEnd,
+        EvaluateBegin,
+        EvaluateEnd,
+        Event,
+        Request,
+        StepBegin,
+        StepEnd,
+        TrainBegin,
+        TrainEnd,
+        TrainFailed,
+    )
+    from glowgenius.typing import JSON
+
+HOOKS: Final = (
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_step_begin",
+    "on_step_end",
+    "on_evaluate_begin",
+    "on_evaluate",
+    "on_save",
+    "on_epoch_end",
+    "on_train_end",
+    "on_exception",
+)
+"""The hooks, in the order of a run."""
+
+
+class Callback:
+    """Base class of callbacks: override the hooks you need, each is given one frozen event.
+
+        class Patience(Callback):
+            def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
+                return StopTraining("good enough") if event.metrics["eval/loss"] < 0.1 else None
+
+    A hook returns None or one request: `StopTraining(reason)`, `SaveCheckpoint()`, `RunEvaluation()` or
+    `LogMetrics({...})`. Callbacks are called in the order of the list, and all of them see every event.
+    An error in a hook ends the run with that error, and `on_exception` still reaches everyone.
+
+    What a callback remembers survives a resume through `state_dict` and `load_state_dict`.
+
+    Raises:
+        ConfigError: When a subclass is defined with a hook that does not exist (`on_epoch_edn`), a hook that does not
+            take exactly the event, or an asynchronous hook.
+    """
+
+    needs_sampler: ClassVar[bool] = False
+    """Whether `EvaluateBegin` is to bring a sampler with the weights that are evaluated."""
+
+    @override
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the hooks where they are defined, as one that is never called would go unnoticed."""
+        super().__init_subclass__(**kwargs)
+        for name, hook in vars(cls).items():
+            if name.startswith("on_"):
+                _check_hook(f"{cls.__name__}.{name}", name, hook)
+
+    @property
+    def state_key(self) -> str:
+        """Under which name the state is kept; has to be unique among the callbacks with state."""
+        return type(self).__name__
+
+    def state_dict(self) -> Mapping[str, JSON]:
+        """What has to survive a resume, as JSON."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave when a checkpoint was saved; called after `on_train_begin`."""
+
+    def on_train_begin(self, event: TrainBegin) -> None:
+        """The first request is about to be made."""
+
+    def on_epoch_begin(self, event: EpochBegin) -> Request | None:
+        """The first step of an epoch comes next."""
+
+    def on_step_begin(self, event: StepBegin) -> Request | None:
+        """A step has been submitted and is being waited for."""
+
+    def on_step_end(self, event: StepEnd) -> Request | None:
+        """An update has been made."""
+
+    def on_evaluate_begin(self, event: EvaluateBegin) -> Request | None:
+        """Weights are being evaluated; `LogMetrics` returned here is seen by `on_evaluate`."""
+
+    def on_evaluate(self, event: EvaluateEnd) -> Request | None:
+        """An evaluation is complete."""
+
+    def on_save(self, event: CheckpointSaved) -> Request | None:
+        """A checkpoint has been saved."""
+
+    def on_epoch_end(self, event: EpochEnd) -> Request | None:
+        """Every row has been visited once more."""
+
+    def on_train_end(self, event: TrainEnd) -> None:
+        """The run is over, and everything is saved."""
+
+    def on_exception(self, event: TrainFailed) -> None:
+        """The run is over because of an error or an interruption."""
+
+
+def _check_hook(place: str, name: str, hook: object) -> None:
+    if name not in HOOKS:
+        raise ConfigError(f"{place}: there is no such hook{nearest(name, HOOKS)}; the hooks are {', '.join(HOOKS)}")
+    if inspect.iscoroutinefunction(hook):
+        raise ConfigError(f"{place}: a hook is a plain function, as nothing would await an asynchronous one")
+    if not inspect.isfunction(hook):
+        return
+    given = list(inspect.signature(hook).parameters.values())
+    needed = [parameter for parameter in given if parameter.default is parameter.empty]
+    counted = [parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in needed]
+    positional = [parameter.kind is not parameter.KEYWORD_ONLY for parameter in given]
+    if sum(counted) > 2 or sum(positional) < 2:  # noqa: PLR2004 - self and the event
+        names = ", ".join(str(parameter) for parameter in given)
+        raise ConfigError(f"{place}: a hook takes one argument besides self, the event; this one takes ({names})")
+
+
+E = TypeVar("E", bound="Event")
+
+
+@final
+class FunctionCallback(Callback):
+    """A function that is called with every event of one class; made by `on`."""
+
+    def __init__(self, event_type: type[Any], function: Callable[[Any], Request | None]) -> None:
+        self._event_type = event_type
+        self._function = function
+
+    @override
+    def __repr__(self) -> str:
+        name = getattr(self._function, "__name__", repr(self._function))
+        return f"on({self._event_type.__name__}, {name})"
+
+    def handle(self, event: Event) -> Request | None:
+        """Call the function if *event* is of its class."""
+        return self._function(event) if isinstance(event, self._event_type) else None
+
+
+def on(event_type: type[E], function: Callable[[E], Request | None]) -> Callback:
+    """A callback from a function: `on(StepEnd, lambda event: print(event.loss))`.
+
+    Args:
+        event_type: One of the event classes.
+        function: Called with each event of that class; returns None or a request.
+
+    Raises:
+        ConfigError: *event_type* is no event class, or *function* cannot be called.
+    """
+    names = [event.__name__ for event in EVENTS]
+    if event_type not in EVENTS:
+        found = getattr(event_type, "__name__", repr(event_type))
+        close = nearest(found, [name.lower() for name in names])
+        raise ConfigError(f"on: there is no event {found!r}{close}; the events are {', '.join(names)}")
+    if not callable(function):
+        raise ConfigError(f"on({event_type.__name__}, …): must be given a function, got {function!r}")
+    return FunctionCallback(event_type, function)

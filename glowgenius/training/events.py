@@ -1,0 +1,333 @@
+"""What happens in a run, as frozen values: one class per moment, and what a callback may answer.
+
+Events come in the order of the steps, the same for every `lookahead`:
+
+    TrainBegin
+      EvaluateBegin(step 0) · EvaluateEnd(step 0)
+      EpochBegin
+        StepBegin · StepEnd [· EvaluateBegin · EvaluateEnd] … [· CheckpointSaved]
+      EpochEnd (before the CheckpointSaved of its last step)
+    TrainEnd, or TrainFailed
+
+A step is reported when its result is there. By then `lookahead` later steps have been submitted: a request to save,
+to evaluate or to stop takes effect behind those, and what comes of it carries their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+
+import attrs
+from attrs import field, frozen
+
+from glowgenius._validators import integer, optional, text
+from glowgenius.errors import ConfigError
+from glowgenius.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from glowgenius.training.sampler import Sampler
+    from glowgenius.typing import JSON
+
+
+@final
+@frozen(kw_only=True)
+class TrainBegin:
+    """The data is checked, and the first request is about to be made."""
+
+    header: tuple[str, ...]
+    """The run in a few lines: engine and why, model, rows, steps, rate, warnings."""
+
+    config: TrainingConfig
+    """The settings of the run."""
+
+    base_model: str
+    """The model that is adapted."""
+
+    engine: str
+    """Where it runs."""
+
+    start_step: int
+    """Updates that the adapter has already had: 0, or where a resumed run goes on."""
+
+    total_steps: int
+    """Updates that it will have had at the end."""
+
+    steps_per_epoch: int
+    """Batches of one epoch."""
+
+    learning_rate: float
+    """The peak rate."""
+
+    has_evaluation: bool
+    """Whether there is an evaluation set."""
+
+
+@final
+@frozen(kw_only=True)
+class EpochBegin:
+    """The first batch of an epoch comes next; not repeated where a run resumes inside of one."""
+
+    epoch: int
+    """1-based."""
+
+    num_epochs: int
+    """Epochs of the run."""
+
+
+@final
+@frozen(kw_only=True)
+class StepBegin:
+    """A step is being waited for; it has been submitted."""
+
+    step: int
+    """1-based: the number of updates when it is done."""
+
+    epoch: int
+    """1-based."""
+
+    learning_rate: float
+    """The rate of the update."""
+
+    num_rows: int
+    """Rows of the batch."""
+
+
+@final
+@frozen(kw_only=True)
+class StepEnd:
+    """An update has been made."""
+
+    step: int
+    """1-based: the number of updates so far."""
+
+    epoch: int
+    """1-based."""
+
+    total_steps: int
+    """Updates of the whole run."""
+
+    loss: float
+    """Mean negative log-likelihood of the batch's trained tokens before the update, in nats, weighted by the masks."""
+
+    learning_rate: float
+    """The rate of the update."""
+
+    num_rows: int
+    """Rows of the batch."""
+
+    trained_tokens: int
+    """Tokens of the batch that carry loss."""
+
+    input_tokens: int
+    """Tokens of the batch that the model read."""
+
+    metrics: Mapping[str, float]
+    """What the engine said about the update, such as the gradient's norm; often nothing."""
+
+
+@final
+@frozen(kw_only=True)
+class EvaluateBegin:
+    """The weights of a step are being evaluated. `LogMetrics` returned here becomes part of the evaluation."""
+
+    step: int
+    """The number of updates that the weights have had."""
+
+    num_rows: int
+    """Rows of the evaluation set."""
+
+    sampler: Sampler | None = field(default=None, eq=False)
+    """Answers with exactly these weights; there where a callback has `needs_sampler = True`."""
+
+
+@final
+@frozen(kw_only=True)
+class EvaluateEnd:
+    """An evaluation is complete."""
+
+    step: int
+    """The number of updates that the weights have had."""
+
+    metrics: Mapping[str, float]
+    """`eval/loss` in nats per trained token, and what callbacks measured."""
+
+    is_best: bool
+    """Whether `metric_for_best` is better than at every evaluation since the first update."""
+
+
+@final
+@frozen(kw_only=True)
+class CheckpointSaved:
+    """A checkpoint of exactly `step` updates is on the engine, and in the run folder's list."""
+
+    step: int
+    """The number of updates in it."""
+
+    name: str
+    """Its name on the engine."""
+
+    state_path: str | None
+    """Where training can go on from, optimizer included; None where only weights were kept."""
+
+    sampler_path: str | None
+    """Where weights can be sampled from; None where only a state was kept."""
+
+    final: bool
+    """Whether it is the last of the run."""
+
+
+@final
+@frozen(kw_only=True)
+class EpochEnd:
+    """Every row has been visited once more."""
+
+    epoch: int
+    """1-based."""
+
+    step: int
+    """The number of updates so far."""
+
+    loss: float
+    """Mean training loss of the epoch's steps, weighted by their trained tokens, in nats."""
+
+
+@final
+@frozen(kw_only=True)
+class TrainEnd:
+    """The run is over and everything is saved."""
+
+    step: int
+    """The number of updates made."""
+
+    stop_reason: str
+    """`completed`, `max_steps`, or what a callback gave."""
+
+    best_step: int | None
+    """The evaluated step with the best `metric_for_best`."""
+
+    trained_tokens: int
+    """Tokens that carried loss, all steps together, those before a resume included."""
+
+
+@final
+@frozen(kw_only=True)
+class TrainFailed:
+    """The run is over because of an error or an interruption, which is raised after every callback has seen this."""
+
+    error: BaseException = field(eq=False)
+    """What is going to be raised."""
+
+    step: int
+    """The number of updates reported before it."""
+
+
+Event: TypeAlias = (
+    TrainBegin
+    | EpochBegin
+    | StepBegin
+    | StepEnd
+    | EvaluateBegin
+    | EvaluateEnd
+    | CheckpointSaved
+    | EpochEnd
+    | TrainEnd
+    | TrainFailed
+)
+"""Everything that a callback can be told."""
+
+EVENTS: Final[tuple[type[Event], ...]] = (
+    TrainBegin,
+    EpochBegin,
+    StepBegin,
+    StepEnd,
+    EvaluateBegin,
+    EvaluateEnd,
+    CheckpointSaved,
+    EpochEnd,
+    TrainEnd,
+    TrainFailed,
+)
+"""The event classes."""
+
+
+@final
+@frozen
+class StopTraining:
+    """End the run behind the steps that are already submitted; the last step is evaluated and saved as always."""
+
+    reason: str = field(validator=text())
+    """Why; becomes `result.stop_reason`."""
+
+    use_step: int | None = field(default=None, kw_only=True, validator=optional(integer(at_least=1)))
+    """The step whose weights `result.sampler` answers with; None means those of the last one."""
+
+
+@final
+@frozen
+class SaveCheckpoint:
+    """Keep a state to go on from, behind the steps that are already submitted."""
+
+
+@final
+@frozen
+class RunEvaluation:
+    """Evaluate the weights behind the steps that are already submitted."""
+
+
+def _measurements(values: Mapping[str, float]) -> Mapping[str, float]:
+    measured: dict[str, float] = {}
+    for name, value in dict(values).items():
+        try:
+            measured[name] = float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"LogMetrics[{name!r}] must be a number, got {value!r} ({type(value).__name__})"
+            ) from None
+    return measured
+
+
+@final
+@frozen
+class LogMetrics:
+    """Add figures to the row of the step that is being reported, and so to history and run folder."""
+
+    metrics: Mapping[str, float] = field(converter=_measurements)
+    """Name → value, such as `{"eval/exact_match": 0.8}`."""
+
+
+Request: TypeAlias = StopTraining | SaveCheckpoint | RunEvaluation | LogMetrics
+"""What a hook may return besides None."""
+
+REQUESTS: Final[tuple[type[Request], ...]] = (StopTraining, SaveCheckpoint, RunEvaluation, LogMetrics)
+"""The request classes."""
+
+
+def to_json(event: Event) -> dict[str, JSON]:
+    """*event* as a JSON object: its class as `event`, then its fields; clients are left out, an error is its text."""
+    values: dict[str, Any] = {"event": type(event).__name__}
+    for attribute in attrs.fields(type(event)):
+        value = getattr(event, attribute.name)
+        if attribute.name == "sampler":
+            continue
+        if isinstance(value, BaseException):
+            values["error"] = type(value).__name__
+            values["message"] = str(value)
+        elif isinstance(value, TrainingConfig):
+            values[attribute.name] = value.to_json()
+        else:
+            values[attribute.name] = _plain(value)
+    return values
+
+
+def _plain(value: Any) -> JSON:
+    match value:
+        case Mapping():
+            return {str(name): _plain(item) for name, item in cast("Mapping[object, Any]", value).items()}
+        case tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None  # JSON has no NaN
+        case _:
+            return cast("JSON", value)

@@ -1,0 +1,150 @@
+"""`History`: one row per step, and what can be read off it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, overload
+
+from typing_extensions import override
+
+from glowgenius.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from glowgenius.typing import JSON
+
+Row: TypeAlias = Mapping[str, float]
+"""`step` and what was measured at it."""
+
+_LOW_IS_GOOD = ("loss", "nll", "perplexity")
+
+
+def canonical(metric: str) -> str:
+    """The name under which *metric* is recorded: `eval_loss` is `eval/loss`, `train_loss` is `train/loss`."""
+    for prefix in ("eval", "train"):
+        if metric.startswith(f"{prefix}_"):
+            return f"{prefix}/{metric[len(prefix) + 1 :]}"
+    return metric
+
+
+def direction(metric: str) -> Literal["min", "max"]:
+    """Whether *metric* is better low (`loss`, `nll` and `perplexity`, at the end of its name) or high."""
+    return "min" if canonical(metric).endswith(_LOW_IS_GOOD) else "max"
+
+
+def is_better(value: float, than: float | None, mode: Literal["min", "max"], *, by: float = 0.0) -> bool:
+    """Whether *value* beats *than* by more than *by*; NaN never does, and everything else beats None and NaN."""
+    if math.isnan(value):
+        return False
+    if than is None or math.isnan(than):
+        return True
+    return value < than - by if mode == "min" else value > than + by
+
+
+@final
+class History(Sequence[Row]):
+    """The rows of a run, in the order of their steps; immutable.
+
+    A row has `step`, the number of updates made, and of `train/loss` (nats per trained token), `learning_rate`,
+    `epoch`, `tokens/trained`, `tokens/input` (both of this step), `eval/loss` and the metrics of callbacks what was
+    measured at that step. Row 0 is there where the untrained adapter was evaluated.
+    Metrics may be asked for as `eval_loss` or `eval/loss`.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, float]] = ()) -> None:
+        self._rows: tuple[Row, ...] = tuple(dict(row) for row in rows)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row."""
+        return self._rows
+
+    @property
+    def last(self) -> Row:
+        """The row of the last step; empty where nothing was recorded."""
+        return self._rows[-1] if self._rows else {}
+
+    @property
+    def train_loss(self) -> tuple[float, ...]:
+        """Loss of every step on its own batch, before its update, in nats per trained token."""
+        return tuple(value for _, value in self.series("train/loss"))
+
+    @property
+    def eval_loss(self) -> tuple[float, ...]:
+        """Loss of every evaluation, in nats per trained token; `series` says at which steps."""
+        return tuple(value for _, value in self.series("eval/loss"))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured at some step, in the order of appearance."""
+        return tuple(dict.fromkeys(name for row in self._rows for name in row if name != "step"))
+
+    def series(self, metric: str) -> tuple[tuple[int, float], ...]:
+        """(step, value) wherever *metric* was measured."""
+        name = canonical(metric)
+        return tuple((int(row["step"]), row[name]) for row in self._rows if name in row)
+
+    def best(self, metric: str = "eval_loss", *, mode: Literal["min", "max"] | None = None) -> Row:
+        """The row where *metric* is best, the first of several; NaN is never best.
+
+        Args:
+            metric: What is compared.
+            mode: Whether low or high is good; None decides by name, as `loss`, `nll` and `perplexity` are good low.
+
+        Raises:
+            ConfigError: It was never measured; the message lists what was.
+        """
+        name = canonical(metric)
+        found: Row | None = None
+        for row in self._rows:
+            before = None if found is None else found[name]
+            if name in row and is_better(row[name], before, mode or direction(name)):
+                found = row
+        if found is None:
+            known = ", ".join(self.metrics) or "nothing"
+            raise ConfigError(f"no step has a value of {name!r}{nearest(name, self.metrics)}; measured were: {known}")
+        return found
+
+    def to_json(self) -> list[dict[str, JSON]]:
+        """The rows as JSON objects; a value that is not finite is null."""
+        return [row_to_json(row) for row in self._rows]
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> Row | History:
+        return History(self._rows[index]) if isinstance(index, slice) else self._rows[index]
+
+    @override
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @override
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self._rows == other.rows if isinstance(other, History) else NotImplemented
+
+    @override
+    def __hash__(self) -> int:
+        return hash(tuple(tuple(row.items()) for row in self._rows))
+
+    @override
+    def __repr__(self) -> str:
+        return f"History({len(self._rows)} rows, metrics: {', '.join(self.metrics) or 'none'})"
+
+
+def row_to_json(row: Row) -> dict[str, JSON]:
+    """One row as a JSON object; JSON has no NaN and no infinity, so they become null."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+
+def row_from_json(record: Mapping[str, Any]) -> Row:
+    """The row that `row_to_json` wrote; null is NaN again."""
+    return {name: math.nan if value is None else value for name, value in record.items()}

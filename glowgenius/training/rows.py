@@ -1,0 +1,157 @@
+"""Every row rendered, fitted and shifted before the first request, with all problems found together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from attrs import evolve, frozen
+
+from glowgenius.batching.overflow import fit_all
+from glowgenius.batching.shift import ShiftedExample, shift
+from glowgenius.errors import Problem, RenderingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowgenius.data.message import Conversation
+    from glowgenius.rendering.example import RenderedExample
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.config import TrainingConfig
+
+
+@final
+@frozen(kw_only=True)
+class RowCounts:
+    """How many rows and tokens of one data set take part."""
+
+    rows: int
+    """Rows given."""
+
+    used: int
+    """Rows that are left."""
+
+    dropped: int
+    """Rows left out because they are over `max_length`."""
+
+    truncated: int
+    """Rows of which the beginning was cut to `max_length`."""
+
+    input_tokens: int
+    """Tokens that the model reads in one visit of all rows."""
+
+    trained_tokens: int
+    """Tokens that carry loss in one visit of all rows."""
+
+    longest: int
+    """Tokens of the longest row."""
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class PreparedRows:
+    """One data set, ready to be sent."""
+
+    examples: tuple[ShiftedExample, ...]
+    """The rows that are left, in the order of the data."""
+
+    counts: RowCounts
+    """What became of the rows."""
+
+    num_without_stop: int
+    """Rows that train the assistant's last message, but not the token at which sampling stops."""
+
+
+def prepare(
+    conversations: Sequence[Conversation], renderer: Renderer, config: TrainingConfig, *, name: str
+) -> tuple[PreparedRows, list[Problem]]:
+    """Render every row.
+
+    Args:
+        conversations: The rows.
+        renderer: Makes tokens and masks.
+        config: What is trained, and what becomes of long rows.
+        name: What the data set is called in problems of rows that came from memory.
+
+    Returns:
+        The rows without a problem, and the problems of all others.
+    """
+    rendered: list[tuple[int, RenderedExample]] = []
+    problems: list[tuple[int, Problem]] = []
+    for row, conversation in enumerate(conversations):
+        try:
+            example = renderer.render(conversation, config.train_on)
+        except RenderingError as error:
+            found = error.problems or (Problem(found=error.message, accepted="see the message"),)
+            problems += [(row, problem) for problem in found]
+            continue
+        problems += [(row, problem) for problem in _doubled_bos(example, conversation, renderer)]
+        rendered.append((row, example))
+    examples: list[RenderedExample] = []
+    dropped = truncated = 0
+    bos = renderer.tokenizer.bos_token_id
+    for row, example in rendered:
+        # One at a time, so that a problem keeps the number that its row has in the data set.
+        try:
+            fitted = fit_all(
+                [example],
+                config.max_length,
+                config.on_overflow,
+                bos_token_id=bos,
+                conversations=[conversations[row]],
+            )
+        except RenderingError as error:
+            problems += [(row, problem) for problem in error.problems]
+            continue
+        dropped += len(fitted.dropped)
+        truncated += len(fitted.truncated)
+        examples += fitted.examples
+    shifted = tuple(shift(example) for example in examples)
+    counts = RowCounts(
+        rows=len(conversations),
+        used=len(shifted),
+        dropped=dropped,
+        truncated=truncated,
+        input_tokens=sum(map(len, shifted)),
+        trained_tokens=sum(example.num_trained for example in shifted),
+        longest=max((len(example) for example in examples), default=0),
+    )
+    without_stop = sum(not _trains_stop(example, renderer) for example in examples)
+    located = [_located(problem, row, name) for row, problem in sorted(problems, key=lambda item: item[0])]
+    return PreparedRows(examples=shifted, counts=counts, num_without_stop=without_stop), located
+
+
+def _located(problem: Problem, row: int, name: str) -> Problem:
+    """*problem* with a place: its file and line where known, else the data set and the number of the row."""
+    if problem.path is not None:
+        return problem
+    return evolve(problem, row=row, field=name if problem.field is None else f"{name}: {problem.field}")
+
+
+def _doubled_bos(example: RenderedExample, conversation: Conversation, renderer: Renderer) -> list[Problem]:
+    bos = renderer.tokenizer.bos_token_id
+    if bos is None or len(example) < 2 or not bool(np.all(example.tokens[:2] == bos)):  # noqa: PLR2004 - two of them
+        return []
+    source = conversation.source
+    problem = Problem(
+        found=f"begins with the BOS token {renderer.tokenizer.bos_token!r} twice",
+        accepted="one BOS: either the chat template or the tokenizer may add it, not both",
+        path=None if source is None else source.path,
+        line=None if source is None else source.line,
+        row_id=conversation.id,
+    )
+    return [problem]
+
+
+def _trains_stop(example: RenderedExample, renderer: Renderer) -> bool:
+    """Whether the last trained token is, or completes, a stop; a template may put a line break behind it."""
+    trained = example.tokens[np.flatnonzero(example.weights)].tolist()
+    stops = renderer.stop_sequences
+    tokens = [stop for stop in stops if isinstance(stop, int)]
+    texts = [stop for stop in stops if isinstance(stop, str)]
+    if any(token in tokens for token in trained[-2:]):
+        return True
+    if not texts:
+        return False
+    said = renderer.tokenizer.decode(trained, skip_special_tokens=False).rstrip("\n")
+    return any(said.endswith(text.rstrip("\n")) for text in texts)
