@@ -145,6 +145,7 @@ class RenderedText:
                 f"sampling starts from {alone!r} where this conversation has {here!r}"
                 if prompt
                 else f"the chat template rewrites it once later messages follow: {alone!r} becomes {here!r}",
+                f"{'chat_template_kwargs that fit the answer, or ' if prompt else ''}"
                 "each turn as a conversation of its own, which ends with the turn to train",
                 field=field,
             )

@@ -1,0 +1,274 @@
+"""What a chat template renderer refuses, and what it then says."""
+
+from __future__ import annotations
+
+import pytest
+
+from glowgenius.data.message import Conversation, Message, Source
+from glowgenius.errors import NothingToTrainError, RenderingError
+from glowgenius.rendering import ChatTemplateRenderer, TrainOn
+from glowgenius.testing import ByteTokenizer
+from tests.support.chat_tokenizers import (
+    CHATML,
+    LLAMA3,
+    MARKED,
+    MARKED_WITHOUT_STOP,
+    THINKING,
+    WORDS_OF_GPT2,
+    bpe_tokenizer,
+    family_tokenizer,
+)
+
+ANOTHER = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+QUESTION = Message("user", "Where?")
+ANSWER = Message("assistant", "Queens.")
+
+
+def refusal(renderer, messages, train_on=TrainOn.LAST_ASSISTANT_MESSAGE, **row):
+    with pytest.raises(RenderingError) as caught:
+        renderer.render(Conversation(messages=messages, **row), train_on)
+    headline, _, problem = str(caught.value).partition("\n  ")
+    assert headline == "the conversation cannot be rendered"
+    assert len(caught.value.problems) == 1
+    return problem
+
+
+BAD_TEMPLATES = {
+    "no token after the answer": (
+        (
+            "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        ),
+        "it puts no special token after the assistant's answer, so that the model would never learn to stop",
+    ),
+    "no generation prompt": (
+        CHATML.replace("add_generation_prompt", "false"),
+        (
+            "add_generation_prompt=True does not begin the assistant's turn, "
+            "so that the model would have to write '<|im_start|>assistant\\n' itself"
+        ),
+    ),
+    "another generation prompt": (
+        CHATML.replace("{{ '<|im_start|>assistant\n' }}", "{{ '<|im_start|>Assistant\n' }}"),
+        "its generation prompt is not how an answer begins",
+    ),
+    "answers rewritten": (
+        CHATML.replace("message['content'] +", "message['content'] | upper +"),
+        "it changes the text of answers",
+    ),
+    "double BOS": ("{{ bos_token }}" + LLAMA3, "the tokens begin with '<|begin_of_text|>' twice"),
+    "always refuses": ("{{ raise_exception('no') }}", "the chat template refuses it: no"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEMPLATES)
+def test_a_template_that_cannot_be_trained_with_is_refused_at_once(case):
+    template, reason = BAD_TEMPLATES[case]
+    with pytest.raises(RenderingError) as caught:
+        ChatTemplateRenderer(bpe_tokenizer(template, bos="<|begin_of_text|>"))
+    assert str(caught.value) == f"this chat template cannot be used: {reason}; {ANOTHER}"
+
+
+def test_a_base_model_has_no_template():
+    with pytest.raises(RenderingError) as caught:
+        ChatTemplateRenderer(ByteTokenizer(chat_template=None))
+    assert str(caught.value) == "the tokenizer has no chat template; use QuestionAnswerRenderer(tokenizer)"
+
+
+@pytest.mark.parametrize("control", ["<|im_end|>", "<|endoftext|>", "<|eot_id|>"])
+def test_control_token_text_in_a_message_is_never_a_control_token(control):
+    """`<|endoftext|>` and `<|eot_id|>` have no name in this tokenizer: they are merely added as special."""
+    renderer = ChatTemplateRenderer(family_tokenizer("chatml"))
+    said = (
+        f"the text holds {control!r} at character 4, which the tokenizer would encode as a control token "
+        "→ write it differently, for example with a space inside"
+    )
+    assert refusal(renderer, [QUESTION, Message("assistant", f"end {control}")]) == f"messages[1].content: {said}"
+    assert refusal(renderer, [Message("user", f"end {control}"), ANSWER]) == f"messages[0].content: {said}"
+    call = {"function": {"name": "find", "arguments": {"where": [f"end {control}"]}}}
+    caller = Message("assistant", "", tool_calls=(call,))
+    assert refusal(renderer, [QUESTION, caller]) == (f"messages[1].tool_calls[0].function.arguments.where[0]: {said}")
+    with pytest.raises(RenderingError):
+        renderer.render_prompt([Message("user", control)])
+
+
+def test_text_that_only_resembles_a_control_token_is_text():
+    renderer = ChatTemplateRenderer(family_tokenizer("chatml"))
+    example = renderer.render(Conversation(messages=[QUESTION, Message("assistant", "<|im_end| > and <think>")]))
+    assert renderer.parse(example.tokens[example.weights > 0]).content == "<|im_end| > and <think>"
+
+
+def test_a_template_that_rewrites_history_trains_no_turn_that_sampling_does_not_produce():
+    renderer = ChatTemplateRenderer(family_tokenizer("thinking"))
+    assert refusal(renderer, [QUESTION, ANSWER, QUESTION, ANSWER], TrainOn.ALL_ASSISTANT_MESSAGES) == (
+        "messages[1]: the chat template rewrites it once later messages follow: "
+        "'<think>\\n\\n</think>\\n\\nQueen' becomes 'Queens.<|im_end|>\\n<|im_s' "
+        "→ each turn as a conversation of its own, which ends with the turn to train"
+    )
+
+
+def test_an_answer_that_does_not_continue_its_prompt_is_refused():
+    renderer = ChatTemplateRenderer(bpe_tokenizer(THINKING), chat_template_kwargs={"enable_thinking": False})
+    thought = Message("assistant", "Queens.", reasoning_content="Hm.")
+    assert refusal(renderer, [QUESTION, thought]) == (
+        "messages[1]: sampling starts from '\\n</think>\\n\\n' "
+        "where this conversation has 'Hm.\\n</think>\\n\\nQueens.<|i' "
+        "→ chat_template_kwargs that fit the answer, or each turn as a conversation of its own, which ends with the turn to train"
+    )
+
+
+def test_an_answer_whose_first_letter_merges_with_the_prompt_is_refused():
+    """A line break at the start of an answer becomes one token with the line break before it."""
+    renderer = ChatTemplateRenderer(family_tokenizer("chatml"))
+    assert refusal(renderer, [QUESTION, Message("assistant", "\nQueens.")]) == (
+        "messages[1]: the tokenizer divides '>\\n<|im_start|>assistant\\n' otherwise "
+        "when '\\nQueens.<|im_end|>\\n' follows, "
+        "so that training would not go on from the tokens that sampling starts with "
+        "→ no white space at the beginning of the content; "
+        "where the template itself writes that white space, another renderer"
+    )
+
+
+def test_a_tokenizer_that_divides_the_end_of_the_prompt_otherwise_is_refused():
+    """GPT-2 takes two line breaks as one token at the end of a text, and as two before a word."""
+    renderer = ChatTemplateRenderer(
+        bpe_tokenizer(LLAMA3, bos="<|begin_of_text|>", eos="<|eot_id|>", words=WORDS_OF_GPT2)
+    )
+    assert refusal(renderer, [QUESTION, ANSWER]).startswith(
+        "messages[1]: the tokenizer divides 'stant<|end_header_id|>\\n\\n' otherwise when 'Queens.<|eot_id|>' follows"
+    )
+
+
+def test_the_template_refuses():
+    renderer = ChatTemplateRenderer(family_tokenizer("gemma"))
+    messages = [Message("system", "Be brief."), QUESTION, ANSWER]
+    assert refusal(renderer, messages) == (
+        "messages: the chat template refuses it: System role not supported → messages that the template accepts"
+    )
+
+
+def test_nothing_a_message_says_is_left_out_in_silence():
+    mistral = ChatTemplateRenderer(family_tokenizer("mistral"))
+    messages = [Message("system", "Be brief."), QUESTION, ANSWER]
+    said = "messages[0].content: the chat template leaves it out → a role that the template knows, instead of 'system'"
+    assert refusal(mistral, messages) == said
+    with pytest.raises(RenderingError) as caught:
+        mistral.render_prompt(messages[:2])
+    assert str(caught.value).endswith(said)
+    chatml = ChatTemplateRenderer(family_tokenizer("chatml"))
+    calls = [{"function": {"name": "find", "arguments": "{}"}}]
+    assert refusal(chatml, [QUESTION, Message("assistant", "", tool_calls=calls)]) == (
+        "messages[1].tool_calls[0]: the chat template leaves it out → a model whose chat template knows tool calls"
+    )
+    assert refusal(chatml, [QUESTION, Message("assistant", "Queens.", reasoning_content="Hm.")]) == (
+        "messages[1].reasoning_content: the chat template leaves it out "
+        "→ do not train this message, or use a template that writes it"
+    )
+
+
+def test_generation_markers_that_leave_the_stop_token_out_are_refused():
+    renderer = ChatTemplateRenderer(bpe_tokenizer(MARKED_WITHOUT_STOP))
+    remedy = "{% endgeneration %} behind the stop token, or ChatTemplateRenderer(…, use_generation_markers=False)"
+    assert refusal(renderer, [QUESTION, ANSWER]) == (
+        "messages[1]: the chat template's generation markers cover its text but not its stop token, "
+        f"so that the model would never learn to stop → {remedy}"
+    )
+    nothing = MARKED.replace("{% generation %}", "{% generation %}{% endgeneration %}").replace(
+        "'<|im_end|>' }}{% endgeneration %}", "'<|im_end|>' }}"
+    )
+    assert refusal(ChatTemplateRenderer(bpe_tokenizer(nothing)), [QUESTION, ANSWER]) == (
+        "messages[1]: the chat template's generation markers cover nothing of it, "
+        f"so that the model would never learn to stop → {remedy}"
+    )
+
+
+def test_an_assistant_who_speaks_first_has_no_prompt():
+    renderer = ChatTemplateRenderer(family_tokenizer("chatml"))
+    said = (
+        "messages[0]: nothing comes before the assistant's first message, and a chat template cannot render nothing "
+        "→ begin with a system or user message, or do not train the assistant's first message"
+    )
+    assert refusal(renderer, [ANSWER]) == said
+    assert refusal(renderer, [ANSWER, QUESTION, ANSWER], TrainOn.ALL_ASSISTANT_MESSAGES) == said
+    renderer.render(Conversation(messages=[ANSWER, QUESTION, ANSWER]))  # untrained, it is no obstacle
+
+
+def test_a_turn_that_ends_with_another_token_is_refused():
+    template = CHATML.replace(
+        "message['content'] + '<|im_end|>'",
+        "message['content'] + ('<|endoftext|>' if message['content'].startswith('call') else '<|im_end|>')",
+    )
+    renderer = ChatTemplateRenderer(bpe_tokenizer(template))
+    assert refusal(renderer, [QUESTION, Message("assistant", "call it")]) == (
+        "messages[1]: the template ends it with 'nt\\ncall it<|endoftext|>\\n' "
+        "and not with the stop token '<|im_end|>' "
+        "→ messages whose turns end with that token, or do not train this one"
+    )
+
+
+def test_content_that_the_template_rewrites_cannot_be_trained():
+    template = CHATML.replace(
+        "message['content'] +",
+        "(message['content'] if message['role'] == 'assistant' else message['content'] | upper) +",
+    )
+    renderer = ChatTemplateRenderer(bpe_tokenizer(template))
+    shouted = [Message("user", "WHERE?"), ANSWER]
+    assert refusal(renderer, [QUESTION, ANSWER]) == (
+        "messages[0].content: the chat template leaves it out → a role that the template knows, instead of 'user'"
+    )
+    assert renderer.render(Conversation(messages=shouted)).num_trained > 1
+    constant = CHATML.replace(
+        "'\n' + message['content']", "'\n' + (message['content'] if message['role'] != 'tool' else 'result')"
+    )
+    tool = [QUESTION, ANSWER, Message("tool", "result"), ANSWER]
+    assert refusal(ChatTemplateRenderer(bpe_tokenizer(constant)), tool, TrainOn.ALL_MESSAGES) == (
+        "messages[2]: the chat template does not write its content as it is → a train_on that leaves it out"
+    )
+
+
+def test_the_place_of_the_row_is_in_the_problem():
+    renderer = ChatTemplateRenderer(family_tokenizer("gemma"))
+    messages = [Message("system", "Be brief."), QUESTION, ANSWER]
+    assert refusal(renderer, messages, id="x", source=Source("nyc.jsonl", 12, 11)).startswith(
+        "nyc.jsonl:12 (id 'x'): messages: the chat template refuses it"
+    )
+    assert refusal(renderer, messages, id="x").startswith("(id 'x'): messages: the chat template refuses it")
+
+
+NOTHING = {
+    "last message": (
+        [QUESTION, ANSWER, QUESTION],
+        TrainOn.LAST_ASSISTANT_MESSAGE,
+        "the last message is from 'user' → end with an assistant message, or train_on='all_assistant_messages'",
+    ),
+    "no weight": (
+        [QUESTION, ANSWER],
+        TrainOn.CUSTOMIZED,
+        "no message has a weight above 0 → give the messages to train a weight",
+    ),
+    "weight 0": (
+        [QUESTION, Message("assistant", "Queens.", weight=0)],
+        TrainOn.LAST_ASSISTANT_MESSAGE,
+        (
+            "train_on='last_assistant_message' and the messages' own weights leave nothing "
+            "→ add a message that is trained, or choose another train_on"
+        ),
+    ),
+    "nobody": (
+        [QUESTION],
+        TrainOn.ALL_ASSISTANT_MESSAGES,
+        (
+            "train_on='all_assistant_messages' and the messages' own weights leave nothing "
+            "→ add a message that is trained, or choose another train_on"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_a_row_with_nothing_to_train_is_an_error(case):
+    messages, train_on, reason = NOTHING[case]
+    row = Conversation(messages=messages, source=Source("nyc.jsonl", 3, 2))
+    with pytest.raises(NothingToTrainError) as caught:
+        ChatTemplateRenderer(ByteTokenizer()).render(row, train_on)
+    assert str(caught.value) == (f"no token of the conversation would be trained\n  nyc.jsonl:3: messages: {reason}")
