@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Table: TypeAlias = npt.NDArray[np.float64]
     """A number for each pair of last and next token, `[V, V]`."""
 
-CLASSES = 320
-"""Tokens are told apart modulo this number, V: more than a byte tokenizer has."""
+CLASSES = 256
+"""Tokens are told apart modulo this number, V; whatever is drawn is a byte, which every tokenizer of bytes can read."""
 
 LOGIT_PER_UNIT = 1000.0
 """How far one unit of parameter moves a logit: at a learning rate of 1e-4, Adam's first step moves it by about 0.1."""

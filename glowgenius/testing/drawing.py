@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glowgenius.errors import RequestRejectedError
+from glowgenius.testing.bigram import CLASSES
 
 if TYPE_CHECKING:
     from glowgenius.engines.tinker_types import SamplingParams, StopReason
@@ -31,13 +32,14 @@ def draw(
     scripted = script.answer(prompt, params, model)
     if scripted is not None:
         return scripted[:limit], "length" if len(scripted) > limit else "stop"
-    stops = _stop_ids(script, params)
+    # The model knows classes of tokens only: the class of a stop is that stop, so that a trained answer can end.
+    stops = {stop % CLASSES: stop for stop in _stop_ids(script, params)}
     generator = np.random.default_rng(None if params.seed is None else (params.seed, index))
     tokens: list[int] = []
     last = prompt[-1]
     while len(tokens) < limit:
         last = _next_token(model.next_logprobs(np.array([last]))[0], params, generator)
-        tokens.append(last)
+        tokens.append(stops.get(last, last))
         if last in stops:
             return tokens, "stop"
     return tokens, "length"
