@@ -1,0 +1,213 @@
+"""One page that tells a run: what was trained, how it went, what changed, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from glowgenius._validators import is_integer, is_number
+from glowgenius.errors import ConfigError
+from glowgenius.rendering.preview import Preview
+from glowgenius.reporting.comparison import comparison_sections
+from glowgenius.reporting.html import Markup, join, page, tag
+from glowgenius.reporting.plots import Series, line_chart
+
+if TYPE_CHECKING:
+    from glowgenius.evaluation.comparison import Comparison
+
+CURVES: Final = (("train/loss", "training", "base"), ("eval/loss", "held-out", "tuned"))
+"""The losses that are drawn: key of a history row, name in the legend, colour."""
+
+RATE: Final = "learning_rate"
+"""The key of the learning rate in a history row."""
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    comparison: Comparison | None = None,
+    history: Sequence[Mapping[str, object]] | None = None,
+    header: Mapping[str, object] | None = None,
+    previews: Preview | Sequence[Preview] | None = None,
+    warnings: Sequence[str] = (),
+    title: str = "Training report",
+) -> Path:
+    """Write one self-contained HTML page: no script, nothing to load, light and dark, readable on a phone.
+
+    The same arguments give the same bytes. The page appears whole or not at all; an older one is replaced.
+
+    Args:
+        path: The file to write; missing folders are made.
+        comparison: Base against tuned.
+        history: Rows as in `metrics.jsonl`: `step`, and what was measured of `train/loss`, `eval/loss` and
+            `learning_rate`.
+        header: Facts of the run, name and value, in the order to show.
+        previews: Rendered rows, from `glowgenius.preview`.
+        warnings: Sentences to show on top, beside those that the numbers themselves call for.
+        title: The headline.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: There is nothing to show, a row of the history is not one, or *path* is a folder.
+        OSError: The file cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ConfigError(
+            f"write_report() needs the name of a file, got the folder {str(target)!r}; try report.html in it"
+        )
+    shown = [previews] if isinstance(previews, Preview) else list(previews or ())
+    if comparison is None and not history and not header and not shown:
+        raise ConfigError("write_report() has nothing to show; give comparison, history, header or previews")
+    _require_rows(history or ())
+    alarms = [*warnings, *_history_warnings(history or ()), *_comparison_warnings(comparison)]
+    body = [tag("h1", title)]
+    if header:
+        body.append(tag("dl", *_facts(header), class_="facts"))
+    if alarms:
+        body.append(tag("ul", *(tag("li", text) for text in alarms), class_="warnings"))
+    body.extend(_history_section(history or ()))
+    if comparison is not None:
+        body.extend(comparison_sections(comparison))
+    if shown:
+        body.append(tag("h2", "What was trained"))
+        body.append(tag("p", "Marked tokens carry loss; the others are context.", class_="soft"))
+        body.extend(piece for preview in shown for piece in _preview(preview))
+    _write(target, page(title, body))
+    return target
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the whole file under another name, then give it its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _require_rows(history: Sequence[Mapping[str, object]]) -> None:
+    """Refuse a history that could not be drawn."""
+    for index, row in enumerate(history):
+        step = row.get("step")
+        if not is_integer(step):
+            raise ConfigError(
+                f"history[{index}] needs the integer 'step', got {step!r}; it has {', '.join(row) or 'nothing'}"
+            )
+        for key in (*(key for key, _, _ in CURVES), RATE):
+            value = row.get(key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigError(f"history[{index}][{key!r}] must be a number or None, got {value!r}")
+
+
+def _points(history: Sequence[Mapping[str, object]], key: str) -> tuple[tuple[float, float], ...]:
+    """Step and value, where the value was measured."""
+    found = ((row["step"], row.get(key)) for row in history)
+    return tuple((float(str(step)), float(str(value))) for step, value in found if value is not None)
+
+
+def _history_section(history: Sequence[Mapping[str, object]]) -> list[Markup]:
+    """The curves of the run, as far as there are any."""
+    losses = [
+        Series(
+            name=name,
+            points=_points(history, key),
+            colour=colour,
+            dots=key == "eval/loss",
+            ring_lowest=key == "eval/loss",
+        )
+        for key, name, colour in CURVES
+    ]
+    losses = [series for series in losses if series.drawn]
+    rate = Series(name="learning rate", points=_points(history, RATE), colour="base")
+    charts: list[Markup] = []
+    if losses:
+        charts.append(
+            line_chart("Loss", losses, x_label="step", y_label="nats per trained token", may_be_logarithmic=True)
+        )
+    if rate.drawn:
+        charts.append(line_chart("Learning rate", [rate], x_label="step", y_label="after warm-up and decay"))
+    return [tag("h2", "How it went"), tag("div", *charts, class_="charts")] if charts else []
+
+
+def _history_warnings(history: Sequence[Mapping[str, object]]) -> list[str]:
+    """Losses that are no numbers, and a held-out loss that turned."""
+    found: list[str] = []
+    for key, name, _ in CURVES:
+        broken = [step for step, value in _points(history, key) if not math.isfinite(value)]
+        if broken:
+            found.append(
+                f"The {name} loss is not finite at {len(broken)} steps, first at step {broken[0]:g}: the run diverged."
+            )
+    held_out = [point for point in _points(history, "eval/loss") if math.isfinite(point[1])]
+    if held_out:
+        best_step, best = min(held_out, key=lambda point: point[1])
+        last_step, last = held_out[-1]
+        if last > best:
+            found.append(
+                f"The held-out loss was lowest at step {best_step:g} ({best:.4g}) "
+                f"and ended higher at step {last_step:g} ({last:.4g})."
+            )
+    return found
+
+
+def _comparison_warnings(comparison: Comparison | None) -> list[str]:
+    """Likelihoods that are no numbers."""
+    if comparison is None:
+        return []
+    found: list[str] = []
+    for part in comparison.slices.values():
+        for role, result in (("base", part.base), ("tuned", part.tuned)):
+            if not math.isfinite(result.means.get("nll", 0.0)):
+                found.append(f"{part.name}: the likelihood of the answers under the {role} model is not finite.")
+    return found
+
+
+def _facts(header: Mapping[str, object]) -> list[Markup]:
+    """Names and values as pairs of a list."""
+    return [piece for name, value in header.items() for piece in (tag("dt", str(name)), tag("dd", _value(value)))]
+
+
+def _value(value: object) -> str:
+    """A fact as text."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and is_number(value):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        named = cast("Mapping[object, object]", value)
+        return ", ".join(f"{name} {_value(inner)}" for name, inner in named.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, cast("Sequence[object]", value)))
+    return str(value)
+
+
+def _preview(preview: Preview) -> list[Markup]:
+    """Rendered rows, the trained tokens marked."""
+    pieces = [tag("p", preview.header, class_="soft")]
+    for row in preview.rows:
+        pieces.append(tag("h3", f"{row.title}: {row.num_tokens} tokens, {row.num_trained} trained; {row.stop}"))
+        runs: list[Markup] = []
+        for run in row.runs:
+            over = {"class_": "over"} if run.over else {}
+            runs.append(
+                tag("mark", run.text, title=f"weight {run.weight:g}", **over)
+                if run.weight
+                else tag("span", run.text, **over)
+            )
+        pieces.append(tag("pre", join(runs)))
+    if preview.num_hidden:
+        pieces.append(tag("p", f"… and {preview.num_hidden} more rows", class_="soft"))
+    return pieces
