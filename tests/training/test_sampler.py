@@ -1,0 +1,249 @@
+"""Questions in, answers and likelihoods out, over a scripted service."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from glowgenius.data.message import Conversation, Message
+from glowgenius.engines.tinker_types import AdamParams, SampledSequence, SampleResponse
+from glowgenius.errors import ConfigError, EngineError, NothingToTrainError, RequestRejectedError
+from glowgenius.rendering import ChatTemplateRenderer, QuestionAnswerRenderer
+from glowgenius.testing import ByteTokenizer, ScriptedService
+from glowgenius.training.sampler import Sampler
+
+TOKENIZER = ByteTokenizer()
+CHAT = ChatTemplateRenderer(TOKENIZER)
+ANSWERS = {"Where is Yankee Stadium?": "The Bronx", "Where is Citi Field?": "Queens"}
+STADIUM = Conversation.from_question("Where is Yankee Stadium?", "The Bronx")
+FIELD = Conversation.from_question("Where is Citi Field?", "Queens", system="Answer in one word.")
+
+
+def sampler_of(service, renderer=CHAT, **options):
+    return Sampler(service.create_sampling_client(base_model="m").result(), renderer, **options)
+
+
+def scripted(**options):
+    return ScriptedService(**{"answers": ANSWERS, "tokenizer": TOKENIZER, **options})
+
+
+class Recording:
+    """A sampling client that keeps what it is asked, and answers only when everything has been asked."""
+
+    def __init__(self, *, tokens=(65, 258), logprobs=None, expected=1):
+        self.requests = []
+        self.tokens, self.logprobs, self.expected = tokens, logprobs, expected
+
+    def sample(self, prompt, num_samples, sampling_params):
+        self.requests.append((prompt.to_ints(), num_samples, sampling_params))
+        return Later(self, self._response)
+
+    def compute_logprobs(self, prompt, prompt_logprobs_last_n=None):
+        self.requests.append((prompt.to_ints(), prompt_logprobs_last_n))
+        values = [float(-token) for token in prompt.to_ints()]
+        hidden = len(values) - (prompt_logprobs_last_n or len(values) - 1)
+        return Later(self, lambda: self.logprobs or [None] * hidden + values[hidden:])
+
+    def _response(self):
+        tokens = np.array(self.tokens, dtype=np.int32)
+        return SampleResponse(sequences=[SampledSequence(stop_reason="stop", sequence_id="s", tokens_np=tokens)])
+
+    def get_base_model(self):
+        return "m"
+
+
+class Later:
+    """A future that refuses to be waited for before all requests are in."""
+
+    def __init__(self, client, make):
+        self._client, self._make = client, make
+
+    def result(self, timeout=None):
+        assert len(self._client.requests) == self._client.expected
+        return self._make()
+
+
+class TestAnswers:
+    def test_a_question_is_answered(self):
+        sampler = sampler_of(scripted(), name="tuned")
+        assert sampler.generate("Where is Yankee Stadium?") == "The Bronx"
+        assert sampler.generate([Message("system", "Be brief."), Message("user", "Where is Citi Field?")]) == "Queens"
+        assert sampler.generate(FIELD) == "Queens"
+        assert (sampler.name, sampler.renderer, sampler.client.get_base_model()) == ("tuned", CHAT, "m")
+        assert repr(sampler) == "Sampler(name='tuned', renderer=ChatTemplateRenderer)"
+
+    def test_the_renderer_of_base_models_works_as_well(self):
+        assert sampler_of(scripted(), QuestionAnswerRenderer(TOKENIZER)).generate("Where is Citi Field?") == "Queens"
+
+    def test_answers_come_in_the_order_of_the_prompts(self):
+        seen = []
+        prompts = [FIELD, "Where is Yankee Stadium?", FIELD.prompt]
+        completions = sampler_of(scripted()).complete(prompts, on_progress=lambda done, of: seen.append((done, of)))
+        assert [each.text for each in completions] == ["Queens", "The Bronx", "Queens"]
+        assert completions[1].tokens == (*b"The Bronx", 258)
+        assert [each.stop_reason for each in completions] == ["stop"] * 3
+        assert seen == [(1, 3), (2, 3), (3, 3)]
+
+    def test_a_cut_answer_says_so(self):
+        [completion] = sampler_of(scripted()).complete([STADIUM], max_tokens=3)
+        assert (completion.text, completion.tokens, completion.stop_reason) == ("The", tuple(b"The"), "length")
+
+    def test_no_prompts_are_no_requests(self):
+        service = scripted()
+        assert sampler_of(service).complete([]) == []
+        assert service.operations("sample") == ()
+
+    def test_everything_is_submitted_before_anything_is_awaited(self):
+        client = Recording(expected=3)
+        completions = Sampler(client, CHAT).complete(["a", "b", "c"])
+        assert [each.text for each in completions] == ["A", "A", "A"]
+
+    def test_a_request_says_what_was_asked_for(self):
+        client = Recording(expected=2)
+        settings = {"max_tokens": 5, "temperature": 0.7, "top_p": 0.9, "top_k": 3, "seed": 11}
+        Sampler(client, CHAT).complete(["Hi", FIELD], **settings)
+        prompts = [CHAT.render_prompt([Message("user", "Hi")]).tolist(), CHAT.render_prompt(FIELD.prompt).tolist()]
+        assert [(prompt, count) for prompt, count, _ in client.requests] == [(prompts[0], 1), (prompts[1], 1)]
+        for index, (_, _, params) in enumerate(client.requests):
+            assert params.model_dump() == {**settings, "seed": 11 + index, "stop": list(CHAT.stop_sequences)}
+
+    def test_answers_are_greedy_by_default(self):
+        client = Recording()
+        Sampler(client, CHAT).generate("Hi")
+        [(_, _, params)] = client.requests
+        assert params.model_dump() == {
+            "max_tokens": 64,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "top_k": -1,
+            "seed": None,
+            "stop": [258],
+        }
+
+    @pytest.mark.parametrize(
+        ("setting", "rule"),
+        [
+            ({"max_tokens": 0}, "max_tokens of a Sampler must be an integer ≥ 1, got 0 (int)"),
+            ({"max_tokens": 1.5}, "max_tokens of a Sampler must be an integer ≥ 1, got 1.5 (float)"),
+            ({"temperature": -0.1}, "temperature of a Sampler must be a number ≥ 0, got -0.1 (float)"),
+            ({"temperature": float("nan")}, "temperature of a Sampler must be a number ≥ 0, got nan (float)"),
+            ({"top_p": 0}, "top_p of a Sampler must be a number > 0 and ≤ 1, got 0 (int)"),
+            ({"top_p": 1.1}, "top_p of a Sampler must be a number > 0 and ≤ 1, got 1.1 (float)"),
+            ({"top_k": 0}, "top_k of a Sampler must be -1 or an integer ≥ 1, got 0 (int)"),
+            ({"seed": -1}, "seed of a Sampler must be None or an integer ≥ 0, got -1 (int)"),
+            ({"seed": "1"}, "seed of a Sampler must be None or an integer ≥ 0, got '1' (str)"),
+        ],
+    )
+    def test_a_setting_out_of_range_is_refused_before_any_request(self, setting, rule):
+        service = scripted()
+        with pytest.raises(ConfigError) as info:
+            sampler_of(service).generate("Where is Citi Field?", **setting)
+        assert str(info.value) == rule
+        assert service.operations("sample") == ()
+
+    @pytest.mark.parametrize(
+        ("prompt", "message"),
+        [
+            ([], "a prompt is a string, a Conversation, or at least one Message, got none"),
+            (
+                [{"role": "user"}],
+                "a prompt is a string, a Conversation, or at least one Message, got {'role': 'user'} (dict) in it",
+            ),
+        ],
+    )
+    def test_what_is_no_prompt_is_refused(self, prompt, message):
+        with pytest.raises(ConfigError) as info:
+            sampler_of(scripted()).generate(prompt)
+        assert str(info.value) == message
+
+    def test_one_string_is_not_a_list_of_prompts(self):
+        with pytest.raises(ConfigError) as info:
+            sampler_of(scripted()).complete("Hi")
+        assert str(info.value) == "Sampler.complete takes a list of prompts, got one string 'Hi'; use generate()"
+
+    def test_an_error_names_the_prompt_it_belongs_to(self):
+        service = scripted(fail_on={"sample": {2: TimeoutError("slow")}})
+        with pytest.raises(EngineError) as info:
+            sampler_of(service).complete([FIELD, STADIUM])
+        assert str(info.value) == (
+            "sample (prompt 1): no answer in time. The operation itself goes on; wait longer for it "
+            "(TimeoutError: slow)"
+        )
+        with pytest.raises(RequestRejectedError):
+            sampler_of(scripted()).generate("What is this?")
+
+
+class TestLikelihoods:
+    def test_they_are_those_of_the_answer_and_its_stop_token(self):
+        client = Recording(expected=2)
+        rows = Sampler(client, CHAT).answer_logprobs([STADIUM, FIELD])
+        assert [row.tolist() for row in rows] == [
+            [-float(token) for token in (*b"The Bronx", 258)],
+            [-float(token) for token in (*b"Queens", 258)],
+        ]
+        assert {row.dtype for row in rows} == {np.dtype(np.float32)}
+        # The template's newline behind the stop token is part of the text, but not of the answer.
+        rendered = [CHAT.render(row).tokens.tolist() for row in (STADIUM, FIELD)]
+        assert client.requests == [(rendered[0], 11), (rendered[1], 8)]
+
+    def test_their_mean_is_the_loss_of_training(self):
+        from glowgenius.batching.shift import shift
+        from glowgenius.engines.datum import to_datum
+
+        service = ScriptedService()
+        training = service.create_lora_training_client("m", seed=0).result()
+        for renderer in (CHAT, QuestionAnswerRenderer(TOKENIZER)):
+            examples = [shift(renderer.render(row)) for row in (STADIUM, FIELD)]
+            training.forward_backward([to_datum(example) for example in examples], "cross_entropy")
+            training.optim_step(AdamParams(learning_rate=1e-3))
+            client = training.save_weights_and_get_sampling_client().result()
+            found = Sampler(client, renderer).answer_nll([STADIUM, FIELD])
+            for nll, example in zip(found, examples, strict=True):
+                total = training.forward([to_datum(example)], "cross_entropy").result().metrics["loss:sum"]
+                assert nll == pytest.approx(total / example.num_trained, rel=1e-5)
+
+    def test_the_weight_of_a_row_changes_nothing(self):
+        heavy = Conversation.from_question("Where is Yankee Stadium?", "The Bronx", weight=3.0)
+        sampler = sampler_of(ScriptedService())
+        assert sampler.answer_nll([heavy]) == sampler.answer_nll([STADIUM])
+
+    def test_progress_is_said_and_nothing_is_nothing(self):
+        seen = []
+        sampler = sampler_of(ScriptedService())
+        assert len(sampler.answer_nll([STADIUM, FIELD], on_progress=lambda *counts: seen.append(counts))) == 2
+        assert seen == [(1, 2), (2, 2)]
+        assert sampler.answer_nll([]) == []
+
+    def test_a_conversation_without_an_answer_is_refused(self):
+        with pytest.raises(NothingToTrainError):
+            sampler_of(ScriptedService()).answer_nll([Conversation(messages=[Message("user", "Hi")])])
+
+    @pytest.mark.parametrize(("logprobs", "count"), [([None] * 100, 0), ([-1.0], 1)], ids=["none", "too few"])
+    def test_an_engine_that_leaves_something_out_is_found_out(self, logprobs, count):
+        length = len(CHAT.render(STADIUM).tokens)
+        if count == 0:
+            logprobs = [None] * length
+        with pytest.raises(EngineError) as info:
+            Sampler(Recording(logprobs=logprobs), CHAT).answer_nll([STADIUM])
+        assert str(info.value) == (
+            f"compute_logprobs (row 0): the engine left out log-probabilities of the answer; it gave {count} for the "
+            f"last 11 of {length} tokens"
+        )
+
+    def test_an_error_names_the_row_it_belongs_to(self):
+        service = ScriptedService(fail_on={"compute_logprobs": {1: ConnectionResetError("gone")}})
+        with pytest.raises(EngineError, match=r"^compute_logprobs \(row 0\): the service cannot be reached"):
+            sampler_of(service).answer_nll([STADIUM, FIELD])
+
+
+def test_a_request_refused_at_once_is_mapped_too():
+    class Refusing:
+        def sample(self, *_):
+            raise ValueError("bad payload")
+
+        def compute_logprobs(self, *_):
+            raise ValueError("bad payload")
+
+    for call in (lambda s: s.generate("Hi"), lambda s: s.answer_nll([STADIUM])):
+        with pytest.raises(RequestRejectedError):
+            call(Sampler(Refusing(), CHAT))
