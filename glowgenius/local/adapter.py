@@ -126,5 +126,6 @@ class LoraLinear(nn.Module):
         adapter = self._active.adapter
         if adapter is None or self.name not in adapter.a:
             return y
-        low = nn.functional.linear(x, adapter.a[self.name])
-        return y + nn.functional.linear(low, adapter.b[self.name] * adapter.spec.scale)
+        # The matrices are fp32; the products run in the precision of the frozen weights.
+        low = nn.functional.linear(x, adapter.a[self.name].to(x.dtype))
+        return y + nn.functional.linear(low, (adapter.b[self.name] * adapter.spec.scale).to(x.dtype))

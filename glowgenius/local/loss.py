@@ -84,10 +84,10 @@ def _masks(packed: Pass, model: BaseModel) -> torch.Tensor | dict[str, torch.Ten
     """One mask for every layer, or one for each kind of layer where a model mixes full and sliding attention."""
     window = model.sliding_window
     if window is None or not model.mixes_attention:
-        return attention_mask(packed, window).to(model.device)
+        return attention_mask(packed, window).to(model.device, model.dtype)
     return {
-        "full_attention": attention_mask(packed, None).to(model.device),
-        "sliding_attention": attention_mask(packed, window).to(model.device),
+        "full_attention": attention_mask(packed, None).to(model.device, model.dtype),
+        "sliding_attention": attention_mask(packed, window).to(model.device, model.dtype),
     }
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
+    import torch
+
     from glowgenius.local.worker import Worker
 
 
@@ -19,6 +21,9 @@ class Runtime:
 
     device: str
     """The torch device in use."""
+
+    dtype: torch.dtype
+    """Of the frozen weights."""
 
     max_tokens_per_pass: int
     """How many tokens go through the network at once."""

@@ -220,5 +220,5 @@ def from_checkpoint(runtime: Runtime, path: str, base: str | None = None) -> Sam
         CheckpointError: There is no checkpoint at *path*.
     """
     saved = checkpoint.read(path)
-    model = base_model(base or saved.base_model, runtime.device)
+    model = base_model(base or saved.base_model, runtime.device, runtime.dtype)
     return SamplingClient(runtime, model, Adapter(spec=saved.spec, a=saved.a, b=saved.b).to(runtime.device))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.errors import CheckpointError, ConfigError, nearest
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
 from glowgenius.local.model import BaseModel
@@ -20,6 +20,8 @@ from glowgenius.local.worker import Worker
 from glowgenius.models.catalog import cache_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glowgenius.engines.futures import EngineFuture
 
 DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
@@ -33,6 +35,8 @@ class ServiceClient:
     Args:
         checkpoint_directory: Where checkpoints go; by default a folder of glowgenius' cache.
         device: `cpu`, `cuda`, `mps`, or `auto` for the best one that torch finds.
+        dtype: Of the frozen weights: `float32`, the reference; `bfloat16`, faster and less exact; `auto`, bfloat16
+            where the hardware computes in it. Adapters and optimizer are float32 in any case.
         max_tokens_per_pass: How many tokens go through the network at once. A batch is done in as many passes as it
             takes, with the same gradient; fewer tokens need less memory.
         sampling_batch_size: How many sequences are generated side by side.
@@ -49,6 +53,7 @@ class ServiceClient:
         *,
         checkpoint_directory: str | Path | None = None,
         device: str = "auto",
+        dtype: str = "float32",
         max_tokens_per_pass: int = 512,
         sampling_batch_size: int = 32,
     ) -> None:
@@ -57,10 +62,12 @@ class ServiceClient:
                 f"ServiceClient needs max_tokens_per_pass ≥ 1 and sampling_batch_size ≥ 1, got "
                 f"{max_tokens_per_pass} and {sampling_batch_size}"
             )
+        where = _device(device)
         self._worker = Worker()
         self._runtime = Runtime(
             worker=self._worker,
-            device=_device(device),
+            device=where,
+            dtype=_dtype(dtype, where),
             max_tokens_per_pass=max_tokens_per_pass,
             sampling_batch_size=sampling_batch_size,
         )
@@ -149,12 +156,17 @@ class ServiceClient:
         return done
 
     @property
+    def dtype(self) -> str:
+        """The precision of the frozen weights, as torch names it: `float32` or `bfloat16`."""
+        return str(self._runtime.dtype).removeprefix("torch.")
+
+    @property
     def device(self) -> str:
         """The torch device in use."""
         return self._runtime.device
 
     def _base(self, name: str) -> BaseModel:
-        return load_base_model(name, self._runtime.device)
+        return load_base_model(name, self._runtime.device, self._runtime.dtype)
 
     def _client(self, model: BaseModel, adapter: Adapter) -> TrainingClient:
         model_id = f"{self._session}:train:{self._runs}"
@@ -188,3 +200,22 @@ def _device(name: str) -> str:
     if name.split(":", maxsplit=1)[0] not in found:
         raise ConfigError(f"device must be 'auto' or one that torch finds here ({', '.join(found)}), got {name!r}")
     return name
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    if name not in known:
+        raise ConfigError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def _computes_bfloat16(device: str) -> bool:
+    """Whether bf16 products run in hardware here; emulated ones would be slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    # Older releases of torch do not tell; fp32 is right everywhere.
+    ask: Callable[[], dict[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
+    capabilities = ask() if device == "cpu" and ask is not None else {}
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))

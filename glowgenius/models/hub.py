@@ -49,8 +49,10 @@ def load_config(name_or_directory: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", config.to_dict())
 
 
-def load_causal_lm(directory: Path) -> Any:
-    """The language model in *directory*, fp32, in evaluation mode; attention by torch's fused kernel.
+def load_causal_lm(directory: Path, *, attention: str = "sdpa") -> Any:
+    """The language model in *directory*, fp32, in evaluation mode.
+
+    *attention* is one of the implementations of `transformers`: `sdpa` (torch's fused kernel) or `eager`.
 
     Raises:
         ModelNotFoundError: The directory holds no language model that `transformers` can load.
@@ -59,7 +61,7 @@ def load_causal_lm(directory: Path) -> Any:
 
     try:
         model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
-            str(directory), dtype="float32", attn_implementation="sdpa", local_files_only=True
+            str(directory), dtype="float32", attn_implementation=attention, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise _not_loaded("weights", str(directory), error) from error
