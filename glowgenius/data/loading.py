@@ -121,7 +121,7 @@ class _Loader:
 
     def finish(self, broken: UnreadableError | None) -> tuple[tuple[Conversation, ...], str]:
         """The conversations and their format, or the one error about all that is wrong."""
-        shape = self._shape or (likeliest(used_columns(self._waiting[0][1].columns)) if self._waiting else None)
+        shape = self._shape or next(filter(None, map(_guess, self._waiting)), None)
         for position, row in self._waiting:
             if shape is None:
                 self._refuse_column(position, row, _no_format(row))
@@ -154,6 +154,11 @@ class _Loader:
             reading = "read to the end" if self._total else "read" if self._path is not None else "used"
             return f"{place or 'the records '}cannot be {reading}; nothing was loaded"
         return f"{place}{self._bad} of {self._total} {noun} cannot be used; nothing was loaded"
+
+
+def _guess(waiting: tuple[int, RawRow]) -> Shape | None:
+    columns = waiting[1].columns
+    return likeliest(used_columns(columns)) or likeliest(columns)
 
 
 def _no_format(row: RawRow) -> Fault:
