@@ -30,7 +30,7 @@ HEAVY = ("gguf", "numpy", "rich", "tinker", "tokenizers", "torch", "transformers
 INTERFACES = {"ABC", "Protocol", "TypedDict", "NamedTuple", "Enum", "StrEnum", "IntEnum"}
 """Bases that make a class abstract, or one that cannot be subclassed usefully (an enum with members is final)."""
 
-OPEN = {"glowgenius.training.callbacks.base.Callback", "glowgenius.training.callback.Callback"}
+OPEN = {"glowgenius.training.callbacks.base.Callback"}
 """The one open class: users derive from it, and each hook of it does nothing."""
 
 
