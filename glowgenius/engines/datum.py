@@ -8,7 +8,7 @@ checked here, for every engine that lives in this process.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from attrs import frozen
@@ -56,6 +56,7 @@ def to_datum(shifted: ShiftedExample, scale: float = 1.0) -> Datum:
     return Datum(model_input=ModelInput.from_ints(shifted.inputs.tolist()), loss_fn_inputs=loss_fn_inputs)
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class DatumArrays:
     """What a datum of the cross-entropy loss says, as arrays of one length."""

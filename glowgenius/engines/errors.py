@@ -174,7 +174,7 @@ def _failed_request(error: tinker.RequestFailedError, model: str | None, known_m
             return _rejected(str(error), model, known_models)
         case tinker.RequestErrorCategory.Server:
             return ServiceUnavailableError, f"the service accepted the request and then failed. {_RESUME}"
-        case tinker.RequestErrorCategory.Unknown:
+        case _:
             return EngineError, f"the service accepted the request and then failed, it does not say why. {_RESUME}"
 
 
