@@ -9,16 +9,109 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glowgenius.data import Conversation as Conversation
+    from glowgenius.data import Dataset as Dataset
+    from glowgenius.data import Message as Message
     from glowgenius.errors import GlowGeniusError as GlowGeniusError
+    from glowgenius.evaluation import Comparison as Comparison
+    from glowgenius.evaluation import EvaluationResult as EvaluationResult
+    from glowgenius.evaluation import compare as compare
+    from glowgenius.evaluation import evaluate as evaluate
+    from glowgenius.lora import LearningRateSuggestion as LearningRateSuggestion
+    from glowgenius.lora import LoRAConfig as LoRAConfig
+    from glowgenius.lora import ParameterBreakdown as ParameterBreakdown
+    from glowgenius.lora import suggest_learning_rate as suggest_learning_rate
+    from glowgenius.rendering import ChatTemplateRenderer as ChatTemplateRenderer
+    from glowgenius.rendering import Preview as Preview
+    from glowgenius.rendering import QuestionAnswerRenderer as QuestionAnswerRenderer
+    from glowgenius.rendering import RenderedExample as RenderedExample
+    from glowgenius.rendering import Renderer as Renderer
+    from glowgenius.rendering import TrainOn as TrainOn
+    from glowgenius.rendering import preview as preview
+    from glowgenius.reporting import write_report as write_report
+    from glowgenius.training import Callback as Callback
+    from glowgenius.training import CheckpointSaved as CheckpointSaved
+    from glowgenius.training import EarlyStopping as EarlyStopping
+    from glowgenius.training import EpochBegin as EpochBegin
+    from glowgenius.training import EpochEnd as EpochEnd
+    from glowgenius.training import EvaluateBegin as EvaluateBegin
+    from glowgenius.training import EvaluateEnd as EvaluateEnd
+    from glowgenius.training import History as History
+    from glowgenius.training import JSONLLogger as JSONLLogger
+    from glowgenius.training import LogMetrics as LogMetrics
+    from glowgenius.training import PreflightReport as PreflightReport
+    from glowgenius.training import ProgressBar as ProgressBar
+    from glowgenius.training import RunEvaluation as RunEvaluation
+    from glowgenius.training import Sampler as Sampler
+    from glowgenius.training import SaveCheckpoint as SaveCheckpoint
+    from glowgenius.training import StepBegin as StepBegin
+    from glowgenius.training import StepEnd as StepEnd
+    from glowgenius.training import StopTraining as StopTraining
+    from glowgenius.training import SupervisedTrainer as SupervisedTrainer
+    from glowgenius.training import TrainBegin as TrainBegin
+    from glowgenius.training import TrainEnd as TrainEnd
+    from glowgenius.training import TrainFailed as TrainFailed
+    from glowgenius.training import TrainingConfig as TrainingConfig
+    from glowgenius.training import TrainingResult as TrainingResult
+    from glowgenius.training import connect as connect
+    from glowgenius.training import on as on
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Callback": "glowgenius.training",
+    "ChatTemplateRenderer": "glowgenius.rendering",
+    "CheckpointSaved": "glowgenius.training",
+    "Comparison": "glowgenius.evaluation",
+    "Conversation": "glowgenius.data",
+    "Dataset": "glowgenius.data",
+    "EarlyStopping": "glowgenius.training",
+    "EpochBegin": "glowgenius.training",
+    "EpochEnd": "glowgenius.training",
+    "EvaluateBegin": "glowgenius.training",
+    "EvaluateEnd": "glowgenius.training",
+    "EvaluationResult": "glowgenius.evaluation",
     "GlowGeniusError": "glowgenius.errors",
+    "History": "glowgenius.training",
+    "JSONLLogger": "glowgenius.training",
+    "LearningRateSuggestion": "glowgenius.lora",
+    "LoRAConfig": "glowgenius.lora",
+    "LogMetrics": "glowgenius.training",
+    "Message": "glowgenius.data",
+    "ParameterBreakdown": "glowgenius.lora",
+    "PreflightReport": "glowgenius.training",
+    "Preview": "glowgenius.rendering",
+    "ProgressBar": "glowgenius.training",
+    "QuestionAnswerRenderer": "glowgenius.rendering",
+    "RenderedExample": "glowgenius.rendering",
+    "Renderer": "glowgenius.rendering",
+    "RunEvaluation": "glowgenius.training",
+    "Sampler": "glowgenius.training",
+    "SaveCheckpoint": "glowgenius.training",
+    "StepBegin": "glowgenius.training",
+    "StepEnd": "glowgenius.training",
+    "StopTraining": "glowgenius.training",
+    "SupervisedTrainer": "glowgenius.training",
+    "TrainBegin": "glowgenius.training",
+    "TrainEnd": "glowgenius.training",
+    "TrainFailed": "glowgenius.training",
+    "TrainOn": "glowgenius.rendering",
+    "TrainingConfig": "glowgenius.training",
+    "TrainingResult": "glowgenius.training",
+    "compare": "glowgenius.evaluation",
+    "connect": "glowgenius.training",
+    "evaluate": "glowgenius.evaluation",
+    "on": "glowgenius.training",
+    "preview": "glowgenius.rendering",
+    "suggest_learning_rate": "glowgenius.lora",
+    "write_report": "glowgenius.reporting",
 }
 """Where each public name lives; the module is imported when the name is first used."""
 
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+_SUBMODULES = ("errors", "local", "testing")
+"""Public modules that `glowgenius.<name>` finds without an import of their own."""
+
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - it is the table above
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +120,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"glowgenius.{name}")
     from glowgenius.errors import nearest
 
     raise AttributeError(f"module 'glowgenius' has no attribute {name!r}{nearest(name, __all__)}")
