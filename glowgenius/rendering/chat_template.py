@@ -11,7 +11,7 @@ from glowgenius.errors import RenderingError
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.example import ExampleBuilder
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
-from glowgenius.rendering.spans import RenderedText, refuse_lost_text
+from glowgenius.rendering.spans import RenderedText
 from glowgenius.rendering.template import ChatTemplate, probe
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
@@ -109,7 +109,7 @@ class ChatTemplateRenderer(Renderer):
     def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
         self._control.refuse_in(messages)
         text = self._template.text(messages, add_generation_prompt=True)
-        refuse_lost_text(messages, text)
+        self._template.refuse_lost(messages, text)
         tokens = self._template.encode(text)
         if double := double_bos(tokens, self._tokenizer):
             raise double

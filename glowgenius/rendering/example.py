@@ -92,5 +92,5 @@ class ExampleBuilder:
         self._weights.extend([weight] * (len(self._tokens) - len(self._weights)))
 
     def build(self) -> RenderedExample:
-        """The example so far; the builder may go on growing."""
-        return RenderedExample(self._tokens, self._weights)
+        """The example so far; its first token is not trained, as nothing comes before it to predict it from."""
+        return RenderedExample(self._tokens, [0.0, *self._weights[1:]] if self._weights else [])

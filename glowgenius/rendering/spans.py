@@ -9,12 +9,12 @@ from attrs import evolve
 
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import unrenderable
+from glowgenius.rendering.template import holds, lost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.data.message import Message
-    from glowgenius.errors import RenderingError
     from glowgenius.rendering.template import ChatTemplate, TurnShape
 
 _STAND_INS: Final = ("glowgenius one", "another GLOWGENIUS")
@@ -38,7 +38,7 @@ class RenderedText:
         self._text = template.text(messages)
         self.tokens = template.encode(self._text)
         """All tokens, `[T]`."""
-        refuse_lost_text(messages, self._text)
+        template.refuse_lost(messages, self._text)
 
     def answer(self, index: int) -> Span:
         """Where assistant message *index* lies, from its generation prompt up to and including its stop token.
@@ -166,31 +166,5 @@ class RenderedText:
         """Refuse an answer of which the template leaves something out."""
         message = self._messages[index]
         for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content or "")):
-            if not _holds(written, text):
-                raise _lost(f"messages[{index}].{name}", "do not train this message, or use a template that writes it")
-
-
-def refuse_lost_text(messages: Sequence[Message], text: str) -> None:
-    """Refuse a rendering that lacks what a system, developer or user message says, or a tool call.
-
-    An assistant's earlier message may lawfully be shortened: thinking models drop past reasoning.
-
-    Raises:
-        RenderingError: It names the message that the template leaves out.
-    """
-    for index, message in enumerate(messages):
-        if message.role in ("system", "developer", "user") and not _holds(text, message.content):
-            raise _lost(f"messages[{index}].content", f"a role that the template knows, instead of {message.role!r}")
-        for at, call in enumerate(message.tool_calls):
-            function = call.get("function", call)
-            if not _holds(text, str(function.get("name", ""))):
-                raise _lost(f"messages[{index}].tool_calls[{at}]", "a model whose chat template knows tool calls")
-
-
-def _lost(field: str, accepted: str) -> RenderingError:
-    return unrenderable("the chat template leaves it out", accepted, field=field)
-
-
-def _holds(text: str, part: str) -> bool:
-    """Whether *part* stands in *text*, white space aside: templates trim and indent."""
-    return "".join(part.split()) in "".join(text.split())
+            if not holds(written, text):
+                raise lost(f"messages[{index}].{name}", "do not train this message, or use a template that writes it")

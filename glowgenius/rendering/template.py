@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _QUESTION: Final = Message("user", "glowgenius asks")
 _ANSWER: Final = "glowgenius answers"
 _REASONING: Final = "glowgenius ponders"
+_STAND_IN: Final = "glowgenius says {} things"
+_FORMS_KEPT: Final = 256
 _GENERATION_MARKER: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 _REMEDY: Final = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
@@ -35,6 +37,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.options = dict(options)
+        self._unwritten: dict[tuple[Message, ...], frozenset[int]] = {}
 
     @property
     def source(self) -> str:
@@ -85,6 +88,43 @@ class ChatTemplate:
             rows, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.options
         )
         return as_token_array(encoding["input_ids"]), [bool(marked) for marked in encoding["assistant_masks"]]
+
+    def refuse_lost(self, messages: Sequence[Message], text: str) -> None:
+        """Refuse a rendering that lacks what a system, developer or user message says, or a tool call.
+
+        An assistant's earlier message may lawfully be shortened: thinking models drop past reasoning.
+
+        Raises:
+            RenderingError: It names the message that the template leaves out.
+        """
+        unwritten = self._unwritten_in(messages)
+        for index, message in enumerate(messages):
+            if index in unwritten and message.content.strip():
+                raise lost(f"messages[{index}].content", f"a role that the template knows, instead of {message.role!r}")
+            for at, call in enumerate(message.tool_calls):
+                function = call.get("function", call)
+                if not holds(text, str(function.get("name", ""))):
+                    raise lost(f"messages[{index}].tool_calls[{at}]", "a model whose chat template knows tool calls")
+
+    def _unwritten_in(self, messages: Sequence[Message]) -> frozenset[int]:
+        """Which system, developer and user messages the template does not write, whatever they say.
+
+        Every content is replaced by a text of our own that occurs once, so that what one message says is never taken
+        for another that says the same. It depends on who speaks when, so conversations of one form are looked at once.
+        """
+        form = tuple(
+            evolve(message, content=_STAND_IN.format(index), weight=None) for index, message in enumerate(messages)
+        )
+        if form not in self._unwritten:
+            text = self.text(form)
+            self._unwritten[form] = frozenset(
+                index
+                for index, message in enumerate(form)
+                if message.role in ("system", "developer", "user") and message.content not in text
+            )
+            if len(self._unwritten) > _FORMS_KEPT:
+                del self._unwritten[next(iter(self._unwritten))]
+        return self._unwritten[form]
 
 
 @final
@@ -193,3 +233,13 @@ def _reasoning(template: ChatTemplate, prompt: str) -> tuple[str, str] | None:
     before, found, rest = generated.partition(_REASONING)
     between, answered, _ = rest.partition(_ANSWER)
     return (before, between) if found and answered and between.strip() else None
+
+
+def lost(field: str, accepted: str) -> RenderingError:
+    """The error for something that the template does not write."""
+    return unrenderable("the chat template does not write it", accepted, field=field)
+
+
+def holds(text: str, part: str) -> bool:
+    """Whether *part* stands in *text*, white space aside: templates trim and indent."""
+    return "".join(part.split()) in "".join(text.split())

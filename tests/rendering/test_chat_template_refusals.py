@@ -113,7 +113,8 @@ def test_an_answer_that_does_not_continue_its_prompt_is_refused():
     assert refusal(renderer, [QUESTION, thought]) == (
         "messages[1]: sampling starts from '\\n</think>\\n\\n' "
         "where this conversation has 'Hm.\\n</think>\\n\\nQueens.<|i' "
-        "→ chat_template_kwargs that fit the answer, or each turn as a conversation of its own, which ends with the turn to train"
+        "→ chat_template_kwargs that fit the answer, "
+        "or each turn as a conversation of its own, which ends with the turn to train"
     )
 
 
@@ -150,7 +151,7 @@ def test_the_template_refuses():
 def test_nothing_a_message_says_is_left_out_in_silence():
     mistral = ChatTemplateRenderer(family_tokenizer("mistral"))
     messages = [Message("system", "Be brief."), QUESTION, ANSWER]
-    said = "messages[0].content: the chat template leaves it out → a role that the template knows, instead of 'system'"
+    said = "messages[0].content: the chat template does not write it → a role that the template knows, instead of 'system'"
     assert refusal(mistral, messages) == said
     with pytest.raises(RenderingError) as caught:
         mistral.render_prompt(messages[:2])
@@ -158,10 +159,10 @@ def test_nothing_a_message_says_is_left_out_in_silence():
     chatml = ChatTemplateRenderer(family_tokenizer("chatml"))
     calls = [{"function": {"name": "find", "arguments": "{}"}}]
     assert refusal(chatml, [QUESTION, Message("assistant", "", tool_calls=calls)]) == (
-        "messages[1].tool_calls[0]: the chat template leaves it out → a model whose chat template knows tool calls"
+        "messages[1].tool_calls[0]: the chat template does not write it → a model whose chat template knows tool calls"
     )
     assert refusal(chatml, [QUESTION, Message("assistant", "Queens.", reasoning_content="Hm.")]) == (
-        "messages[1].reasoning_content: the chat template leaves it out "
+        "messages[1].reasoning_content: the chat template does not write it "
         "→ do not train this message, or use a template that writes it"
     )
 
@@ -212,11 +213,9 @@ def test_content_that_the_template_rewrites_cannot_be_trained():
         "(message['content'] if message['role'] == 'assistant' else message['content'] | upper) +",
     )
     renderer = ChatTemplateRenderer(bpe_tokenizer(template))
-    shouted = [Message("user", "WHERE?"), ANSWER]
     assert refusal(renderer, [QUESTION, ANSWER]) == (
-        "messages[0].content: the chat template leaves it out → a role that the template knows, instead of 'user'"
+        "messages[0].content: the chat template does not write it → a role that the template knows, instead of 'user'"
     )
-    assert renderer.render(Conversation(messages=shouted)).num_trained > 1
     constant = CHATML.replace(
         "'\n' + message['content']", "'\n' + (message['content'] if message['role'] != 'tool' else 'result')"
     )
