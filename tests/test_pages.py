@@ -14,6 +14,9 @@ import tomllib
 import pytest
 
 from glowgenius import errors
+from glowgenius.data.columns import SHAPES
+from glowgenius.training.callbacks.base import HOOKS
+from glowgenius.training.events import EVENTS, REQUESTS
 from tests.support.pages import Snippet, compiled, snippets
 from tests.support.source import PACKAGE, ROOT
 
@@ -157,3 +160,19 @@ def test_the_page_of_architecture_shows_every_layer_in_its_order():
     assert shown == order[: len(shown)]
     existing = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert existing - {"__init__"} <= {name for names in shown for name in names}
+
+
+def test_the_page_of_data_shows_every_format_with_its_columns():
+    table = table_of("data.md", "## Files and rows")
+    shown = {name.strip("`"): names_in(columns) for name, columns in table}
+    assert set(shown) == set(SHAPES)
+    for name, columns in shown.items():
+        assert set(SHAPES[name].columns) <= set(columns), name
+
+
+def test_the_page_of_callbacks_shows_every_hook_and_event_in_their_order():
+    rows = table_of("callbacks.md", "## Moments")
+    assert tuple(names_in(row[0])[0] for row in rows) == HOOKS
+    assert {names_in(row[1])[0] for row in rows} == {event.__name__ for event in EVENTS}
+    requests = {re.findall(r"`(\w+)", row[0])[0] for row in table_of("callbacks.md", "## Requests")}
+    assert requests == {request.__name__ for request in REQUESTS}

@@ -54,7 +54,7 @@ def lora() -> None:
     assert_type(config.parameter_count("Qwen/Qwen3-8B"), int)
     assert_type(gg.suggest_learning_rate("Qwen/Qwen3-8B").value, float)
     gg.LoRAConfig(rank="8")  # E: reportArgumentType | arg-type
-    gg.LoRAConfig(8)  # E: reportCallIssue | misc
+    gg.LoRAConfig(8)  # E: reportCallIssue | call-arg
     gg.LoRAConfig(lora_r=8)  # E: reportCallIssue | call-arg
     config.rank = 16  # E: reportAttributeAccessIssue | misc
 
@@ -94,12 +94,14 @@ class Patience(gg.Callback):
 
 class WrongEvent(gg.Callback):
     @override
-    def on_step_end(self, event: gg.TrainBegin) -> None: ...  # E: reportIncompatibleMethodOverride | override
+    def on_step_end(self, event: gg.TrainBegin) -> None:  # E: reportIncompatibleMethodOverride | override
+        return None
 
 
 class WrongAnswer(gg.Callback):
     @override
-    def on_step_end(self, event: gg.StepEnd) -> str: ...  # E: reportIncompatibleMethodOverride | override
+    def on_step_end(self, event: gg.StepEnd) -> str:  # E: reportIncompatibleMethodOverride | override
+        return "enough"
 
 
 def evaluation(base: gg.Sampler, tuned: gg.Sampler, held_out: gg.Dataset) -> None:
