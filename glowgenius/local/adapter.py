@@ -49,11 +49,16 @@ class Adapter:
     b: dict[str, torch.Tensor] = field(repr=False)
     """name → B, `[outputs, R]`."""
 
-    def parameters(self) -> Iterator[torch.Tensor]:
-        """Every trained matrix, in a fixed order."""
+    def named_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every trained matrix by its own name, in the order of the model's layers."""
         for name in self.a:
-            yield self.a[name]
-            yield self.b[name]
+            yield f"{name}.lora_A", self.a[name]
+            yield f"{name}.lora_B", self.b[name]
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """Every trained matrix, in the order of `named_parameters`."""
+        for _, parameter in self.named_parameters():
+            yield parameter
 
     def snapshot(self) -> Adapter:
         """A copy that later updates do not touch."""
@@ -61,14 +66,6 @@ class Adapter:
             spec=self.spec,
             a={name: value.detach().clone() for name, value in self.a.items()},
             b={name: value.detach().clone() for name, value in self.b.items()},
-        )
-
-    def to(self, device: str) -> Adapter:
-        """The same numbers on *device*."""
-        return Adapter(
-            spec=self.spec,
-            a={name: value.to(device) for name, value in self.a.items()},
-            b={name: value.to(device) for name, value in self.b.items()},
         )
 
     def count(self) -> int:

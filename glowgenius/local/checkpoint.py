@@ -8,7 +8,6 @@ Both hold it in PEFT's own layout, so that `peft.PeftModel.from_pretrained` open
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +23,10 @@ from glowgenius.local.adapter import Adapter, AdapterSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
+
+    from glowgenius.local.model import BaseModel
+
 _FORMAT = 1
 _WEIGHTS, _PEFT, _STATE, _OPTIMIZER = (
     "adapter_model.safetensors",
@@ -38,6 +41,9 @@ _PREFIX = "base_model.model."
 class Saved:
     """What a checkpoint folder holds."""
 
+    path: str
+    """Where it was read from, as the caller named it."""
+
     base_model: str
     spec: AdapterSpec
     a: dict[str, torch.Tensor]
@@ -46,7 +52,7 @@ class Saved:
     """How many optimizer steps the adapter has had."""
 
     optimizer: dict[str, torch.Tensor] | None
-    """Moments by parameter, or None for weights meant for sampling only."""
+    """Moments by matrix (`<layer>.lora_A.exp_avg`), or None for weights meant for sampling only."""
 
     metadata: dict[str, str]
     """What the user stored with it."""
@@ -69,7 +75,8 @@ def write(
     """
     if folder.exists() and not overwrite:
         raise RequestRejectedError(
-            f"there is a checkpoint named {folder.name!r} in {folder.parent}; choose another name or pass overwrite=True"
+            f"there is a checkpoint named {folder.name!r} in {folder.parent}; "
+            f"choose another name or pass overwrite=True to save_state()"
         )
     safetensors = cast("Any", require("safetensors.torch", extra="local", purpose="saving a checkpoint"))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -79,18 +86,17 @@ def write(
         if optimizer is not None:
             safetensors.save_file(dict(optimizer), str(working / _OPTIMIZER))
         _write_json(working / _PEFT, _peft_config(adapter, base_model))
-        spec = {**asdict(adapter.spec)}
         state = {
             "format": _FORMAT,
             "base_model": base_model,
-            "spec": spec,
+            "spec": asdict(adapter.spec),
             "updates": updates,
             "metadata": dict(metadata),
         }
         _write_json(working / _STATE, state)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(working, folder)
+        working.replace(folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return folder
@@ -108,28 +114,67 @@ def read(path: str) -> Saved:
             f"no checkpoint at {path!r}. Accepted: the `.path` that save_state() or save_weights_for_sampler() "
             f"of the local engine returned, a folder with {_STATE} and {_WEIGHTS}."
         )
-    safetensors = cast("Any", require("safetensors.torch", extra="local", purpose="reading a checkpoint"))
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        tensors: dict[str, torch.Tensor] = safetensors.load_file(str(folder / _WEIGHTS))
-        optimizer_file = folder / _OPTIMIZER
-        optimizer = safetensors.load_file(str(optimizer_file)) if optimizer_file.is_file() else None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"the checkpoint at {path!r} cannot be read: {error}") from error
-    if state["format"] != _FORMAT:
-        raise CheckpointError(
-            f"the checkpoint at {path!r} has format {state['format']}, this version reads {_FORMAT}: update glowgenius"
+        if state["format"] != _FORMAT:
+            raise CheckpointError(
+                f"the checkpoint at {path!r} has format {state['format']!r}, this version reads {_FORMAT}: "
+                f"update glowgenius"
+            )
+        a, b = _from_peft(_read_tensors(folder / _WEIGHTS))
+        return Saved(
+            path=path,
+            base_model=state["base_model"],
+            spec=AdapterSpec(**state["spec"]),
+            a=a,
+            b=b,
+            updates=state["updates"],
+            optimizer=_read_tensors(folder / _OPTIMIZER) if (folder / _OPTIMIZER).is_file() else None,
+            metadata=state["metadata"],
         )
-    a, b = _from_peft(tensors)
-    return Saved(
-        base_model=state["base_model"],
-        spec=AdapterSpec(**state["spec"]),
-        a=a,
-        b=b,
-        updates=state["updates"],
-        optimizer=optimizer,
-        metadata=state["metadata"],
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint at {path!r} cannot be read: {type(error).__name__}: {error}. "
+            f"Its files are incomplete or damaged; use another checkpoint of the run."
+        ) from error
+
+
+def adapter_of(saved: Saved, model: BaseModel) -> Adapter:
+    """The saved matrices on the device of *model*, in the order of its layers, as a fresh adapter has them.
+
+    Raises:
+        CheckpointError: The matrices are not those of *model*'s layers.
+    """
+    layers = model.adapted_layers(saved.spec)
+    reasons = [f"it holds matrices for {name!r}, no layer of the model" for name in saved.a if name not in layers]
+    for name, layer in layers.items():
+        if name not in saved.a or name not in saved.b:
+            reasons.append(f"it holds no matrices for {name!r}")
+            continue
+        found = [list(saved.a[name].shape), list(saved.b[name].shape)]
+        wanted = [[saved.spec.rank, layer.in_features], [layer.out_features, saved.spec.rank]]
+        if found != wanted:
+            reasons.append(f"its matrices for {name!r} have the shapes {found}, the layer takes {wanted}")
+    if reasons:
+        raise CheckpointError(
+            f"the checkpoint at {saved.path!r}, trained on {saved.base_model!r}, does not fit {model.name!r}: "
+            f"{reasons[0]}. Open it on the base model that it was trained on."
+        )
+    return Adapter(
+        spec=saved.spec,
+        a={name: saved.a[name].to(model.device) for name in layers},
+        b={name: saved.b[name].to(model.device) for name in layers},
     )
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    safetensors = cast("Any", require("safetensors", extra="local", purpose="reading a checkpoint"))
+    torch_part = cast("Any", require("safetensors.torch", extra="local", purpose="reading a checkpoint"))
+    try:
+        tensors: dict[str, torch.Tensor] = torch_part.load_file(str(path))
+    except safetensors.SafetensorError as error:  # derives from Exception alone
+        raise ValueError(f"{path.name}: {error}") from error
+    return tensors
 
 
 def _peft_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from attrs import define, field, frozen
@@ -144,7 +144,7 @@ def _padded(
 def _choose(rows: list[Generated], logits: torch.Tensor, decode: Callable[[Sequence[int]], str]) -> torch.Tensor:
     """Pick the next token of every row and note it; `[B]`."""
     logprobs = torch.log_softmax(logits, dim=-1)
-    greedy = logits.argmax(dim=-1).tolist()
+    greedy: list[int] = cast("Any", logits.argmax(dim=-1)).tolist()
     tokens: list[int] = []
     for index, row in enumerate(rows):
         request = row.request

@@ -38,8 +38,8 @@ def score(
             chosen, weights = _run(network, packed, [rows[index] for index in members], model)
             loss = -(chosen * weights).sum()
             if backward:
-                loss.backward()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
-            total += float(loss)
+                torch.autograd.backward(loss)
+            total += float(loss.detach())
             values = chosen.detach().cpu().numpy()
             start = 0
             for index, places in zip(members, packed.places, strict=True):
@@ -71,7 +71,7 @@ def attention_mask(packed: Pass, window: int | None) -> torch.Tensor:
 
     *window* bounds how many tokens back it sees, itself included.
     """
-    segments, positions = torch.from_numpy(packed.segments), torch.from_numpy(packed.positions)
+    segments, positions = torch.tensor(packed.segments), torch.tensor(packed.positions)
     own = (segments[:, None] == segments[None, :]) | (segments[None, :] == 0)
     behind = positions[:, None] - positions[None, :]
     seen = own & (behind >= 0)

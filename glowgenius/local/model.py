@@ -17,11 +17,19 @@ from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_causal_lm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn")
+
+_ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+"""Kinds of layers that a mask can keep apart: others carry a state over from one packed sequence to the next."""
+
+_ACCEPTED = (
+    "Accepted: dense models whose attention, MLP and unembedding are standard linear layers "
+    "(Llama, SmolLM2, Qwen2, Qwen3, Mistral, Gemma 3). Larger and mixture-of-experts models train on Tinker."
+)
 
 
 @final
@@ -38,7 +46,10 @@ class BaseModel:
         self.device = torch.device(device)
         self.dtype = dtype
         """Of the frozen weights and the activations; adapters and their optimizer are always fp32."""
-        self.network: Any = load_causal_lm(directory, attention=_attention(self.device, dtype)).to(self.device, dtype)
+        loaded = load_causal_lm(
+            directory, attention=_attention(self.device, dtype), dtype=str(dtype).removeprefix("torch.")
+        )
+        self.network: Any = loaded.to(self.device)
         self.network.requires_grad_(requires_grad=False)
         self.config: Any = self.network.config.get_text_config()
         self._active = Active()
@@ -59,16 +70,18 @@ class BaseModel:
     @property
     def sliding_window(self) -> int | None:
         """The attention window of layers that see only the latest tokens, where the model has such layers."""
-        kinds = cast("list[str]", getattr(self.config, "layer_types", None) or [])
-        if kinds and "sliding_attention" not in kinds:
+        if self._layer_types and "sliding_attention" not in self._layer_types:
             return None
         return cast("int | None", getattr(self.config, "sliding_window", None))
 
     @property
     def mixes_attention(self) -> bool:
         """Whether some layers see everything and others only a window (Gemma 3)."""
-        kinds = cast("list[str]", getattr(self.config, "layer_types", None) or [])
-        return len(set(kinds)) > 1
+        return len(self._layer_types) > 1
+
+    @property
+    def _layer_types(self) -> set[str]:
+        return set(cast("list[str]", getattr(self.config, "layer_types", None) or []))
 
     def fresh_adapter(self, spec: AdapterSpec) -> Adapter:
         """A new adapter on the layers that *spec* names."""
@@ -80,7 +93,7 @@ class BaseModel:
         return {name: layer for name, layer in self._layers.items() if wanted[self._kinds[name]]}
 
     @contextmanager
-    def using(self, adapter: Adapter | None) -> Iterator[Any]:
+    def using(self, adapter: Adapter | None) -> Generator[Any]:
         """The network with *adapter* applied; None is the base model, bit for bit."""
         with self._lock:
             self._active.adapter = adapter
@@ -109,21 +122,23 @@ class BaseModel:
             wrapped = LoraLinear(name, module, self._active)
             setattr(self.network.get_submodule(parent), child, wrapped)
             found[name], self._kinds[name] = wrapped, kind
-        self._refuse_unknown_layers(found)
+        if reason := self._untrainable():
+            raise ModelNotFoundError(
+                f"the local engine cannot train {self.name!r} ({type(self.network).__name__}): {reason}. {_ACCEPTED}"
+            )
         return found
 
-    def _refuse_unknown_layers(self, found: dict[str, LoraLinear]) -> None:
-        kinds = set(self._kinds.values())
-        experts = [name for name, _ in self.network.named_parameters() if ".experts." in name]
-        if kinds != {"attn", "mlp", "unembed"} or experts:
-            reason = "it routes tokens to experts" if experts else f"only {sorted(kinds)} were found as linear layers"
-            raise ModelNotFoundError(
-                f"the local engine cannot train {self.name!r} ({type(self.network).__name__}): {reason}. "
-                f"Accepted: dense models whose attention, MLP and unembedding are standard linear layers "
-                f"(Llama, SmolLM2, Qwen2, Qwen3, Mistral, Gemma 3). Larger and mixture-of-experts models train on Tinker."
-            )
-        if not found:
-            raise ModelNotFoundError(f"{self.name!r} has no linear layer to adapt")
+    def _untrainable(self) -> str | None:
+        """Why the model cannot be packed and adapted here, if it cannot."""
+        if any(".experts." in name for name, _ in self.network.named_parameters()):
+            return "it routes tokens to experts"
+        if other := sorted(self._layer_types - _ATTENTION_KINDS):
+            return f"it has layers of kind {', '.join(map(repr, other))}"
+        if any(isinstance(module, nn.Conv1d) for module in self.network.modules()):
+            return "it has convolutions over the sequence"
+        if missing := sorted({"attn", "mlp", "unembed"} - set(self._kinds.values())):
+            return f"no linear layers of kind {', '.join(map(repr, missing))} were found"
+        return None
 
 
 def _kind(name: str) -> str | None:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from glowgenius.engines.futures import EngineFuture
+from glowgenius.engines.futures import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
-from glowgenius.local.adapter import Adapter
 from glowgenius.local.decode import Generated, Request, generate
 from glowgenius.local.loss import score
 from glowgenius.local.model import base_model
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+    from glowgenius.local.adapter import Adapter
     from glowgenius.local.model import BaseModel
     from glowgenius.local.runtime import Runtime
     from glowgenius.models.tokenizer import Tokenizer
@@ -87,26 +87,35 @@ class SamplingClient:
             RequestRejectedError: The prompt cannot be used.
         """
         tokens = np.array(self._prompt(prompt), dtype=np.int64)
-        wanted = len(tokens) - 1 if prompt_logprobs_last_n is None else min(prompt_logprobs_last_n, len(tokens) - 1)
-        weights = np.zeros(len(tokens) - 1, np.float32)
-        weights[len(weights) - wanted :] = 1
+        known = len(tokens) - 1
+        wanted = known if prompt_logprobs_last_n is None else prompt_logprobs_last_n
+        if prompt_logprobs_last_n is not None and not 1 <= wanted <= known:
+            raise RequestRejectedError(
+                f"prompt_logprobs_last_n must be between 1 and {known}, the tokens of the prompt but the first, "
+                f"got {prompt_logprobs_last_n}"
+            )
+        if not wanted:
+            return completed([None])
         future: Future[list[float | None]] = Future()
-        if wanted <= 0:
-            future.set_result([None] * len(tokens))
-            return EngineFuture(future)
+        weights = np.zeros(known, np.float32)
+        weights[known - wanted :] = 1
         with self._lock:
             self._scores.append((future, Row(inputs=tokens[:-1], targets=tokens[1:], weights=weights), wanted))
         self._runtime.worker.submit(self._flush)
         return EngineFuture(future)
 
     def _prompt(self, prompt: ModelInput) -> tuple[int, ...]:
-        tokens = tuple(prompt.to_ints())
+        try:
+            tokens = tuple(prompt.to_ints())
+        except ValueError as error:
+            raise RequestRejectedError("the prompt must hold text tokens only, got other chunks") from error
         if not tokens:
-            raise RequestRejectedError("the prompt holds no token")
-        if min(tokens) < 0 or max(tokens) >= self._model.vocabulary_size:
+            raise RequestRejectedError("the prompt must hold at least one token, got none")
+        size = self._model.vocabulary_size
+        if outside := [token for token in tokens if not 0 <= token < size]:
             raise RequestRejectedError(
-                f"the prompt holds token id {max(tokens)}; {self._model.name!r} knows 0 to "
-                f"{self._model.vocabulary_size - 1}. Was it encoded with another model's tokenizer?"
+                f"the prompt holds token id {outside[0]}; {self._model.name!r} knows 0 to {size - 1}. "
+                f"Was it encoded with another model's tokenizer?"
             )
         limit = self._model.max_length
         if limit is not None and len(tokens) > limit:
@@ -144,10 +153,11 @@ class SamplingClient:
         if stop is None:
             end = self.get_tokenizer().eos_token_id
             return frozenset(() if end is None else (end,)), ()
-        if isinstance(stop, str):
-            return frozenset(), (stop,)
-        tokens = frozenset(item for item in stop if isinstance(item, int))
-        return tokens, tuple(item for item in stop if isinstance(item, str))
+        several = [stop] if isinstance(stop, str) else stop
+        texts = tuple(item for item in several if isinstance(item, str))
+        if "" in texts:
+            raise RequestRejectedError("stop must not hold an empty text: every answer would end with its first token")
+        return frozenset(item for item in several if isinstance(item, int)), texts
 
     def _flush(self) -> None:
         """Do everything that has been asked for by now; the calls behind it in the queue then find nothing to do."""
@@ -217,8 +227,8 @@ def from_checkpoint(runtime: Runtime, path: str, base: str | None = None) -> Sam
     """A client for the weights saved at *path*, on the base model they were trained on or on *base*.
 
     Raises:
-        CheckpointError: There is no checkpoint at *path*.
+        CheckpointError: There is no checkpoint at *path*, or it does not fit the base model.
     """
     saved = checkpoint.read(path)
     model = base_model(base or saved.base_model, runtime.device, runtime.dtype)
-    return SamplingClient(runtime, model, Adapter(spec=saved.spec, a=saved.a, b=saved.b).to(runtime.device))
+    return SamplingClient(runtime, model, checkpoint.adapter_of(saved, model))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from glowgenius.errors import CheckpointError, ConfigError, nearest
+from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError, nearest
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
 from glowgenius.local.model import BaseModel
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from glowgenius.engines.futures import EngineFuture
-
-DEFAULT_BASE_MODEL = "smollm2-135m-instruct"
-"""What is used when a sampling client is asked for without a model."""
 
 
 @final
@@ -76,7 +73,7 @@ class ServiceClient:
         self._checkpoints = root.expanduser().resolve()
         self._runs = 0
 
-    def create_lora_training_client(
+    def create_lora_training_client(  # noqa: PLR0917 - the SDK's signature
         self,
         base_model: str,
         rank: int = 32,
@@ -133,27 +130,26 @@ class ServiceClient:
     def create_sampling_client(
         self, model_path: str | None = None, base_model: str | None = None
     ) -> EngineFuture[SamplingClient]:
-        """A client for saved weights, or for the base model as it is."""
+        """A client for saved weights, or for the base model as it is.
 
-        def create() -> SamplingClient:
-            if model_path is not None:
-                return from_checkpoint(self._runtime, model_path, base_model)
-            return SamplingClient(self._runtime, self._base(base_model or DEFAULT_BASE_MODEL), None)
-
-        return self._worker.submit(create)
+        Raises:
+            RequestRejectedError: Neither a checkpoint nor a base model is named.
+        """
+        if model_path is not None:
+            return self._worker.submit(lambda: from_checkpoint(self._runtime, model_path, base_model))
+        if base_model is None:
+            raise RequestRejectedError(
+                "create_sampling_client() needs model_path (what save_weights_for_sampler() returned) or base_model "
+                "(such as 'smollm2-135m-instruct'), got neither"
+            )
+        return self._worker.submit(lambda: SamplingClient(self._runtime, self._base(base_model), None))
 
     def close(
         self, status: Literal["success", "errored", "interrupted"] = "success", detail: str | None = None
     ) -> EngineFuture[None]:
         """Finish what is queued and end the session; its clients are not used afterwards."""
         del status, detail
-
-        def nothing() -> None:
-            return None
-
-        done = self._worker.submit(nothing)
-        self._worker.close()
-        return done
+        return self._worker.close()
 
     @property
     def dtype(self) -> str:
@@ -182,8 +178,7 @@ class ServiceClient:
                 f"Train on from the path of a save_state()."
             )
         model = self._base(base or saved.base_model)
-        adapter = Adapter(spec=saved.spec, a=saved.a, b=saved.b).to(self._runtime.device)
-        client = self._client(model, trainable(adapter))
+        client = self._client(model, trainable(checkpoint.adapter_of(saved, model)))
         if optimizer:
             client.restore_optimizer(saved)
         return client
@@ -214,7 +209,7 @@ def _dtype(name: str, device: str) -> torch.dtype:
 def _computes_bfloat16(device: str) -> bool:
     """Whether bf16 products run in hardware here; emulated ones would be slower than fp32."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # Older releases of torch do not tell; fp32 is right everywhere.
     ask: Callable[[], dict[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
     capabilities = ask() if device == "cpu" and ask is not None else {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
 import torch
 
+from glowgenius.engines.datum import CROSS_ENTROPY, read_data
 from glowgenius.engines.tinker_types import (
     AdamParams,
     Datum,
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from glowgenius.local.model import BaseModel
     from glowgenius.local.runtime import Runtime
     from glowgenius.models.tokenizer import Tokenizer
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW remembers of each matrix."""
 
 
 @final
@@ -153,23 +157,23 @@ class TrainingClient:
     def restore_optimizer(self, saved: checkpoint.Saved) -> None:
         """Put the saved moments in place; called once, before the client is handed out."""
         self._updates = saved.updates
-        for index, parameter in enumerate(self._adapter.parameters()):
-            moments = {
-                key: saved.optimizer[f"{index}.{key}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if saved.optimizer is not None and f"{index}.{key}" in saved.optimizer
-            }
+        stored = saved.optimizer or {}
+        for name, parameter in self._adapter.named_parameters():
+            moments = {key: stored[f"{name}.{key}"] for key in _MOMENTS if f"{name}.{key}" in stored}
             if moments:
-                self._optimizer.state[parameter] = moments
+                # The count of steps stays on the CPU, where torch keeps it.
+                self._optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+                }
 
     def _score(
         self, data: list[Datum], loss_fn: str, config: Mapping[str, float | str] | None, *, backward: bool
     ) -> EngineFuture[ForwardBackwardOutput]:
-        if loss_fn != "cross_entropy" or config:
+        if config:
             raise RequestRejectedError(
-                f"the local engine trains with loss_fn='cross_entropy' and no loss_fn_config, got {loss_fn!r}, {config!r}"
+                f"loss_fn_config must be None on the local engine: {CROSS_ENTROPY!r} has no settings, got {config!r}"
             )
-        rows = rows_of(data, self._model)
+        rows = rows_of(data, loss_fn, self._model)
         return self._runtime.worker.submit(lambda: self._scored(rows, backward=backward))
 
     def _scored(self, rows: list[Row], *, backward: bool) -> ForwardBackwardOutput:
@@ -203,9 +207,9 @@ class TrainingClient:
         moments: dict[str, torch.Tensor] | None = None
         if optimizer:
             moments = {}
-            for index, parameter in enumerate(self._adapter.parameters()):
+            for name, parameter in self._adapter.named_parameters():
                 state: dict[str, Any] = self._optimizer.state.get(parameter, {})
-                moments |= {f"{index}.{key}": value.detach().cpu() for key, value in state.items()}
+                moments |= {f"{name}.{key}": value.detach().cpu() for key, value in state.items()}
         written = checkpoint.write(
             folder,
             self._adapter,
@@ -218,42 +222,21 @@ class TrainingClient:
         return str(written)
 
 
-def rows_of(data: list[Datum], model: BaseModel) -> list[Row]:
+def rows_of(data: list[Datum], loss_fn: str, model: BaseModel) -> list[Row]:
     """The arrays of each datum, copied, so that buffers reused by the caller change nothing.
 
     Raises:
-        RequestRejectedError: A datum is empty, unequal in length, not text, or has ids outside the vocabulary.
+        RequestRejectedError: Another loss, or a datum that is empty, unequal in length, not text, too long, or has
+            ids outside the vocabulary.
     """
-    if not data:
-        raise RequestRejectedError("data must hold at least one Datum, got an empty list")
-    return [_row(index, datum, model) for index, datum in enumerate(data)]
-
-
-def _row(index: int, datum: Datum, model: BaseModel) -> Row:
-    inputs = np.array(datum.model_input.to_ints(), dtype=np.int64)
-    missing = [key for key in ("target_tokens", "weights") if key not in datum.loss_fn_inputs]
-    if missing:
-        raise RequestRejectedError(
-            f"data[{index}].loss_fn_inputs lacks {' and '.join(map(repr, missing))}; cross_entropy needs both"
-        )
-    targets = np.array(datum.loss_fn_inputs["target_tokens"].to_numpy(), dtype=np.int64)
-    weights = np.array(datum.loss_fn_inputs["weights"].to_numpy(), dtype=np.float32)
-    if not (inputs.shape == targets.shape == weights.shape) or not len(inputs):
-        raise RequestRejectedError(
-            f"data[{index}]: model_input, target_tokens and weights must be equally long and not empty, "
-            f"got {list(inputs.shape)}, {list(targets.shape)} and {list(weights.shape)}"
-        )
-    highest = int(max(inputs.max(), targets.max()))
-    if min(inputs.min(), targets.min()) < 0 or highest >= model.vocabulary_size:
-        raise RequestRejectedError(
-            f"data[{index}] holds token id {highest}; {model.name!r} knows 0 to {model.vocabulary_size - 1}. "
-            f"Was it encoded with another model's tokenizer?"
-        )
-    if model.max_length is not None and len(inputs) > model.max_length:
-        raise RequestRejectedError(
-            f"data[{index}] is {len(inputs)} tokens long; {model.name!r} was made for {model.max_length} at most"
-        )
-    return Row(inputs=inputs, targets=targets, weights=weights)
+    arrays = read_data(data, loss_fn, vocabulary_size=model.vocabulary_size)
+    for index, one in enumerate(arrays):
+        if model.max_length is not None and len(one.inputs) > model.max_length:
+            raise RequestRejectedError(
+                f"datum {index}: {len(one.inputs)} tokens are too long for {model.name!r}, which was made for "
+                f"{model.max_length} at most; shorten the example or set max_length"
+            )
+    return [Row(inputs=one.inputs.copy(), targets=one.targets.copy(), weights=one.weights.copy()) for one in arrays]
 
 
 def _checked(name: str) -> str:

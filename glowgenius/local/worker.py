@@ -21,10 +21,10 @@ class Worker:
     """Runs jobs one after another on a daemon thread that starts with the first job."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any] | None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._closed: EngineFuture[None] | None = None
 
     def submit(self, job: Callable[[], T]) -> EngineFuture[T]:
         """Put *job* at the end of the queue.
@@ -34,7 +34,7 @@ class Worker:
         """
         future: Future[T] = Future()
         with self._lock:
-            if self._closed:
+            if self._closed is not None:
                 raise EngineError("the local service was closed; make a new glowgenius.local.ServiceClient()")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="glowgenius-local", daemon=True)
@@ -42,16 +42,28 @@ class Worker:
             self._jobs.put((future, job))
         return EngineFuture(future)
 
-    def close(self) -> None:
-        """Finish what is queued, then end the thread; later jobs are refused."""
+    def close(self) -> EngineFuture[None]:
+        """Finish what is queued, then end the thread; later jobs are refused. Closing again changes nothing.
+
+        Returns:
+            Done when everything queued is.
+        """
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._jobs.put(None)
+            if self._closed is None:
+                last: Future[None] = Future()
+                self._closed = EngineFuture(last)
+                if self._thread is None:
+                    last.set_result(None)
+                else:
+                    self._jobs.put((last, None))
+            return self._closed
 
     def _run(self) -> None:
-        while (entry := self._jobs.get()) is not None:
-            future, job = entry
+        while True:
+            future, job = self._jobs.get()
+            if job is None:
+                future.set_result(None)
+                return
             if not future.set_running_or_notify_cancel():
                 continue
             try:

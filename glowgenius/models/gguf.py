@@ -7,7 +7,6 @@ Here the byte-level BPE is built from the file's own fields.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -65,7 +64,7 @@ def _put_in_place(working: Path, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        os.replace(working, folder)
+        working.replace(folder)
     except OSError:
         if not (folder / "converted_from.json").is_file():
             raise
@@ -138,7 +137,12 @@ def _named(reader: Any) -> Iterator[tuple[str, Any, Any]]:
         if stem in outside:
             name = outside[stem]
         else:
-            _, layer, part = stem.split(".")
+            _, layer, part = f"{stem}..".split(".")[:3]
+            if part not in _TENSORS:
+                raise ModelNotFoundError(
+                    f"the GGUF file holds a tensor {tensor.name!r}, which a llama-shaped model does not have. "
+                    f"Convert the model to Hugging Face layout and pass the folder."
+                )
             name = f"model.layers.{layer}.{_TENSORS[part]}"
         yield f"{name}.{suffix}", tensor.tensor_type, tensor.data
 
@@ -166,7 +170,7 @@ def _write_tokenizer(fields: dict[str, Any], folder: Path) -> None:
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in control])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": tokens[int(fields["tokenizer.ggml.bos_token_id"])],
         "eos_token": tokens[int(fields["tokenizer.ggml.eos_token_id"])],

@@ -5,6 +5,8 @@ What comes through it is typed by small protocols of ours, since `transformers` 
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +14,7 @@ from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from glowgenius.models.tokenizer import Tokenizer
 
@@ -49,8 +51,8 @@ def load_config(name_or_directory: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", config.to_dict())
 
 
-def load_causal_lm(directory: Path, *, attention: str = "sdpa") -> Any:
-    """The language model in *directory*, fp32, in evaluation mode.
+def load_causal_lm(directory: Path, *, attention: str = "sdpa", dtype: str = "float32") -> Any:
+    """The language model in *directory*, with weights of *dtype*, in evaluation mode.
 
     *attention* is one of the implementations of `transformers`: `sdpa` (torch's fused kernel) or `eager`.
 
@@ -60,12 +62,31 @@ def load_causal_lm(directory: Path, *, attention: str = "sdpa") -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
-            str(directory), dtype="float32", attn_implementation=attention, local_files_only=True
-        )
+        # Not converted afterwards: that would round the rotary frequencies too, which stay fp32 in a bf16 model.
+        with _without_progress_bar():
+            model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
+                str(directory), dtype=dtype, attn_implementation=attention, local_files_only=True
+            )
     except (OSError, ValueError) as error:
         raise _not_loaded("weights", str(directory), error) from error
     return model.eval()
+
+
+@contextmanager
+def _without_progress_bar() -> Generator[None]:
+    """No bar for reading weights from the disk, which takes a second; downloads keep theirs."""
+    from transformers.utils import logging
+
+    library = cast("Any", logging)
+    # A user who set the variable has decided, and the hub's library warns at every attempt to overrule it.
+    if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ or not library.is_progress_bar_enabled():
+        yield
+        return
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.enable_progress_bar()
 
 
 def _source(name: str) -> str:
