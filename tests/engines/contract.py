@@ -215,6 +215,20 @@ class EngineContract:
             client.optim_step(AdamParams(learning_rate=engine.learning_rate))
         assert loss_of(several, batch(8)) == near(loss_of(one, batch(8)))
 
+    def test_halves_of_a_weight_add_up_to_its_gradient(self, make, near, engine):
+        whole, halves = make(), make()
+        params = AdamParams(learning_rate=engine.learning_rate)
+        half = [datum(inputs, targets, [0.5 * weight for weight in weights]) for inputs, targets, weights in rows(24)]
+        whole.forward_backward(batch(24), "cross_entropy")
+        for _ in range(2):
+            halves.forward_backward(half, "cross_entropy")
+        for client in (whole, halves):
+            client.optim_step(params)
+            # Adam forgets the scale of one gradient, but not that of a second one beside it.
+            client.forward_backward(batch(24), "cross_entropy")
+            client.optim_step(params)
+        assert loss_of(halves, batch(24)) == near(loss_of(whole, batch(24)))
+
     def test_an_update_clears_the_gradient(self, make, near, train):
         client = make()
         train(client, [9])
