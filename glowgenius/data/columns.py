@@ -137,9 +137,9 @@ def complete_shapes(columns: Iterable[str]) -> list[Shape]:
     return complete
 
 
-def likeliest(columns: Iterable[str]) -> Shape | None:
+@functools.lru_cache(maxsize=512)
+def likeliest(present: tuple[str, ...]) -> Shape | None:
     """The format that most of the columns point to, by name, by slip or by another library's name; None if none do."""
-    present = tuple(columns)
     complete = complete_shapes(present)
     if complete:
         return complete[0]

@@ -121,8 +121,8 @@ def _opened(path: Path) -> BinaryIO:
         raise UnreadableError(found, "one file; Dataset.concatenate joins the rows of several") from None
     except OSError as error:
         raise UnreadableError(error.strerror or str(error), "a file that can be read") from error
-    except ValueError as error:  # a NUL character in the name
-        raise UnreadableError(str(error), "the name of a file") from error
+    except ValueError as error:
+        raise UnreadableError("a name with a NUL character in it", "the name of a file") from error
 
 
 def _not_there(path: Path) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
             yield unreadable_row(line.number, line.fault, "text in UTF-8")
             continue
         try:
-            value, faults = decoder.decode_only(line.text)
+            value, faults = decoder.decode_only(line.text.rstrip("\r\n"))
         except BrokenJSONError as error:
             found = f"no JSON at column {error.position + 1}: {error.reason}"
             yield unreadable_row(line.number, found, f"one JSON object a line, such as {EXAMPLE}")

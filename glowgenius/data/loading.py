@@ -158,7 +158,7 @@ class _Loader:
 
 def _guess(waiting: tuple[int, RawRow]) -> Shape | None:
     columns = waiting[1].columns
-    return likeliest(used_columns(columns)) or likeliest(columns)
+    return likeliest(used_columns(columns)) or likeliest(tuple(columns))
 
 
 def _no_format(row: RawRow) -> Fault:

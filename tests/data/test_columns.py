@@ -68,11 +68,11 @@ def test_too_few_or_too_many_columns_make_no_format(columns):
     ],
 )
 def test_the_likeliest_format_of_other_columns(columns, format):  # noqa: A002 - the word of the interface
-    assert likeliest(columns) is SHAPES[format]
+    assert likeliest(tuple(columns)) is SHAPES[format]
 
 
 def test_nothing_points_anywhere():
-    assert likeliest(["a1", "b2"]) is None
+    assert likeliest(("a1", "b2")) is None
 
 
 def test_the_tables_are_disjoint_and_lead_to_names_of_ours():

@@ -255,10 +255,8 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
         ({"id": "1", "x": 5}, [f"None: the columns 'id', 'x', which make no known format → {FORMATS}"]),
         ({}, [f"None: no columns → {FORMATS}"]),
         (
-            {f"c{i}": i for i in range(9)},
-            [
-                f"None: the columns 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', …, which make no known format → {FORMATS}"
-            ],
+            {f"{i}": i for i in range(9)},
+            [f"None: the columns '0', '1', '2', '3', '4', '5', '6', '7', …, which make no known format → {FORMATS}"],
         ),
         ({"messages": []}, ["messages: an empty list → at least a user's and an assistant's message"]),
         ({"messages": ["Q"]}, ["messages[0]: the string 'Q' → an object with 'role' and 'content'"]),
