@@ -151,7 +151,9 @@ def test_the_template_refuses():
 def test_nothing_a_message_says_is_left_out_in_silence():
     mistral = ChatTemplateRenderer(family_tokenizer("mistral"))
     messages = [Message("system", "Be brief."), QUESTION, ANSWER]
-    said = "messages[0].content: the chat template does not write it → a role that the template knows, instead of 'system'"
+    said = (
+        "messages[0].content: the chat template does not write it → a role that the template knows, instead of 'system'"
+    )
     assert refusal(mistral, messages) == said
     with pytest.raises(RenderingError) as caught:
         mistral.render_prompt(messages[:2])

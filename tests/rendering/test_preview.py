@@ -1,0 +1,127 @@
+"""What a user sees of a mask before a run."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from glowgenius.data.message import Conversation, Message, Source
+from glowgenius.errors import ConfigError
+from glowgenius.rendering import ChatTemplateRenderer, TrainOn, preview
+from glowgenius.testing import ByteTokenizer
+
+RENDERER = ChatTemplateRenderer(ByteTokenizer())
+ROW = Conversation.from_question("Where is the café?", "In <b>Queens</b> & 🗽\x1b[31m", id="nyc-1")
+HEADER = "chat template of the tokenizer (masks from prefix differences, stop token <|im_end|>)"
+
+
+def test_without_colour_the_trained_text_stands_in_brackets():
+    assert str(preview(ROW, RENDERER, color=False)) == (
+        f"{HEADER}, train_on=last_assistant_message   ⟦trained⟧ context\n"
+        "\n"
+        "row 0 (id 'nyc-1'): 68 tokens, 29 trained; stop token <|im_end|> is trained\n"
+        "<|im_start|>user\nWhere is the café?<|im_end|>\n<|im_start|>assistant\n"
+        "⟦In <b>Queens</b> & 🗽\\x1b[31m<|im_end|>⟧\n"
+    )
+
+
+def test_with_colour_nothing_of_the_text_steers_the_terminal():
+    text = str(preview(ROW, RENDERER, color=True))
+    assert "\x1b[1;32mIn <b>Queens</b> & 🗽\\x1b[31m<|im_end|>\x1b[0m" in text
+    assert set(re.findall(r"\x1b\[[0-9;]*m", text)) == {"\x1b[1;32m", "\x1b[2m", "\x1b[0m"}
+
+
+def test_the_terminal_decides_about_colour(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1;32m" in str(preview(ROW, RENDERER))
+    monkeypatch.setenv("NO_COLOR", "")
+    assert "\x1b" not in str(preview(ROW, RENDERER))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b" not in str(preview(ROW, RENDERER))
+
+
+def test_rows_are_named_and_the_rest_is_counted():
+    row = Conversation.from_question("a", "b")
+    here = Conversation(messages=row.messages, source=Source("nyc.jsonl", 7, 6))
+    shown = preview([row, here, row, row, row], RENDERER, rows=2)
+    assert [one.title for one in shown.rows] == ["row 0", "nyc.jsonl:7"]
+    assert str(shown).endswith("\n\n… and 3 more")
+    assert "<p>… and 3 more</p>" in shown.to_html()
+    assert preview([], RENDERER).rows == ()
+
+
+def test_the_point_of_truncation_is_marked():
+    row = Conversation.from_question("a", "bcdef")
+    text = str(preview(row, RENDERER, max_length=24, color=False))
+    assert "row 0: 27 tokens, 6 trained, 3 over max_length=24; stop token" in text
+    assert text.endswith("<|im_start|>assistant\n⟦bcde⟧✂⟦f<|im_end|>⟧\n")
+    html = preview(row, RENDERER, max_length=24).to_html()
+    assert html.count('<span class="cut" title="max_length=24">✂</span>') == 1
+    assert '<mark class="trained over" title="weight 1">f&lt;|im_end|&gt;</mark><span class="context over">' in html
+    assert "✂" not in str(preview(row, RENDERER, max_length=27, color=False))
+    assert "\x1b[1;31m✂\x1b[0m" in str(preview(row, RENDERER, max_length=24, color=True))
+
+
+def test_fractions_are_shown():
+    messages = [Message("user", "a"), Message("assistant", "b", weight=0.5)]
+    shown = preview(Conversation(messages=messages), RENDERER, color=False)
+    assert "⟦b<|im_end|>⟧×0.5\n" in str(shown)
+    assert '<mark class="trained" title="weight 0.5">b&lt;|im_end|&gt;</mark>' in shown.to_html()
+
+
+def test_an_end_that_is_no_stop_token_is_said():
+    messages = [Message("user", "a"), Message("assistant", "b")]
+    shown = preview(Conversation(messages=messages), RENDERER, train_on=TrainOn.ALL_TOKENS, color=False)
+    assert shown.rows[0].stop == r"the last trained token is '\n'"
+
+
+class Tags(HTMLParser):
+    """The tags and the text of a piece of HTML."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened, self.closed, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.opened.append(tag)
+        assert not {name for name, _ in attrs} - {"class", "title"}
+
+    def handle_endtag(self, tag):
+        self.closed.append(tag)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("evil", ["</pre><script>alert(1)</script>", '" onmouseover="x', "</style>", "<img src=x>"])
+def test_html_is_self_contained_and_escaped(evil):
+    row = Conversation.from_question(evil, evil, id=evil)
+    page = preview(row, RENDERER)
+    html = page.to_html()
+    assert html == page._repr_html_()
+    tags = Tags()
+    tags.feed(html)
+    assert set(tags.opened) == {"div", "style", "p", "h4", "pre", "span", "mark"}
+    assert sorted(tags.opened) == sorted(tags.closed)
+    assert "".join(tags.text).count(evil) == 3
+    assert "http" not in html
+    assert "src=" not in html.replace("&lt;img src=x&gt;", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rows": 0}, "rows must be an integer ≥ 1, got 0 (int)"),
+        ({"rows": None}, "rows must be an integer ≥ 1, got None (NoneType)"),
+        ({"max_length": True}, "max_length must be an integer ≥ 1, got True (bool)"),
+        ({"max_length": -1}, "max_length must be an integer ≥ 1, got -1 (int)"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        preview(ROW, RENDERER, **settings)
+    assert str(caught.value) == message
