@@ -74,7 +74,7 @@ def test_type_checkers_see_the_same_names():
     seen = {
         alias.asname: f"{node.module}.{alias.name}"
         for node in block.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module != "glowgenius"
         for alias in node.names
         if alias.asname == alias.name
     }
