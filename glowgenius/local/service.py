@@ -73,7 +73,7 @@ class ServiceClient:
         self._checkpoints = root.expanduser().resolve()
         self._runs = 0
 
-    def create_lora_training_client(  # noqa: PLR0917 - the SDK's signature
+    def create_lora_training_client(
         self,
         base_model: str,
         rank: int = 32,
