@@ -5,7 +5,7 @@ import pickle
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from glowgenius.data import Conversation, Message, Source
 from glowgenius.errors import ConfigError
@@ -178,6 +178,7 @@ def test_the_source_makes_no_difference():
     assert hash(row) == hash(moved)
 
 
+@settings(max_examples=30)
 @given(CONVERSATIONS)
 def test_values_are_hashable_picklable_and_frozen(row):
     for twin in (pickle.loads(pickle.dumps(row)), copy.deepcopy(row)):  # noqa: S301 - our own bytes

@@ -15,7 +15,7 @@ WORDS = TEXT.filter(str.strip)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=5,
+    max_leaves=3,
 )
 
 TOOL_CALLS = st.builds(
@@ -55,7 +55,7 @@ CONVERSATIONS = st.builds(
     metadata=st.dictionaries(TEXT, JSON_VALUES, max_size=2),
 )
 
-DATASETS = st.lists(CONVERSATIONS, min_size=1, max_size=4).map(Dataset)
+DATASETS = st.lists(CONVERSATIONS, min_size=1, max_size=3).map(Dataset)
 
 
 def questions(*texts: str, group: str | None = None) -> list[Conversation]:
