@@ -162,7 +162,7 @@ class _Stretch:
                 raise unrenderable(
                     f"the tokenizer divides {head[-7:]!r} otherwise when {part[:12]!r} follows, "
                     "so that training would not go on from the tokens that sampling starts with",
-                    "an answer without white space at its beginning",
+                    "an answer without white space at its beginning, or another tokenizer",
                     field=f"messages[{index}].content",
                 )
             builder.add(tokens[done : max(done, edge)], weight_before)

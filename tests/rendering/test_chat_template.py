@@ -8,6 +8,7 @@ from glowgenius.data.message import Conversation, Message
 from glowgenius.rendering import ChatTemplateRenderer, TrainOn
 from glowgenius.testing import ByteTokenizer
 from tests.support.chat_tokenizers import (
+    CHATML,
     FAMILIES,
     MARKED,
     MARKED_WITH_NEWLINE,
@@ -225,6 +226,47 @@ def test_reasoning_is_trained_where_the_template_writes_it_and_read_back():
     ]
     example = renderer.render(Conversation(messages=messages))
     assert renderer.parse(example.tokens[example.weights > 0]) == answer
+
+
+def test_tool_calls_are_trained_as_the_template_writes_them():
+    written = "{% for call in message['tool_calls'] %}{{ '<tool>' + call['function'] | tojson }}{% endfor %}"
+    template = CHATML.replace(
+        "message['content'] + '<|im_end|>' + '\n' }}", f"message['content'] }}}}{written}{{{{ '<|im_end|>\n' }}}}"
+    )
+    call = {"function": {"name": "find", "arguments": {"place": "Citi Field", "zoom": 3}}}
+    messages = [
+        Message("user", "Where?"),
+        Message("assistant", "", tool_calls=[call]),
+        Message("tool", "Queens", tool_call_id="1", name="find"),
+        Message("assistant", "In Queens."),
+    ]
+    assert runs(ChatTemplateRenderer(bpe_tokenizer(template)), messages, TrainOn.LAST_ASSISTANT_TURN) == [
+        (f"{SYSTEM}<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n", 0),
+        ('<tool>{"name": "find", "arguments": {"place": "Citi Field", "zoom": 3}}<|im_end|>', 1),
+        ("\n<|im_start|>tool\nQueens<|im_end|>\n<|im_start|>assistant\n", 0),
+        ("In Queens.<|im_end|>", 1),
+        ("\n", 0),
+    ]
+
+
+def test_a_thought_that_was_not_finished_stays_text():
+    tokenizer = family_tokenizer("thinking")
+    cut_off = "<think>\nNot the"
+    assert ChatTemplateRenderer(tokenizer).parse(tokenizer.encode(cut_off)) == Message("assistant", cut_off)
+
+
+def test_a_template_that_refuses_reasoning_has_none():
+    template = "{% if messages[-1]['reasoning_content'] %}{{ raise_exception('no') }}{% endif %}" + CHATML
+    answer = Message("assistant", "Queens.")
+    assert runs(ChatTemplateRenderer(bpe_tokenizer(template)), [Message("user", "Where?"), answer])[1:] == [
+        ("Queens.<|im_end|>", 1),
+        ("\n", 0),
+    ]
+
+
+def test_a_tokenizer_with_several_templates_uses_its_default():
+    tokenizer = bpe_tokenizer({"default": MARKED, "tool_use": CHATML})
+    assert runs(ChatTemplateRenderer(tokenizer), TWO_TURNS)[-2] == ("a  b<|im_end|>", 1)
 
 
 def test_variables_of_the_template_are_passed_on():

@@ -6,7 +6,8 @@ import pytest
 
 from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import NothingToTrainError, RenderingError
-from glowgenius.rendering import ChatTemplateRenderer, TrainOn
+from glowgenius.rendering import ChatTemplateRenderer, TrainOn, template
+from glowgenius.rendering.control import ControlTokens
 from glowgenius.testing import ByteTokenizer
 from tests.support.chat_tokenizers import (
     CHATML,
@@ -273,3 +274,78 @@ def test_a_row_with_nothing_to_train_is_an_error(case):
     with pytest.raises(NothingToTrainError) as caught:
         ChatTemplateRenderer(ByteTokenizer()).render(row, train_on)
     assert str(caught.value) == (f"no token of the conversation would be trained\n  nyc.jsonl:3: messages: {reason}")
+
+
+def test_a_second_bos_is_refused_wherever_it_comes_from():
+    """Only this system message makes the template write BOS again, so the check at the start does not see it."""
+    template = "{% if messages[0]['role'] == 'system' %}{{ bos_token }}{% endif %}" + LLAMA3
+    renderer = ChatTemplateRenderer(bpe_tokenizer(template, bos="<|begin_of_text|>", eos="<|eot_id|>"))
+    messages = [Message("system", "Be brief."), QUESTION, ANSWER]
+    said = (
+        "the tokens begin with '<|begin_of_text|>' twice "
+        "→ a chat template that writes it once, and no BOS in the text of the first message"
+    )
+    assert refusal(renderer, messages) == said
+    with pytest.raises(RenderingError) as caught:
+        renderer.render_prompt(messages[:2])
+    assert str(caught.value).endswith(said)
+
+
+class Distorted:
+    """A tokenizer that misbehaves in one method."""
+
+    def __init__(self, tokenizer, apply_chat_template):
+        self._tokenizer = tokenizer
+        self.apply_chat_template = apply_chat_template
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+
+def test_markers_that_come_with_other_tokens_are_refused():
+    tokenizer = bpe_tokenizer(MARKED)
+
+    def other_tokens(rows, **settings):
+        result = tokenizer.apply_chat_template(rows, **settings)
+        return {"input_ids": [1, 2], "assistant_masks": [0, 1]} if settings["tokenize"] else result
+
+    assert refusal(ChatTemplateRenderer(Distorted(tokenizer, other_tokens)), [QUESTION, ANSWER]) == (
+        "messages: the chat template writes other tokens when it is asked for its generation markers "
+        "→ ChatTemplateRenderer(…, use_generation_markers=False)"
+    )
+
+
+def test_a_tokenizer_that_gives_no_text_is_refused():
+    with pytest.raises(RenderingError) as caught:
+        ChatTemplateRenderer(Distorted(ByteTokenizer(), lambda *_, **__: [1, 2]))
+    assert str(caught.value) == (
+        f"this chat template cannot be used: apply_chat_template(tokenize=False) must return a str, got list; {ANOTHER}"
+    )
+
+
+def test_a_missing_jinja2_is_not_blamed_on_the_template():
+    def refuse(*_, **__):
+        raise ImportError("apply_chat_template requires jinja2 to be installed.")
+
+    with pytest.raises(ImportError, match="requires jinja2"):
+        ChatTemplateRenderer(Distorted(ByteTokenizer(), refuse))
+
+
+def test_many_forms_of_conversation_are_looked_at_and_few_are_kept(monkeypatch):
+    monkeypatch.setattr(template, "_FORMS_KEPT", 3)
+    renderer = ChatTemplateRenderer(ByteTokenizer())
+    for turns in [*range(6), *range(6)]:
+        prompt = renderer.render_prompt([*[QUESTION, ANSWER] * turns, QUESTION])
+        assert prompt.tolist().count(257) == 2 * turns + 2
+        assert len(renderer._template._unwritten) <= 3
+
+
+def test_a_tokenizer_without_control_tokens_has_nothing_to_stop_at():
+    with pytest.raises(RenderingError) as caught:
+        ChatTemplateRenderer(ByteTokenizer(special_tokens=(), eos_token=None))
+    assert str(caught.value) == (
+        "this chat template cannot be used: it puts no special token after the assistant's answer, "
+        f"so that the model would never learn to stop; {ANOTHER}"
+    )
+    plain = ControlTokens(ByteTokenizer(special_tokens=(), eos_token=None))
+    plain.refuse_in([Message("user", "<|im_end|>")])

@@ -183,6 +183,14 @@ def test_its_own_errors_are_told_with_their_cause():
     assert caught.value.message == "tokens and weights must have the same length, got 1 and 2"
 
 
+def test_an_error_of_ours_within_a_cookbook_renderer_passes_through():
+    theirs = RoleColon()
+    theirs.build_generation_prompt = lambda _: Ints([0.5])
+    with pytest.raises(RenderingError) as caught:
+        as_renderer(theirs).render_prompt(ROW.prompt)
+    assert str(caught.value) == "tokens must be integers of shape [T], got float64 of shape [1]"
+
+
 def test_anything_else_is_refused_with_what_is_missing():
     with pytest.raises(ConfigError) as caught:
         as_renderer(BYTES)

@@ -234,3 +234,16 @@ def test_control_token_text_is_refused():
         "  messages[1].content: the text holds '<|endoftext|>' at character 1, which the tokenizer would encode as a "
         "control token → write it differently, for example with a space inside"
     )
+
+
+def test_a_tokenizer_that_divides_the_end_of_the_prompt_otherwise_is_refused():
+    """This one knows no words, so that it merges the colon with the answer."""
+    renderer = QuestionAnswerRenderer(bpe_tokenizer(None, eos="</s>", words=r"[\s\S]+"))
+    with pytest.raises(RenderingError) as caught:
+        renderer.render(Conversation.from_question("Where?", "A x"))
+    assert str(caught.value) == (
+        "the conversation cannot be rendered\n"
+        "  messages[1].content: the tokenizer divides 'Answer:' otherwise when ' A x' follows, "
+        "so that training would not go on from the tokens that sampling starts with "
+        "→ an answer without white space at its beginning, or another tokenizer"
+    )
