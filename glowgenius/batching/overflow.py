@@ -139,7 +139,9 @@ def _fit(
 ) -> RenderedExample | Problem | None:
     """The example that fits, None where it is dropped, or the reason why it cannot be kept."""
     if max_length is not None and (not is_integer(max_length) or max_length < 2):  # noqa: PLR2004 - see shift
-        raise ConfigError(f"max_length must be None or an integer ≥ 2, got {max_length!r} ({type(max_length).__name__})")
+        raise ConfigError(
+            f"max_length must be None or an integer ≥ 2, got {max_length!r} ({type(max_length).__name__})"
+        )
     if max_length is None or len(example) <= max_length:
         return example
     match policy:
