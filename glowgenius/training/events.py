@@ -16,7 +16,7 @@ to evaluate or to stop takes effect behind those, and what comes of it carries t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import attrs
@@ -326,7 +326,8 @@ def _plain(value: Any) -> JSON:
         case Mapping():
             return {str(name): _plain(item) for name, item in cast("Mapping[object, Any]", value).items()}
         case tuple():
-            return [_plain(item) for item in value]
+            items: Sequence[Any] = cast("Sequence[Any]", value)
+            return [_plain(item) for item in items]
         case float() if not math.isfinite(value):
             return None  # JSON has no NaN
         case _:

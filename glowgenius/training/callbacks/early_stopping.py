@@ -1,0 +1,129 @@
+"""`EarlyStopping`: end a run that no longer gets better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from typing_extensions import override
+
+from glowgenius._validators import is_integer, is_number, reject
+from glowgenius.errors import ConfigError, nearest
+from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.events import EvaluateEnd, RunEvaluation, StopTraining
+from glowgenius.training.history import canonical, direction, is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.training.events import EpochEnd, TrainBegin
+    from glowgenius.typing import JSON
+
+_MODES = ("auto", "min", "max")
+
+
+@final
+class EarlyStopping(Callback):
+    """Ends the run when a metric of the evaluation has not improved for *patience* evaluations in a row.
+
+    Where `TrainingConfig.eval_every` is None it asks for an evaluation at the end of every epoch, as there would be
+    nothing to judge by. The evaluation before the first step does not count: there are no weights of its own to go back
+    to.
+
+    Args:
+        monitor: The metric, such as `eval_loss`, or `eval/exact_match` where a callback measures that.
+        patience: Evaluations without improvement after which the run ends; at least 1.
+        min_delta: An improvement has to be larger than this.
+        mode: `min` where low is good, `max` where high is; `auto` takes `loss`, `nll` and `perplexity` to be good low.
+        restore_best: Whether `result.sampler` answers with the best weights where this callback ends the run. Where
+            it does not, they are at `result.best_sampler`.
+
+    Raises:
+        ConfigError: An argument is not valid.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "eval_loss",
+        *,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        mode: Literal["auto", "min", "max"] = "auto",
+        restore_best: bool = False,
+    ) -> None:
+        owner, name = EarlyStopping, canonical(monitor)
+        if not name.startswith("eval/") or name == "eval/":
+            raise reject(owner, "monitor", "the name of an evaluation metric, such as 'eval_loss'", monitor)
+        if not is_integer(patience) or patience < 1:
+            raise reject(owner, "patience", "an integer ≥ 1", patience)
+        if not is_number(min_delta) or min_delta < 0:
+            raise reject(owner, "min_delta", "a number ≥ 0", min_delta)
+        if mode not in _MODES:
+            error = reject(owner, "mode", "one of 'auto', 'min', 'max'", mode)
+            raise ConfigError(f"{error}{nearest(str(mode), _MODES)}")
+        self._monitor = name
+        self._patience = patience
+        self._min_delta = min_delta
+        self._mode: Literal["min", "max"] = direction(name) if mode == "auto" else mode
+        self._restore_best = restore_best
+        self._asks = False
+        self._best: float | None = None
+        self._best_step: int | None = None
+        self._waited = 0
+
+    @override
+    def __repr__(self) -> str:
+        return f"EarlyStopping({self._monitor!r}, patience={self._patience})"
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return f"EarlyStopping[{self._monitor}]"
+
+    @override
+    def state_dict(self) -> Mapping[str, JSON]:
+        return {"best": self._best, "best_step": self._best_step, "waited": self._waited}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._best, self._best_step, self._waited = state["best"], state["best_step"], state["waited"]
+
+    @override
+    def on_train_begin(self, event: TrainBegin) -> None:
+        if not event.has_evaluation:
+            raise ConfigError(
+                f"EarlyStopping watches {self._monitor!r}, but there is no evaluation set; "
+                "train(..., eval_dataset=...), or take the callback out"
+            )
+        if self._restore_best and event.config.metric_for_best is None:
+            raise ConfigError(
+                "EarlyStopping(restore_best=True) needs the weights of evaluated steps, which metric_for_best=None "
+                "does not keep; set metric_for_best"
+            )
+        self._asks = event.config.eval_every is None
+        self._best, self._best_step, self._waited = None, None, 0
+
+    @override
+    def on_epoch_end(self, event: EpochEnd) -> RunEvaluation | None:
+        return RunEvaluation() if self._asks else None
+
+    @override
+    def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
+        if self._monitor not in event.metrics:
+            raise ConfigError(
+                f"EarlyStopping watches {self._monitor!r}{nearest(self._monitor, event.metrics)}, which no evaluation "
+                f"measures; measured are: {', '.join(event.metrics)}"
+            )
+        value = event.metrics[self._monitor]
+        if event.step == 0:
+            return None
+        if is_better(value, self._best, self._mode, by=self._min_delta):
+            self._best, self._best_step, self._waited = value, event.step, 0
+            return None
+        self._waited += 1
+        if self._waited < self._patience:
+            return None
+        best = "nothing" if self._best is None else f"{self._best:.4g} at step {self._best_step}"
+        times = "1 evaluation" if self._patience == 1 else f"{self._patience} evaluations"
+        reason = f"{self._monitor} has not improved for {times}; best was {best}"
+        use = self._best_step if self._restore_best else None
+        return StopTraining(reason, use_step=use)

@@ -1,0 +1,130 @@
+"""`ProgressBar`: the run on the screen, and in a log."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any, TextIO, cast, final
+
+from typing_extensions import override
+
+from glowgenius._lazy import require
+from glowgenius.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from glowgenius.training.events import EvaluateEnd, StepEnd, TrainBegin, TrainEnd, TrainFailed
+
+_LINES = 10
+"""Into how many lines a run is divided where there is no terminal."""
+
+
+@final
+class ProgressBar(Callback):
+    """Prints the header of the run, then its progress.
+
+    In a terminal, a bar with the losses beside it. Elsewhere (a file, a pipe, a CI log) a line after every tenth of the
+    run, and one for every evaluation: nothing is drawn over, and no control characters are written.
+
+    Args:
+        file: Where to; None is standard output as it is when the run begins.
+        width: Columns of the bar's line; None asks the terminal.
+    """
+
+    def __init__(self, *, file: TextIO | None = None, width: int | None = None) -> None:
+        self._file = file
+        self._width = width
+        self._console: Console | None = None
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._total = 0
+        self._figures: dict[str, float] = {}
+        self._evaluated: dict[str, float] = {}
+
+    @override
+    def __repr__(self) -> str:
+        return "ProgressBar()"
+
+    @override
+    def on_train_begin(self, event: TrainBegin) -> None:
+        self._total = event.total_steps
+        self._figures, self._evaluated = {}, {}
+        self._console = self._new_console()
+        for line in event.header:
+            self._print(line)
+        if self._console.is_terminal:
+            self._bar = self._new_bar(self._console, event.start_step, event.total_steps)
+            self._bar[0].start()
+
+    @override
+    def on_step_end(self, event: StepEnd) -> None:
+        self._figures = {"train loss": event.loss, "rate": event.learning_rate, **self._evaluated}
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=self._described())
+        elif event.step == self._total or _tenth(event.step, self._total) > _tenth(event.step - 1, self._total):
+            self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {self._described()}")
+
+    @override
+    def on_evaluate(self, event: EvaluateEnd) -> None:
+        measured = {name.replace("eval/", "eval "): value for name, value in event.metrics.items()}
+        self._evaluated = measured
+        best = ", best so far" if event.is_best else ""
+        self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
+
+    @override
+    def on_train_end(self, event: TrainEnd) -> None:
+        self._close()
+        best = "" if event.best_step in (None, event.step) else f"; best at step {event.best_step}"
+        self._print(f"done: {event.step} steps, {event.trained_tokens:,} tokens trained ({event.stop_reason}){best}")
+        self._console = None
+
+    @override
+    def on_exception(self, event: TrainFailed) -> None:
+        self._close()
+        if self._console is not None:
+            self._print(f"ended after step {event.step} of {self._total}: {type(event.error).__name__}: {event.error}")
+        self._console = None
+
+    def _new_console(self) -> Console:
+        module: Any = require("rich.console", extra="progress", purpose="ProgressBar")
+        return cast("Console", module.Console(file=self._file or sys.stdout, width=self._width, highlight=False))
+
+    def _new_bar(self, console: Console, start: int, total: int) -> tuple[Progress, TaskID]:
+        module: Any = require("rich.progress", extra="progress", purpose="ProgressBar")
+        bar: Progress = module.Progress(
+            module.TextColumn("{task.fields[epoch]}"),
+            module.BarColumn(bar_width=None),
+            module.MofNCompleteColumn(),
+            module.TimeRemainingColumn(),
+            module.TextColumn("{task.fields[figures]}"),
+            console=console,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        task = bar.add_task("", total=total, completed=start, epoch="", figures="")
+        return bar, task
+
+    def _described(self) -> str:
+        return _figures(self._figures)
+
+    def _print(self, line: str) -> None:
+        if self._console is not None:
+            # Not wrapped, and square brackets stay: a path or a question may hold them.
+            self._console.print(line, markup=False, soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar[0].stop()
+            self._bar = None
+
+
+def _tenth(step: int, total: int) -> int:
+    return math.floor(step * _LINES / total)
+
+
+def _figures(values: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if name == "rate" else f"{name} {value:.4f}" for name, value in values.items()
+    )

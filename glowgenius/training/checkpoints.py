@@ -1,0 +1,135 @@
+"""What a checkpoint knows about itself, and whether a run may go on from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from attrs import asdict, field, frozen
+
+from glowgenius.errors import CheckpointError, ResumeMismatchError
+from glowgenius.training.config import changed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.typing import JSON
+
+NO_BEARING: Final = frozenset(
+    {"num_epochs", "max_steps", "eval_every", "save_every", "metric_for_best", "lookahead", "output_dir"}
+)
+"""Settings that a resumed run may have otherwise: they change no update that has been made."""
+
+
+@final
+@frozen(kw_only=True)
+class CheckpointRecord:
+    """One line of `checkpoints.jsonl`.
+
+    `name`, `batch`, `epoch`, `final`, `state_path` and `sampler_path` are as in the cookbook's file of that name, so
+    that its tools find the checkpoints.
+    """
+
+    name: str
+    """Its name on the engine: the step, in six digits."""
+
+    step: int
+    """The number of updates in it, exactly."""
+
+    epoch: int
+    """0-based epoch of the batch that comes next."""
+
+    batch: int
+    """How many batches of that epoch have been trained."""
+
+    total_steps: int
+    """How many updates the run was to have, which the learning rate followed."""
+
+    final: bool = False
+    """Whether the run ended here."""
+
+    state_path: str | None = None
+    """Where training can go on from; None where only weights were kept."""
+
+    sampler_path: str | None = None
+    """Where weights can be sampled from; None where only a state was kept."""
+
+    identity: Mapping[str, Any] = field(factory=dict[str, Any])
+    """What decides the sequence of updates: model, adapter, settings, and fingerprints of data and renderer."""
+
+    callbacks: Mapping[str, Any] = field(factory=dict[str, Any])
+    """The state of each callback when everything about `step` had been reported, by its key."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The record as a JSON object; a path that there is none of is left out, as the cookbook does."""
+        values: dict[str, JSON] = asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], place: str) -> CheckpointRecord:
+        """The record that `to_json` wrote; fields of later versions are passed over.
+
+        Raises:
+            CheckpointError: Something is missing, as it is where the cookbook wrote the file; *place* says where.
+        """
+        names = ("name", "step", "epoch", "batch", "total_steps")
+        missing = [name for name in (*names, "identity") if name not in record]
+        if missing:
+            raise CheckpointError(
+                f"{place}: a checkpoint without {', '.join(missing)} cannot be resumed from; it was not written by "
+                "glowgenius. Its weights can be taken over with SupervisedTrainer.from_client(...)"
+            )
+        return cls(
+            **{name: record[name] for name in names},
+            final=bool(record.get("final", False)),
+            state_path=record.get("state_path"),
+            sampler_path=record.get("sampler_path"),
+            identity=record["identity"],
+            callbacks=record.get("callbacks", {}),
+        )
+
+
+def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:
+    """Refuse to go on from *record* with a run that would not make the same updates.
+
+    Args:
+        record: The checkpoint.
+        now: The identity of the run that wants to go on.
+
+    Raises:
+        ResumeMismatchError: Something that decides the updates is not what it was; the message lists all of it.
+    """
+    differences = [
+        line
+        for name, (before, after) in changed(record.identity, now).items()
+        for line in _differences(name, before, after)
+    ]
+    if differences:
+        listed = "\n".join(f"  {line}" for line in differences)
+        raise ResumeMismatchError(
+            f"cannot go on from the checkpoint of step {record.step}, as these have changed since it was saved:\n"
+            f"{listed}\nPut them back as they were, or start anew in another output_dir. "
+            f"Only {', '.join(sorted(NO_BEARING - {'output_dir'}))} may change"
+        )
+
+
+def _differences(name: str, before: JSON, after: JSON) -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        inner = changed(before, after)
+        return [f"{name}.{key}: {was!r} then, {is_now!r} now" for key, (was, is_now) in inner.items()]
+    words = {
+        "train": "the training data",
+        "eval": "the evaluation data",
+        "renderer": "the renderer (template, vocabulary or settings)",
+    }
+    if name in words:
+        return [f"{words[name]}: {_short(before)} then, {_short(after)} now"]
+    return [f"{name}: {before!r} then, {after!r} now"]
+
+
+def _short(fingerprint: JSON) -> str:
+    return "none" if fingerprint is None else f"fingerprint {str(fingerprint)[:12]}…"
+
+
+def checkpoint_name(step: int) -> str:
+    """What the engine calls the checkpoint of *step*; in six digits, so that names sort."""
+    return f"{step:06d}"

@@ -1,0 +1,99 @@
+"""The one record of a run: rows and checkpoints in memory, and in the run folder where there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from glowgenius.training.history import History, canonical, direction, is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from glowgenius.training.checkpoints import CheckpointRecord
+    from glowgenius.training.history import Row
+    from glowgenius.training.run_folder import RunFolder
+
+
+@final
+class Recorder:
+    """Everything that has been reported, in the order of the steps.
+
+    Args:
+        folder: Where it is written as well.
+        rows: What a resumed run starts with; the folder holds it already.
+        records: As *rows*.
+    """
+
+    def __init__(
+        self, folder: RunFolder | None, rows: Iterable[Row] = (), records: Iterable[CheckpointRecord] = ()
+    ) -> None:
+        self._folder = folder
+        self._rows = list(rows)
+        self._records = {record.step: record for record in records}
+
+    @property
+    def history(self) -> History:
+        """The rows so far."""
+        return History(self._rows)
+
+    @property
+    def records(self) -> tuple[CheckpointRecord, ...]:
+        """The checkpoints so far."""
+        return tuple(self._records.values())
+
+    @property
+    def step(self) -> int:
+        """The last step of which everything has been reported."""
+        return int(self._rows[-1]["step"]) if self._rows else 0
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that carried loss, over all steps."""
+        return sum(int(row.get("tokens/trained", 0)) for row in self._rows)
+
+    def commit(self, row: Row, record: CheckpointRecord | None) -> None:
+        """Add everything about one step; a checkpoint never appears before the rows that belong to it."""
+        self._rows.append(row)
+        if self._folder is not None:
+            self._folder.add_row(row)
+        if record is not None:
+            self._records[record.step] = record
+            if self._folder is not None:
+                self._folder.add_checkpoint(record)
+
+    def record_of(self, step: int | None) -> CheckpointRecord | None:
+        """The checkpoint of *step*, if there is one."""
+        return None if step is None else self._records.get(step)
+
+    def epoch_loss(self, epoch: int, last: Row) -> float:
+        """Mean training loss of an epoch, weighted by trained tokens; *last* is its row that is not committed yet."""
+        rows = [row for row in [*self._rows, last] if row.get("epoch") == epoch]
+        tokens = sum(row["tokens/trained"] for row in rows)
+        return sum(row["train/loss"] * row["tokens/trained"] for row in rows) / tokens
+
+    def best_step(self, metric: str | None) -> int | None:
+        """The step with the best value of *metric* among those updated at least once whose weights are kept."""
+        best = self._best_row(metric, kept=True)
+        return None if best is None else int(best["step"])
+
+    def is_best(self, metric: str | None, value: float | None) -> bool:
+        """Whether *value* beats every evaluation of *metric* since the first update."""
+        if metric is None or value is None:
+            return False
+        best = self._best_row(metric, kept=False)
+        return is_better(value, None if best is None else best[canonical(metric)], direction(metric))
+
+    def _best_row(self, metric: str | None, *, kept: bool) -> Row | None:
+        if metric is None:
+            return None
+        name, best = canonical(metric), None
+        for row in self._rows:
+            # Row 0 is the untrained adapter: there is nothing to keep of it, the base model is still there.
+            if name not in row or not row["step"]:
+                continue
+            record = self.record_of(int(row["step"]))
+            if kept and (record is None or record.sampler_path is None):
+                continue
+            if is_better(row[name], None if best is None else best[name], direction(name)):
+                best = row
+        return best

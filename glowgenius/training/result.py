@@ -1,0 +1,153 @@
+"""What comes out of a run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from typing_extensions import override
+
+from glowgenius.engines.errors import mapped
+from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.training.sampler import Sampler
+
+if TYPE_CHECKING:
+    import os
+
+    from glowgenius.engines.protocol import TrainingClient
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.checkpoints import CheckpointRecord
+    from glowgenius.training.history import History
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+"""What makes a folder an adapter in PEFT's format."""
+
+
+@final
+class TrainingResult:
+    """A finished run: its rows, its checkpoints, and the trained model to talk to.
+
+    Made by `SupervisedTrainer.train`.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: TrainingClient,
+        renderer: Renderer,
+        history: History,
+        checkpoints: tuple[CheckpointRecord, ...],
+        best_step: int | None,
+        stop_reason: str,
+        use_step: int | None,
+        trained_tokens: int,
+        seconds: float,
+        output_dir: Path | None,
+    ) -> None:
+        self._client = client
+        self._renderer = renderer
+        self._by_step = {record.step: record for record in checkpoints}
+        self._use_step = use_step
+        self._samplers: dict[int, Sampler] = {}
+        self.history = history
+        """One row per step."""
+        self.checkpoints = checkpoints
+        """Every checkpoint, in the order of the steps."""
+        self.final_checkpoint = checkpoints[-1]
+        """That of the last step, with a state to go on from and weights to sample from."""
+        self.best_step = best_step
+        """The evaluated step with the best `metric_for_best`; None without an eval set. Step 0 does not count."""
+        self.stop_reason = stop_reason
+        """`completed`, `max_steps`, or the reason that a callback gave."""
+        self.trained_tokens = trained_tokens
+        """Tokens that carried loss, over all steps, those before a resume included."""
+        self.seconds = seconds
+        """Wall time from the first request of this call of `train` to the end, in seconds."""
+        self.output_dir = output_dir
+        """The run folder, if there is one."""
+
+    @override
+    def __repr__(self) -> str:
+        return (
+            f"TrainingResult(steps={self.final_checkpoint.step}, stop_reason={self.stop_reason!r}, "
+            f"best_step={self.best_step})"
+        )
+
+    @property
+    def best_checkpoint(self) -> CheckpointRecord | None:
+        """The weights of `best_step`; None without one."""
+        return None if self.best_step is None else self._by_step[self.best_step]
+
+    @property
+    def sampler_step(self) -> int:
+        """The step whose weights `sampler` has: the last one, unless a callback that stopped the run chose another."""
+        return self.final_checkpoint.step if self._use_step is None else self._use_step
+
+    @property
+    def sampler(self) -> Sampler:
+        """The trained model. It has the weights of the last step, not of the best; `best_sampler` has those.
+
+        `EarlyStopping(restore_best=True)` is the exception: where it ends the run, these are the best weights.
+
+        Raises:
+            EngineError: The engine refused or failed.
+        """
+        return self._sampler_of(self.sampler_step, "tuned")
+
+    @property
+    def best_sampler(self) -> Sampler:
+        """The model as it was at `best_step`.
+
+        Raises:
+            ConfigError: There was no evaluation, or metric_for_best is None.
+            EngineError: The engine refused or failed.
+        """
+        if self.best_step is None:
+            raise ConfigError(
+                "there is no best step: it takes an eval_dataset, metric_for_best, and one evaluation after an update"
+            )
+        return self._sampler_of(self.best_step, f"step {self.best_step}")
+
+    def _sampler_of(self, step: int, name: str) -> Sampler:
+        if step not in self._samplers:
+            path = self._weights_path(step)
+            with mapped(f"create_sampling_client of step {step}"):
+                client = self._client.create_sampling_client(path).result()
+            self._samplers[step] = Sampler(client, self._renderer, name=name)
+        return self._samplers[step]
+
+    def _weights_path(self, step: int) -> str:
+        path = self._by_step[step].sampler_path
+        if path is None:
+            raise CheckpointError(f"only the state of step {step} was kept, not weights to sample from")
+        return path
+
+    def save_adapter(self, directory: str | os.PathLike[str]) -> Path:
+        """Copy the adapter that `sampler` answers with, in PEFT's format, for `peft` and what builds on it.
+
+        Args:
+            directory: A folder that does not exist yet, or is empty.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: The folder holds something already.
+            CheckpointError: The weights are on a service and not on this machine; the message says how to fetch them.
+        """
+        target = Path(directory)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
+        path = self._weights_path(self.sampler_step)
+        source = Path(path)
+        missing = [name for name in ADAPTER_FILES if not (source / name).is_file()]
+        if "://" in path:
+            raise CheckpointError(
+                f"the weights are on the service, at {path}; fetch them in PEFT's format with: "
+                f"tinker checkpoint download {self._by_step[self.sampler_step].state_path or path}"
+            )
+        if missing:
+            raise CheckpointError(f"the weights at {path!r} are gone or incomplete: {', '.join(missing)} is not there")
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        return target

@@ -1,0 +1,213 @@
+"""What a run is, before it begins: its engine, its identity, and the lines that introduce it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+import attrs
+from attrs import frozen
+
+from glowgenius.data.dataset import Dataset
+from glowgenius.data.message import Conversation
+from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.errors import ConfigError, GlowGeniusError
+from glowgenius.lora.known_models import KNOWN_MODELS
+from glowgenius.lora.learning_rate import suggest_learning_rate
+from glowgenius.lora.resolve import base_name
+from glowgenius.training.checkpoints import NO_BEARING
+from glowgenius.training.connect import connect
+from glowgenius.training.run_folder import STORE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from glowgenius.engines.protocol import ServiceClient
+    from glowgenius.lora.config import LoRAConfig
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.typing import JSON
+
+_PACKAGES: Final = ("glowgenius", "tinker", "transformers", "torch")
+
+
+@final
+@frozen(kw_only=True)
+class Engine:
+    """Where a run takes place."""
+
+    service: ServiceClient | None
+    """Makes clients; None where the user brought one and no service with it."""
+
+    name: str
+    """`local`, `tinker`, or the class of what was given."""
+
+    line: str
+    """The first line of the header."""
+
+
+def choose_engine(service: ServiceClient | None, output_dir: Path | None) -> Engine:
+    """The engine of a trainer: what it was given, else what `connect` finds.
+
+    Checkpoints of the local engine go into the run folder.
+    """
+    if service is not None:
+        name = engine_name(service)
+        return Engine(service=service, name=name, line=f"engine: {name}, because service= was given")
+    connection = connect()
+    chosen = connection.service
+    if connection.engine == "local" and output_dir is not None:
+        chosen = connect("local", checkpoint_directory=output_dir / STORE).service
+    return Engine(service=chosen, name=connection.engine, line=str(connection))
+
+
+def engine_name(client: object) -> str:
+    """`tinker` and `local` for clients of these, else the name of the class."""
+    kind = type(client)
+    package = kind.__module__.split(".")
+    if package[0] == "tinker":
+        return "tinker"
+    return "local" if package[:2] == ["glowgenius", "local"] else kind.__name__
+
+
+def refuse_alpha(lora: LoRAConfig, service: object) -> None:
+    """An alpha that the engine would ignore is not accepted.
+
+    Raises:
+        ConfigError: `lora.alpha` is set, and the engine fixes its own.
+    """
+    if lora.alpha is not None and not (isinstance(service, SupportsAlpha) and service.supports_alpha):
+        raise ConfigError(
+            f"LoRAConfig.alpha={lora.alpha:g} cannot be used with {engine_name(service)}: the service fixes its own "
+            "alpha and takes none. Leave alpha out, or train on the local engine"
+        )
+
+
+def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
+    """*rows* as a data set.
+
+    Raises:
+        ConfigError: They are none; the message says how to make one.
+        DatasetError: Some of the conversations cannot be trained on.
+    """
+    if isinstance(rows, Dataset):
+        return rows
+    # Untyped callers pass paths, lists of dictionaries, and more.
+    given: Any = rows
+    kind = type(given).__name__
+    hint = "Dataset.from_file(...)"
+    if isinstance(given, list | tuple):
+        items = tuple(cast("Sequence[Any]", given))
+        if all(isinstance(item, Conversation) for item in items):
+            return Dataset(items)
+        hint = "Dataset.from_records(...)"
+    raise ConfigError(f"{name} must be a Dataset, got {kind}; make one with {hint}")
+
+
+def peak_rate(config: TrainingConfig, base_model: str) -> tuple[float, str]:
+    """The peak learning rate, and where it comes from."""
+    if config.learning_rate != "auto":
+        return float(config.learning_rate), "as configured"
+    suggestion = suggest_learning_rate(base_model)
+    trust = "calibrated" if suggestion.calibrated else "not calibrated for this model"
+    return suggestion.value, f"auto: {suggestion.source}; {trust}"
+
+
+def run_identity(
+    *,
+    base_model: str,
+    lora: LoRAConfig | None,
+    config: TrainingConfig,
+    learning_rate: float,
+    renderer: Renderer,
+    train: Dataset,
+    evaluation: Dataset | None,
+) -> dict[str, JSON]:
+    """Everything that decides the sequence of updates, as JSON."""
+    settings = {name: value for name, value in config.to_json().items() if name not in NO_BEARING}
+    # `auto` and the number that it stands for are the same run.
+    settings["learning_rate"] = learning_rate
+    identity: dict[str, JSON] = {
+        "base_model": base_model,
+        "lora": None if lora is None else attrs.asdict(lora),
+        "config": settings,
+        "renderer": renderer.fingerprint,
+        "train": train.fingerprint,
+        "eval": None if evaluation is None else evaluation.fingerprint,
+    }
+    return cast("dict[str, JSON]", json.loads(json.dumps(identity)))
+
+
+def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *, look_up: bool) -> str:
+    """The model and its adapter, with the number of trained parameters where it can be told.
+
+    Args:
+        base_model: The model that is adapted.
+        lora: The adapter, unless it came with a client.
+        rank: Its rank.
+        look_up: Whether a model that is not in the table may be looked for on the hub. A name that only the engine
+            knows would be looked for in vain, for half a minute where there is no network.
+    """
+    if lora is None:
+        return f"model: {base_model}, LoRA rank {'unknown' if rank is None else rank} (the client was given)"
+    parts = [
+        name
+        for name, used in (("attention", lora.train_attn), ("MLP", lora.train_mlp), ("unembedding", lora.train_unembed))
+        if used
+    ]
+    line = f"model: {base_model}, LoRA rank {lora.rank} on {', '.join(parts)}, seed {lora.seed}"
+    if not look_up and base_name(base_model) not in KNOWN_MODELS and not Path(base_model).is_dir():
+        return line
+    try:
+        return f"{line}; {lora.parameter_count(base_model):,} trained parameters"
+    except GlowGeniusError:
+        return line
+
+
+def settings_file(
+    *,
+    base_model: str,
+    lora: LoRAConfig | None,
+    rank: int | None,
+    config: TrainingConfig,
+    renderer: Renderer,
+    engine: str,
+    identity: dict[str, JSON],
+    header: Sequence[str],
+) -> dict[str, JSON]:
+    """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
+    return {
+        "model_name": base_model,
+        "log_path": str(config.output_dir),
+        "lora_rank": rank,
+        "learning_rate": cast("dict[str, JSON]", identity["config"])["learning_rate"],
+        "lr_schedule": config.lr_schedule,
+        "num_epochs": config.num_epochs,
+        "renderer_name": type(renderer).__name__,
+        "engine": engine,
+        "lora": None if lora is None else attrs.asdict(lora),
+        "training": config.to_json(),
+        "renderer": renderer.description,
+        "fingerprints": {
+            "train": identity["train"],
+            "eval": identity["eval"],
+            "renderer": identity["renderer"],
+            "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        },
+        "versions": _versions(),
+        "header": list(header),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

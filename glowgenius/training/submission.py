@@ -1,0 +1,111 @@
+"""What is sent to the engine, and in which order: the order of submission is the order on the engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+from glowgenius.engines.errors import mapped
+from glowgenius.engines.tinker_types import AdamParams
+from glowgenius.training.checkpoints import checkpoint_name
+from glowgenius.training.pending import Pending, to_data
+
+if TYPE_CHECKING:
+    from glowgenius.engines.protocol import TrainingClient
+    from glowgenius.engines.tinker_types import Datum
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.schedule import PlannedStep
+
+
+@final
+class Submitter:
+    """Sends steps, and enqueues checkpoints and evaluations directly behind them.
+
+    Args:
+        client: What is trained.
+        run: The checked rows and the plan.
+        config: The settings.
+        snapshots: Whether every evaluation comes with a client that samples from the same weights.
+    """
+
+    def __init__(self, client: TrainingClient, *, run: Preflight, config: TrainingConfig, snapshots: bool) -> None:
+        self._client = client
+        self._plan = run.plan
+        self._config = config
+        self._snapshots = snapshots
+        self._examples = run.train.examples
+        # Built once and never written to, so that requests under way can share it.
+        self._held_out: list[Datum] = [] if run.evaluation is None else to_data(run.evaluation.examples)
+        self.under_way: deque[Pending] = deque()
+        """What has been submitted and not yet been reported, the oldest first."""
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether there is an evaluation set."""
+        return bool(self._held_out)
+
+    def begin(self) -> None:
+        """Evaluate the adapter before its first update, where there is an evaluation set."""
+        if self.can_evaluate:
+            pending = Pending(step=0)
+            self.under_way.append(pending)
+            self.enqueue_evaluation(pending)
+
+    def submit(self, planned: PlannedStep) -> None:
+        """Gradient, update, and what belongs directly behind them."""
+        pending = Pending(step=planned.step, planned=planned)
+        self.under_way.append(pending)
+        config = self._config
+        data = to_data([self._examples[row] for row in planned.rows])
+        with mapped(f"step {planned.step}"):
+            pending.forward_backward = self._client.forward_backward(data, "cross_entropy")
+            pending.optimizer = self._client.optim_step(
+                AdamParams(
+                    learning_rate=planned.learning_rate,
+                    beta1=config.beta1,
+                    beta2=config.beta2,
+                    eps=config.eps,
+                    weight_decay=config.weight_decay,
+                    grad_clip_norm=config.grad_clip_norm or 0.0,
+                )
+            )
+        if planned.step == self._plan.total_steps:
+            self.enqueue_end(pending)
+            return
+        if self._plan.is_due(config.save_every, planned):
+            self.enqueue_state(pending)
+        if self._plan.is_due(config.eval_every, planned):
+            self.enqueue_evaluation(pending)
+
+    def enqueue_end(self, pending: Pending) -> None:
+        """*pending* is the last step: keep its state and its weights, and evaluate it."""
+        pending.final = True
+        self.enqueue_state(pending)
+        self.enqueue_weights(pending)
+        self.enqueue_evaluation(pending)
+
+    def enqueue_state(self, pending: Pending) -> None:
+        """Keep weights and optimizer of *pending*, once."""
+        if pending.state is None and pending.step:
+            epoch, batch = divmod(pending.step, self._plan.steps_per_epoch)
+            position = {"step": str(pending.step), "epoch": str(epoch), "batch": str(batch)}
+            with mapped(f"save_state of step {pending.step}"):
+                pending.state = self._client.save_state(checkpoint_name(pending.step), user_metadata=position)
+
+    def enqueue_weights(self, pending: Pending) -> None:
+        """Keep the weights of *pending*, once; those of step 0 are the base model's."""
+        if pending.weights is None and pending.step:
+            with mapped(f"save_weights_for_sampler of step {pending.step}"):
+                pending.weights = self._client.save_weights_for_sampler(checkpoint_name(pending.step))
+
+    def enqueue_evaluation(self, pending: Pending) -> None:
+        """Evaluate the weights of *pending*, once, and keep them where they may turn out to be the best."""
+        if not self.can_evaluate or pending.evaluation is not None:
+            return
+        if self._config.metric_for_best is not None:
+            self.enqueue_weights(pending)
+        with mapped(f"evaluation of step {pending.step}"):
+            if self._snapshots:
+                pending.snapshot = self._client.save_weights_and_get_sampling_client()
+            pending.evaluation = self._client.forward(self._held_out, "cross_entropy")

@@ -1,0 +1,377 @@
+"""`SupervisedTrainer`: a base model, a renderer and settings; data in, a trained adapter out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+from typing_extensions import override
+
+from glowgenius._validators import reject
+from glowgenius.engines.errors import mapped
+from glowgenius.errors import ConfigError, Problem, TrainingError
+from glowgenius.lora.config import LoRAConfig
+from glowgenius.training.callbacks.dispatch import Callbacks
+from glowgenius.training.config import TrainingConfig
+from glowgenius.training.preflight import check_run
+from glowgenius.training.run_folder import RunFolder, find_checkpoint
+from glowgenius.training.sampler import Sampler
+from glowgenius.training.session import Session, Start
+from glowgenius.training.setup import (
+    Engine,
+    as_dataset,
+    choose_engine,
+    describe_model,
+    engine_name,
+    peak_rate,
+    refuse_alpha,
+    run_identity,
+    settings_file,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.data.message import Conversation
+    from glowgenius.engines.protocol import ServiceClient, SupportsAlpha, TrainingClient
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.callbacks.base import Callback
+    from glowgenius.training.preflight import Preflight, PreflightReport
+    from glowgenius.training.result import TrainingResult
+
+_LORA: Final = LoRAConfig()
+_CONFIG: Final = TrainingConfig()
+
+
+@final
+class SupervisedTrainer:
+    """Fine-tunes a LoRA adapter on conversations.
+
+        trainer = SupervisedTrainer("Qwen/Qwen3-8B", lora=LoRAConfig(rank=32), config=TrainingConfig(num_epochs=3))
+        result = trainer.train(train, eval_dataset=held_out)
+        print(result.sampler.generate("Which borough is Yankee Stadium in?"))
+
+    Nothing is sent and nothing is loaded before it is needed. Before the first request every row is rendered, and
+    every problem that can be known by then is raised in one error.
+
+    Args:
+        base_model: A hub name, a local directory, or `smollm2-135m-instruct`.
+        lora: The adapter.
+        renderer: Between messages and tokens: a `Renderer`, or an object with the four methods of a tinker-cookbook
+            renderer. None: the one that fits the base model.
+        service: A `tinker.ServiceClient`, or anything with its methods. None: what `connect()` finds, which is Tinker
+            where there is a key and this machine where there is none.
+        config: How the run goes.
+        callbacks: Who is told, in this order.
+
+    Raises:
+        ConfigError: An argument does not fit, or `lora.alpha` is set for a service that takes none.
+    """
+
+    def __init__(
+        self,
+        base_model: str,
+        *,
+        lora: LoRAConfig = _LORA,
+        renderer: object | None = None,
+        service: ServiceClient | None = None,
+        config: TrainingConfig = _CONFIG,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        for name, value, kind in (("base_model", base_model, str), ("lora", lora, LoRAConfig)):
+            _check_type(name, value, kind)
+        _check_type("config", config, TrainingConfig)
+        if not base_model.strip():
+            raise reject(type(self), "base_model", "the name of a model", base_model)
+        if service is not None:
+            refuse_alpha(lora, service)
+        self._base_model = base_model
+        self._lora: LoRAConfig | None = lora
+        self._given_renderer = renderer
+        self._renderer: Renderer | None = None
+        self._service = service
+        self._config = config
+        self._callbacks = Callbacks(callbacks)
+        self._client: TrainingClient | None = None
+        self._client_is_used = False
+        self._engine_found: Engine | None = None
+
+    @classmethod
+    def from_client(
+        cls,
+        training_client: TrainingClient,
+        *,
+        renderer: object | None = None,
+        service: ServiceClient | None = None,
+        config: TrainingConfig = _CONFIG,
+        callbacks: Iterable[Callback] = (),
+    ) -> SupervisedTrainer:
+        """A trainer around a client that exists already, with whatever it has learned so far.
+
+        Its steps are counted from 0 all the same. It trains once, and cannot resume, as a client cannot be wound back.
+
+        Args:
+            training_client: What is trained; its base model and rank are as it was made.
+            renderer: As for the class.
+            service: The service that made the client; only `base_sampler` needs it.
+            config: As for the class.
+            callbacks: As for the class.
+
+        Raises:
+            ConfigError: An argument does not fit.
+            EngineError: The client does not know its base model.
+        """
+        with mapped("get_info"):
+            info = training_client.get_info()
+        base_model = info.model_data.model_name or info.model_name
+        if not base_model:
+            raise TrainingError("the training client does not say which base model it has")
+        trainer = cls(base_model, renderer=renderer, service=service, config=config, callbacks=callbacks)
+        trainer._client = training_client
+        trainer._lora = None
+        return trainer
+
+    @override
+    def __repr__(self) -> str:
+        return f"SupervisedTrainer({self._base_model!r}, lora={self._lora}, config={self._config})"
+
+    @property
+    def base_model(self) -> str:
+        """The model that is adapted."""
+        return self._base_model
+
+    @property
+    def lora(self) -> LoRAConfig | None:
+        """The adapter; None around a client that was given."""
+        return self._lora
+
+    @property
+    def config(self) -> TrainingConfig:
+        """How a run goes."""
+        return self._config
+
+    @property
+    def renderer(self) -> Renderer:
+        """Between messages and tokens, in training and in sampling; made on first use.
+
+        Raises:
+            ConfigError: What was given is no renderer.
+            ModelNotFoundError: There is no tokenizer for the base model.
+        """
+        if self._renderer is None:
+            from glowgenius.rendering import Renderer, as_renderer
+
+            given = self._given_renderer
+            self._renderer = Renderer.for_model(self._base_model) if given is None else as_renderer(given)
+        return self._renderer
+
+    def preflight(
+        self,
+        train: Dataset | Sequence[Conversation],
+        eval_dataset: Dataset | Sequence[Conversation] | None = None,
+    ) -> PreflightReport:
+        """Check a run without starting it: every row is rendered, nothing is sent.
+
+        Raises:
+            PreflightError: Something is wrong; `problems` has all of it.
+            ConfigError: An argument is no data set.
+        """
+        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
+        engine = None if self._service is None else engine_name(self._service)
+        return self._check(as_dataset(train, "train"), held, engine).report
+
+    def train(
+        self,
+        train: Dataset | Sequence[Conversation],
+        eval_dataset: Dataset | Sequence[Conversation] | None = None,
+        resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
+    ) -> TrainingResult:
+        """Train, and return when it is done.
+
+        Inside a running event loop it blocks that loop; there, `await trainer.train_async(...)`.
+        Ctrl-C reports what is under way, saves the state and leaves; a second Ctrl-C leaves at once.
+
+        Args:
+            train: The rows to learn.
+            eval_dataset: Rows whose loss is measured before the first step, after the last, and every `eval_every`.
+            resume_from_checkpoint: True goes on from the last checkpoint in `output_dir`; the folder of a run, or the
+                state path of one of its checkpoints, from that one. What comes out is what an uninterrupted run gives.
+                `num_epochs` and `max_steps` may have grown, and how often is evaluated and saved may differ;
+                everything else has to be as it was.
+
+        Raises:
+            PreflightError: Something is wrong with rows or settings; nothing has been sent.
+            ConfigError: An argument does not fit, or `output_dir` holds another run.
+            ResumeMismatchError: The checkpoint belongs to other data, settings, model or renderer.
+            EngineError: The engine refused or failed; the run folder has what was done before.
+        """
+        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
+        return self._run(as_dataset(train, "train"), held, resume_from_checkpoint)
+
+    async def train_async(
+        self,
+        train: Dataset | Sequence[Conversation],
+        eval_dataset: Dataset | Sequence[Conversation] | None = None,
+        resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
+    ) -> TrainingResult:
+        """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
+
+        Cancelling the task does not end the training, as a thread cannot be ended; a callback can, by `StopTraining`.
+        """
+        return await asyncio.to_thread(self.train, train, eval_dataset, resume_from_checkpoint)
+
+    def base_sampler(self) -> Sampler:
+        """The model as it is without the adapter, with the same renderer: what to compare with.
+
+        Raises:
+            ConfigError: The trainer was made from a client, without the service that made it.
+            EngineError: The engine refused or failed.
+        """
+        service = self._engine().service
+        if service is None:
+            raise ConfigError("base_sampler needs a service: SupervisedTrainer.from_client(client, service=...)")
+        with mapped("create_sampling_client", model=self._base_model):
+            client = service.create_sampling_client(base_model=self._base_model).result()
+        return Sampler(client, self.renderer, name="base")
+
+    def _engine(self) -> Engine:
+        if self._engine_found is None:
+            if self._client is not None:
+                name = engine_name(self._client)
+                line = f"engine: {name}, because a training client was given"
+                self._engine_found = Engine(service=self._service, name=name, line=line)
+            else:
+                self._engine_found = choose_engine(self._service, self._config.output_dir)
+        return self._engine_found
+
+    def _check(self, train: Dataset, held: Dataset | None, engine: str | None) -> Preflight:
+        problems: list[Problem] = []
+        rank = 1 if self._lora is None else self._lora.rank
+        if engine == "tinker" and rank & (rank - 1):
+            problems.append(Problem(field="lora.rank", found=str(rank), accepted="a power of two, as Tinker asks for"))
+        return check_run(
+            train,
+            held,
+            renderer=self.renderer,
+            config=self._config,
+            learning_rate=peak_rate(self._config, self._base_model),
+            problems=problems,
+        )
+
+    def _run(
+        self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None
+    ) -> TrainingResult:
+        folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
+        start = self._start(resume, folder)
+        engine = self._engine()
+        if self._lora is not None:
+            refuse_alpha(self._lora, engine.service)
+        run = self._check(train, held, engine.name)
+        identity = run_identity(
+            base_model=self._base_model,
+            lora=self._lora,
+            config=self._config,
+            learning_rate=run.plan.learning_rate,
+            renderer=self.renderer,
+            train=train,
+            evaluation=held,
+        )
+        start.check(identity, run.plan.total_steps)
+        header = (
+            engine.line,
+            describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
+            f"renderer: {self.renderer.description}",
+            *run.report.lines(),
+            *([] if folder is None else [f"run folder: {folder.path}"]),
+            *start.lines(self._callbacks, run.plan.total_steps),
+        )
+        settings = settings_file(
+            base_model=self._base_model,
+            lora=self._lora,
+            rank=self._rank,
+            config=self._config,
+            renderer=self.renderer,
+            engine=engine.name,
+            identity=identity,
+            header=header,
+        )
+        session = Session(
+            base_model=self._base_model,
+            config=self._config,
+            engine=engine.name,
+            renderer=self.renderer,
+            callbacks=self._callbacks,
+            run=run,
+            identity=identity,
+            start=start,
+            header=header,
+            settings=settings,
+            folder=folder,
+        )
+        return session.train(lambda: self._make_client(engine, start))
+
+    @property
+    def _rank(self) -> int | None:
+        if self._lora is not None:
+            return self._lora.rank
+        return None if self._client is None else self._client.get_info().lora_rank
+
+    def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
+        """Where the run begins, and that its folder is free for it."""
+        if resume is None or resume is False:
+            if folder is not None:
+                folder.refuse_if_taken()
+            return Start()
+        if self._client is not None:
+            raise ConfigError(
+                "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
+                "base_model and service instead"
+            )
+        found = find_checkpoint(resume, self._config.output_dir)
+        if found is None:
+            return Start(anew=True)
+        source, rows, records = found
+        if folder is not None and folder.path.resolve() != source.resolve():
+            folder.refuse_if_taken()
+        return Start(rows=tuple(rows), records=tuple(records))
+
+    def _make_client(self, engine: Engine, start: Start) -> TrainingClient:
+        """A fresh adapter, the one of a checkpoint, or the client that was given."""
+        if self._client is not None:
+            if self._client_is_used:
+                raise ConfigError(
+                    "this trainer has trained its client already; make a new trainer, around this client or another"
+                )
+            self._client_is_used = True
+            return self._client
+        service, lora = engine.service, self._lora
+        if service is None or lora is None:
+            raise RuntimeError("a trainer without a client has a service: this is a defect of glowgenius")
+        state = start.state_path
+        if state is not None:
+            with mapped(f"going on from {state}"):
+                return service.create_training_client_from_state_with_optimizer(state).result()
+        settings: dict[str, Any] = {
+            "rank": lora.rank,
+            "seed": lora.seed,
+            "train_mlp": lora.train_mlp,
+            "train_attn": lora.train_attn,
+            "train_unembed": lora.train_unembed,
+        }
+        with mapped("create_lora_training_client", model=self._base_model):
+            if lora.alpha is not None:
+                # refuse_alpha has made sure that this service takes one.
+                with_alpha = cast("SupportsAlpha", service)
+                return with_alpha.create_lora_training_client(self._base_model, **settings, alpha=lora.alpha).result()
+            return service.create_lora_training_client(self._base_model, **settings).result()
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        hint = f"; did you mean {value.__name__}()?" if isinstance(value, type) else ""
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ConfigError(
+            f"SupervisedTrainer: {name} must be {article} {kind.__name__}, got {value!r} ({type(value).__name__}){hint}"
+        )
