@@ -1,0 +1,198 @@
+"""Make `control.jsonl` and `replay.jsonl` from the base model, and check the facts.
+
+    python examples/nyc/build.py              # both files, a few minutes on one core
+    python examples/nyc/build.py --check      # only compares what would be written with what is there
+
+Both files are the base model's work, so both are frozen: a run of the example reads them and never makes them again.
+*Control* questions are the candidates that the base model answers, taken in turn from groups of one form. *Replay* rows
+are prompts of other forms with the base model's own answer, so that training on them asks the model to stay as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+HERE: Final = Path(__file__).resolve().parent
+
+BASE_MODEL: Final = "smollm2-135m-instruct"
+NUM_CONTROL: Final = 60
+
+CONTROL_TOKENS: Final = 24
+"""A control answer is read this far, as the example reads it."""
+REPLAY_TOKENS: Final = 40
+"""A replay answer that has not ended after this many tokens is cut back to its last whole sentence (the base model talks
+on and on); one without a whole sentence is left out, for training on it would teach to stop in the middle."""
+
+NEW_YORK_WORDS: Final = ("new york", "nyc", "manhattan", "brooklyn", "queens", "bronx", "staten", "harlem", "broadway")
+
+Row = dict[str, object]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build both files, or with `--check` say whether they are what this script would write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing; exit 1 if a file differs")
+    options = parser.parse_args(arguments)
+
+    answer = base_model_answers()
+    candidates = read_csv("control_candidates.csv")
+    control = choose_control(candidates, answer([row["question"] for row in candidates], CONTROL_TOKENS))
+    prompts = read_csv("replay_prompts.csv")
+    replay = choose_replay(prompts, answer([row["question"] for row in prompts], REPLAY_TOKENS), control)
+    print(f"control: {len(control)} of {len(candidates)} candidates; replay: {len(replay)} of {len(prompts)} prompts")
+
+    same = True
+    for name, rows in (("control.jsonl", control), ("replay.jsonl", replay)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        if options.check:
+            same &= text == (HERE / name).read_text(encoding="utf-8")
+        else:
+            (HERE / name).write_text(text, encoding="utf-8")
+    if not same:
+        print("control.jsonl or replay.jsonl is not what this script writes from the base model here", file=sys.stderr)
+    return 0 if same else 1
+
+
+def base_model_answers() -> Callable[[list[str], int], list[tuple[str, bool]]]:
+    """Load the base model and return what asks it, greedily: prompts in, (answer, whether it ended by itself) out."""
+    from glowgenius import Message, Renderer, Sampler, connect
+
+    connection = connect("local")
+    renderer = Renderer.for_model(BASE_MODEL)
+    client = connection.service.create_sampling_client(base_model=BASE_MODEL)
+    sampler = Sampler(client, renderer, name="base")
+
+    def answer(prompts: list[str], max_tokens: int) -> list[tuple[str, bool]]:
+        completions = sampler.complete(
+            [(Message("user", prompt),) for prompt in prompts], max_tokens=max_tokens, temperature=0.0
+        )
+        return [(completion.text.strip(), completion.stop_reason == "stop") for completion in completions]
+
+    return answer
+
+
+def choose_control(candidates: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]]) -> list[Row]:
+    """Take the candidates the base model answers, round-robin over the forms so that no form (as capitals) dominates."""
+    by_form: dict[str, list[Row]] = defaultdict(list)
+    for row, (text, _) in zip(candidates, answers, strict=True):
+        accepted = accepted_answers(row)
+        if any(contains(text, name) for name in accepted):
+            by_form[form(row["question"])].append(
+                {
+                    "question": row["question"],
+                    "answer": row["answer"],
+                    "id": row["candidate_id"],
+                    "group": row["candidate_id"],
+                    "references": accepted,
+                    "tags": ["control"],
+                }
+            )
+    chosen: list[Row] = []
+    round_number = 0
+    while len(chosen) < NUM_CONTROL and any(len(rows) > round_number for rows in by_form.values()):
+        chosen += [rows[round_number] for rows in by_form.values() if len(rows) > round_number]
+        round_number += 1
+    return sorted(chosen[:NUM_CONTROL], key=lambda row: str(row["id"]))
+
+
+def choose_replay(
+    prompts: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]], control: Sequence[Row]
+) -> list[Row]:
+    """Take the prompts that share neither an answer nor the form with a control question, with the base's own words."""
+    taken = {name for row in control for name in accepted_answers(row)}
+    forms = {form(str(row["question"])) for row in control}
+    rows: list[Row] = []
+    for row, (spoken, ended) in zip(prompts, answers, strict=True):
+        text = spoken if ended else whole_sentences(spoken)
+        both = f"{row['question']} {text}"
+        if (
+            not text
+            or is_loop(text)
+            or form(row["question"]) in forms
+            or any(contains(both, name) for name in (*taken, *NEW_YORK_WORDS))
+        ):
+            continue
+        rows.append(
+            {
+                "question": row["question"],
+                "answer": text,
+                "id": row["prompt_id"],
+                "group": row["prompt_id"],
+                "tags": ["replay", row["topic"], f"answered by {BASE_MODEL}"],
+            }
+        )
+    return rows
+
+
+def whole_sentences(text: str) -> str:
+    """Cut a text back to where its last sentence ends; empty if none does.
+
+    A list is no sentence: "1." ends with a point and says nothing, so a text with a line break is given up.
+    """
+    if "\n" in text:
+        return ""
+    ends = [match.end() for match in re.finditer(r"(?<=[a-z0-9)\"])[.!?](?=\s|$)", text)]
+    return text[: ends[-1]] if ends else ""
+
+
+def is_loop(text: str) -> bool:
+    """Say whether the model has begun to repeat itself: some three words in a row occur twice."""
+    spoken = words(text)
+    triples = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
+    return len(set(triples)) < len(triples)
+
+
+def form(question: str) -> str:
+    """Reduce a question to its opening, the part that a fine-tuned model could learn as a habit.
+
+    Two words say the form ("who wrote", "how many"), but half of all questions begin with "what is": there it takes four.
+    """
+    opening = words(question)
+    return " ".join(opening[: 4 if opening[:2] == ["what", "is"] else 2])
+
+
+def accepted_answers(row: Row | dict[str, str]) -> list[str]:
+    """List the answers that count as right, of a candidate or of a finished row."""
+    references = row.get("references")
+    if isinstance(references, list):
+        return [str(name) for name in references]
+    return [str(row["answer"]), *(name for name in str(row.get("aliases", "")).split("|") if name)]
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Say whether the phrase occurs in the text as whole words, whatever its case, accents and punctuation."""
+    return f" {' '.join(words(phrase))} " in f" {' '.join(words(text))} "
+
+
+def words(text: str) -> list[str]:
+    """Split into plain lower-case words; "Kościuszko" becomes "kosciuszko", "Levain's" becomes "levain"."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.findall(r"[a-z0-9]+", plain.replace("'s", "").replace("'", ""))
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """Read a table beside this script."""
+    with (HERE / name).open(encoding="utf-8", newline="") as file:
+        return list(_without_none(csv.DictReader(file)))
+
+
+def _without_none(rows: Iterable[dict[str, str]]) -> Iterable[dict[str, str]]:
+    for row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"a row has too few or too many cells: {row}")
+        yield row
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
