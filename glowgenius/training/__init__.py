@@ -1,1 +1,127 @@
-"""Training runs over any engine: connection, settings, the loop, and what comes out of it."""
+"""Training runs over any engine: connection, settings, the loop, and what comes out of it.
+
+A name is imported from its module when it is first used: the settings and callbacks alone do not load `tinker`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glowgenius.training.callbacks.base import Callback as Callback
+    from glowgenius.training.callbacks.base import on as on
+    from glowgenius.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
+    from glowgenius.training.callbacks.jsonl import JSONLLogger as JSONLLogger
+    from glowgenius.training.callbacks.progress import ProgressBar as ProgressBar
+    from glowgenius.training.checkpoints import CheckpointRecord as CheckpointRecord
+    from glowgenius.training.config import TrainingConfig as TrainingConfig
+    from glowgenius.training.connect import Connection as Connection
+    from glowgenius.training.connect import connect as connect
+    from glowgenius.training.events import CheckpointSaved as CheckpointSaved
+    from glowgenius.training.events import EpochBegin as EpochBegin
+    from glowgenius.training.events import EpochEnd as EpochEnd
+    from glowgenius.training.events import EvaluateBegin as EvaluateBegin
+    from glowgenius.training.events import EvaluateEnd as EvaluateEnd
+    from glowgenius.training.events import Event as Event
+    from glowgenius.training.events import LogMetrics as LogMetrics
+    from glowgenius.training.events import Request as Request
+    from glowgenius.training.events import RunEvaluation as RunEvaluation
+    from glowgenius.training.events import SaveCheckpoint as SaveCheckpoint
+    from glowgenius.training.events import StepBegin as StepBegin
+    from glowgenius.training.events import StepEnd as StepEnd
+    from glowgenius.training.events import StopTraining as StopTraining
+    from glowgenius.training.events import TrainBegin as TrainBegin
+    from glowgenius.training.events import TrainEnd as TrainEnd
+    from glowgenius.training.events import TrainFailed as TrainFailed
+    from glowgenius.training.history import History as History
+    from glowgenius.training.preflight import PreflightReport as PreflightReport
+    from glowgenius.training.result import TrainingResult as TrainingResult
+    from glowgenius.training.rows import RowCounts as RowCounts
+    from glowgenius.training.sampler import Completion as Completion
+    from glowgenius.training.sampler import Sampler as Sampler
+    from glowgenius.training.trainer import SupervisedTrainer as SupervisedTrainer
+
+_HOMES = {
+    "Callback": "glowgenius.training.callbacks.base",
+    "CheckpointRecord": "glowgenius.training.checkpoints",
+    "CheckpointSaved": "glowgenius.training.events",
+    "Completion": "glowgenius.training.sampler",
+    "Connection": "glowgenius.training.connect",
+    "EarlyStopping": "glowgenius.training.callbacks.early_stopping",
+    "EpochBegin": "glowgenius.training.events",
+    "EpochEnd": "glowgenius.training.events",
+    "EvaluateBegin": "glowgenius.training.events",
+    "EvaluateEnd": "glowgenius.training.events",
+    "Event": "glowgenius.training.events",
+    "History": "glowgenius.training.history",
+    "JSONLLogger": "glowgenius.training.callbacks.jsonl",
+    "LogMetrics": "glowgenius.training.events",
+    "PreflightReport": "glowgenius.training.preflight",
+    "ProgressBar": "glowgenius.training.callbacks.progress",
+    "Request": "glowgenius.training.events",
+    "RowCounts": "glowgenius.training.rows",
+    "RunEvaluation": "glowgenius.training.events",
+    "Sampler": "glowgenius.training.sampler",
+    "SaveCheckpoint": "glowgenius.training.events",
+    "StepBegin": "glowgenius.training.events",
+    "StepEnd": "glowgenius.training.events",
+    "StopTraining": "glowgenius.training.events",
+    "SupervisedTrainer": "glowgenius.training.trainer",
+    "TrainBegin": "glowgenius.training.events",
+    "TrainEnd": "glowgenius.training.events",
+    "TrainFailed": "glowgenius.training.events",
+    "TrainingConfig": "glowgenius.training.config",
+    "TrainingResult": "glowgenius.training.result",
+    "connect": "glowgenius.training.connect",
+    "on": "glowgenius.training.callbacks.base",
+}
+"""Where each name lives."""
+
+__all__ = [
+    "Callback",
+    "CheckpointRecord",
+    "CheckpointSaved",
+    "Completion",
+    "Connection",
+    "EarlyStopping",
+    "EpochBegin",
+    "EpochEnd",
+    "EvaluateBegin",
+    "EvaluateEnd",
+    "Event",
+    "History",
+    "JSONLLogger",
+    "LogMetrics",
+    "PreflightReport",
+    "ProgressBar",
+    "Request",
+    "RowCounts",
+    "RunEvaluation",
+    "Sampler",
+    "SaveCheckpoint",
+    "StepBegin",
+    "StepEnd",
+    "StopTraining",
+    "SupervisedTrainer",
+    "TrainBegin",
+    "TrainEnd",
+    "TrainFailed",
+    "TrainingConfig",
+    "TrainingResult",
+    "connect",
+    "on",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import evolve, frozen
 
-from glowgenius.batching.overflow import fit_all
+from glowgenius.batching.overflow import Fitted, fit_all
 from glowgenius.batching.shift import ShiftedExample, shift
 from glowgenius.errors import Problem, RenderingError
 
@@ -87,38 +87,53 @@ def prepare(
             continue
         problems += [(row, problem) for problem in _doubled_bos(example, conversation, renderer)]
         rendered.append((row, example))
-    examples: list[RenderedExample] = []
-    dropped = truncated = 0
-    bos = renderer.tokenizer.bos_token_id
+    fitted, too_long = _fit(rendered, conversations, renderer, config)
+    shifted = tuple(shift(example) for example in fitted.examples)
+    counts = RowCounts(
+        rows=len(conversations),
+        used=len(shifted),
+        dropped=len(fitted.dropped),
+        truncated=len(fitted.truncated),
+        input_tokens=sum(map(len, shifted)),
+        trained_tokens=sum(example.num_trained for example in shifted),
+        longest=max((len(example) for example in fitted.examples), default=0),
+    )
+    without_stop = sum(not _trains_stop(example, renderer) for example in fitted.examples)
+    in_order = sorted([*problems, *too_long], key=lambda item: item[0])
+    located = [_located(problem, row, name) for row, problem in in_order]
+    return PreparedRows(examples=shifted, counts=counts, num_without_stop=without_stop), located
+
+
+def _fit(
+    rendered: Sequence[tuple[int, RenderedExample]],
+    conversations: Sequence[Conversation],
+    renderer: Renderer,
+    config: TrainingConfig,
+) -> tuple[Fitted, list[tuple[int, Problem]]]:
+    """The examples that fit `max_length` or are made to, and the problems of those that cannot be."""
+    parts: list[Fitted] = []
+    problems: list[tuple[int, Problem]] = []
     for row, example in rendered:
-        # One at a time, so that a problem keeps the number that its row has in the data set.
         try:
-            fitted = fit_all(
+            # One at a time, so that a problem keeps the number that its row has in the data set.
+            part = fit_all(
                 [example],
                 config.max_length,
                 config.on_overflow,
-                bos_token_id=bos,
+                bos_token_id=renderer.tokenizer.bos_token_id,
                 conversations=[conversations[row]],
             )
         except RenderingError as error:
             problems += [(row, problem) for problem in error.problems]
-            continue
-        dropped += len(fitted.dropped)
-        truncated += len(fitted.truncated)
-        examples += fitted.examples
-    shifted = tuple(shift(example) for example in examples)
-    counts = RowCounts(
-        rows=len(conversations),
-        used=len(shifted),
-        dropped=dropped,
-        truncated=truncated,
-        input_tokens=sum(map(len, shifted)),
-        trained_tokens=sum(example.num_trained for example in shifted),
-        longest=max((len(example) for example in examples), default=0),
+        else:
+            parts.append(part)
+    whole = Fitted(
+        examples=tuple(example for part in parts for example in part.examples),
+        rows=tuple(row for part in parts for row in part.rows),
+        dropped=tuple(row for part in parts for row in part.dropped),
+        truncated=tuple(row for part in parts for row in part.truncated),
     )
-    without_stop = sum(not _trains_stop(example, renderer) for example in examples)
-    located = [_located(problem, row, name) for row, problem in sorted(problems, key=lambda item: item[0])]
-    return PreparedRows(examples=shifted, counts=counts, num_without_stop=without_stop), located
+    return whole, problems
 
 
 def _located(problem: Problem, row: int, name: str) -> Problem:

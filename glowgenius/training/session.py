@@ -15,11 +15,13 @@ from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
 from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.result import TrainingResult
+from glowgenius.training.setup import settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from glowgenius.engines.protocol import TrainingClient
+    from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
@@ -123,8 +125,11 @@ class Session:
     header: tuple[str, ...]
     """The run in a few lines."""
 
-    settings: Mapping[str, JSON]
-    """The content of `config.json`."""
+    lora: LoRAConfig | None
+    """The adapter; None where it came with a client."""
+
+    rank: int | None
+    """Its rank, where it is known."""
 
     folder: RunFolder | None
     """Where it is written."""
@@ -146,7 +151,7 @@ class Session:
                 self.callbacks.load_state(self.start.records[-1].callbacks)
             client = make_client()
             if self.folder is not None:
-                self.folder.begin(self.settings, self.start.rows, self.start.records)
+                self.folder.begin(self._settings(), self.start.rows, self.start.records)
                 writing = True
             result = self._loop(client, recorder, began)
             self._end(result)
@@ -156,6 +161,18 @@ class Session:
                 self.folder.end(_failure(error, recorder.step))
             raise
         return result
+
+    def _settings(self) -> dict[str, JSON]:
+        return settings_file(
+            base_model=self.base_model,
+            lora=self.lora,
+            rank=self.rank,
+            config=self.config,
+            renderer=self.renderer,
+            engine=self.engine,
+            identity=self.identity,
+            header=self.header,
+        )
 
     def _train_begin(self) -> TrainBegin:
         plan = self.run.plan

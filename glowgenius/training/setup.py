@@ -24,7 +24,7 @@ from glowgenius.training.connect import connect
 from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.lora.config import LoRAConfig
@@ -176,7 +176,7 @@ def settings_file(
     config: TrainingConfig,
     renderer: Renderer,
     engine: str,
-    identity: dict[str, JSON],
+    identity: Mapping[str, JSON],
     header: Sequence[str],
 ) -> dict[str, JSON]:
     """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
@@ -196,7 +196,7 @@ def settings_file(
             "train": identity["train"],
             "eval": identity["eval"],
             "renderer": identity["renderer"],
-            "run": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+            "run": hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest(),
         },
         "versions": _versions(),
         "header": list(header),

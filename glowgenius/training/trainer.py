@@ -26,7 +26,6 @@ from glowgenius.training.setup import (
     peak_rate,
     refuse_alpha,
     run_identity,
-    settings_file,
 )
 
 if TYPE_CHECKING:
@@ -279,24 +278,6 @@ class SupervisedTrainer:
             evaluation=held,
         )
         start.check(identity, run.plan.total_steps)
-        header = (
-            engine.line,
-            describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
-            f"renderer: {self.renderer.description}",
-            *run.report.lines(),
-            *([] if folder is None else [f"run folder: {folder.path}"]),
-            *start.lines(self._callbacks, run.plan.total_steps),
-        )
-        settings = settings_file(
-            base_model=self._base_model,
-            lora=self._lora,
-            rank=self._rank,
-            config=self._config,
-            renderer=self.renderer,
-            engine=engine.name,
-            identity=identity,
-            header=header,
-        )
         session = Session(
             base_model=self._base_model,
             config=self._config,
@@ -306,8 +287,16 @@ class SupervisedTrainer:
             run=run,
             identity=identity,
             start=start,
-            header=header,
-            settings=settings,
+            header=(
+                engine.line,
+                describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
+                f"renderer: {self.renderer.description}",
+                *run.report.lines(),
+                *([] if folder is None else [f"run folder: {folder.path}"]),
+                *start.lines(self._callbacks, run.plan.total_steps),
+            ),
+            lora=self._lora,
+            rank=self._rank,
             folder=folder,
         )
         return session.train(lambda: self._make_client(engine, start))
