@@ -5,12 +5,17 @@ usage: python -m tests.support.snapshot     writes the golden file anew; read it
 
 from __future__ import annotations
 
+import ast
 import enum
+import functools
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "public_api.txt"
 
@@ -56,12 +61,32 @@ def describe_class(name: str, value: type) -> list[str]:
 
 
 def members(value: type) -> dict[str, Any]:
-    """The attributes of a class and of the classes of ours that it is built on."""
-    found: dict[str, Any] = {}
+    """The attributes of a class, and of the classes of ours below it that have no lines of their own."""
+    found: dict[str, Any] = {field.name: None for field in getattr(value, "__attrs_attrs__", ())}
     for base in reversed(value.__mro__):
-        if base.__module__.startswith("glowgenius"):
-            found |= vars(base)
+        if base is value or (base.__module__.startswith("glowgenius") and base.__name__ not in public_names()):
+            found |= {**dict.fromkeys(assigned(base)), **vars(base)}
     return found
+
+
+def assigned(value: type) -> list[str]:
+    """What the class's own `__init__` sets: `self.name = …`."""
+    written = vars(value).get("__init__")
+    if written is None or not (inspect.getsourcefile(value) or "").endswith(written.__code__.co_filename):
+        return []  # attrs wrote it
+    tree = ast.parse(textwrap.dedent(inspect.getsource(written)))
+    targets = [
+        node.targets[0] if isinstance(node, ast.Assign) else node.target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    ]
+    return [node.attr for node in targets if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"]
+
+
+@functools.cache
+def public_names() -> frozenset[str]:
+    """Every name of every public module."""
+    return frozenset(name for module in MODULES for name in importlib.import_module(module).__all__)
 
 
 def describe_member(name: str, thing: Any) -> str:
@@ -105,9 +130,17 @@ def default_of(parameter: inspect.Parameter) -> Any:
     default = parameter.default
     if default is parameter.empty:
         return default
+    if attrs.has(type(default)) and is_plain(default):
+        return Written(f"{type(default).__name__}()")
     if isinstance(default, enum.Enum):
         return Written(f"{type(default).__name__}.{default.name}")
     return Written(re.sub(r" at 0x[0-9a-f]+", "", repr(default)))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether an attrs value is what its class gives without arguments."""
+    needed = any(field.init and field.default is attrs.NOTHING for field in attrs.fields(type(value)))
+    return not needed and value == type(value)()
 
 
 if __name__ == "__main__":
