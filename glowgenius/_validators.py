@@ -31,7 +31,9 @@ def is_integer(value: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether *value* is a finite int or float and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if is_integer(value):
+        return True  # of any size; math.isfinite would first turn it into a float
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def integer(*, at_least: int | None = None) -> Validator:
