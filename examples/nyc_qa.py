@@ -50,7 +50,8 @@ def main() -> int:
     asked = {name: rows[:QUICK_FACTS] if options.quick else rows for name, rows in slices.evaluation_slices.items()}
 
     output = Path(options.output_dir)
-    connection = gg.connect(options.engine, checkpoint_directory=output / "checkpoints")
+    local = options.engine == "local"
+    connection = gg.connect(options.engine, checkpoint_directory=output / "checkpoints" if local else None)
     lora = gg.LoRAConfig(rank=options.rank, seed=options.seed)
     trainer = gg.SupervisedTrainer(
         base_model=options.base_model,
@@ -135,7 +136,7 @@ def summary(results: Mapping[str, Any]) -> str:
     lines = ["What did supervised learning change?"]
     lines += [f"  {label:<32} {moved(name)}" for name, label in SLICES.items()]
     lines += [
-        "  It learned these facts, in words it had not met; facts it was not shown it still has to guess.",
+        f"  {reading(part, results['relation_baselines'])}",
         "What did LoRA do?",
         f"  It trained {results['trainable_parameters']:,} numbers beside {results['total_parameters']:,} frozen ones "
         f"({share:.1%}), rank {results['lora']['rank']}.",
@@ -144,6 +145,23 @@ def summary(results: Mapping[str, Any]) -> str:
         f"{results['engine']!r} with {os.cpu_count()} processor cores.",
     ]
     return "\n".join(lines)
+
+
+def reading(part: Mapping[str, Any], baselines: Mapping[str, float]) -> str:
+    """What the four differences say together, by rule: an interval that leaves out 0 is a change."""
+    learned = [name for name in ("seen", "paraphrase") if part[name]["interval_95"][0] > 0]
+    guessed = part["unseen"]["tuned"]["exact_match"]
+    kept = part["control"]["tuned"]["contains"] / max(part["control"]["base"]["contains"], 1e-9)
+    sentences = {
+        (): "It learned none of the facts that this run can tell.",
+        ("seen",): "It learned its training questions, and not the facts behind them: new wordings fail.",
+        ("paraphrase",): "New wordings improved and trained ones did not, which too few questions can do.",
+        ("seen", "paraphrase"): "It learned these facts, also in words it had not met.",
+    }
+    return (
+        f"{sentences[tuple(learned)]} Of facts it was not shown it gets {guessed:.0%}; naming the most frequent answer "
+        f"to each kind of question gets {baselines['unseen']:.0%}. It keeps {kept:.0%} of the general knowledge."
+    )
 
 
 def header(results: Mapping[str, Any], options: argparse.Namespace) -> dict[str, str]:
