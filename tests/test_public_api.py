@@ -7,6 +7,8 @@ import difflib
 import importlib
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -65,6 +67,25 @@ def test_dir_lists_every_public_name_once():
     listed = dir(glowgenius)
     assert set(glowgenius.__all__) <= set(listed)
     assert listed == sorted(set(listed))
+
+
+SHADOWED = """
+import importlib, inspect, pkgutil, sys
+import glowgenius
+for found in pkgutil.walk_packages(glowgenius.__path__, "glowgenius."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+for package in [name for name in sys.modules if name.partition(".")[0] == "glowgenius"]:
+    for name in getattr(sys.modules[package], "__all__", ()):
+        if inspect.ismodule(getattr(sys.modules[package], name)):
+            print(f"{package}.{name}")
+"""
+"""Importing a module sets its name in its package, where a function of the same name would be found before."""
+
+
+def test_no_public_name_turns_into_a_module():
+    result = subprocess.run([sys.executable, "-c", SHADOWED], capture_output=True, text=True, check=True)
+    assert result.stdout == ""
 
 
 def test_type_checkers_see_the_same_names():
