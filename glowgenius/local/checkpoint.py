@@ -146,7 +146,8 @@ def adapter_of(saved: Saved, model: BaseModel) -> Adapter:
         CheckpointError: The matrices are not those of *model*'s layers.
     """
     layers = model.adapted_layers(saved.spec)
-    reasons = [f"it holds matrices for {name!r}, no layer of the model" for name in saved.a if name not in layers]
+    strangers = sorted(name for name in saved.a if name not in layers)
+    reasons = [f"it holds matrices for {name!r}, no layer of the model" for name in strangers]
     for name, layer in layers.items():
         if name not in saved.a or name not in saved.b:
             reasons.append(f"it holds no matrices for {name!r}")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _CONVERTER = 1
 """Raise when the conversion changes: folders written by an older one are made anew."""
 
+_STAMP = "converted_from.json"
+"""Written last: a folder that has it is complete."""
+
 _CONTROL_TOKEN = 3
 """`tokenizer.ggml.token_type` of a control token (GGUF specification, tokenizer section)."""
 
@@ -45,28 +48,36 @@ def converted(file: Path, folder: Path) -> Path:
         MissingDependencyError: The GGUF reader is not installed.
     """
     origin = {"converter": _CONVERTER, "file": file.name, "bytes": file.stat().st_size}
-    stamp = folder / "converted_from.json"
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == origin:
+    if _is_made(folder, origin):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _convert(file, working)
-        (working / stamp.name).write_text(json.dumps(origin, indent=1), encoding="utf-8")
-        _put_in_place(working, folder)
+        (working / _STAMP).write_text(json.dumps(origin, indent=1), encoding="utf-8")
+        # Whoever converted at the same time and came first has made the same files, and may be reading them.
+        if not _is_made(folder, origin):
+            _put_in_place(working, folder, origin)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return folder
 
 
-def _put_in_place(working: Path, folder: Path) -> None:
-    """Rename *working* to *folder*; whoever converted at the same time and came first has made the same files."""
+def _is_made(folder: Path, origin: dict[str, Any]) -> bool:
+    """Whether *folder* holds the whole conversion of that file, by this converter."""
+    try:
+        return bool(json.loads((folder / _STAMP).read_text(encoding="utf-8")) == origin)
+    except (OSError, ValueError):
+        return False
+
+
+def _put_in_place(working: Path, folder: Path, origin: dict[str, Any]) -> None:
     if folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
     try:
         working.replace(folder)
     except OSError:
-        if not (folder / "converted_from.json").is_file():
+        if not _is_made(folder, origin):
             raise
 
 

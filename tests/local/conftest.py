@@ -16,10 +16,10 @@ def tiny(tmp_path_factory):
     """The folder of a tiny model, by architecture."""
 
     @functools.cache
-    def folder(architecture="llama"):
+    def write(architecture):
         return write_tiny_model(tmp_path_factory.mktemp(architecture), architecture)
 
-    return folder
+    return lambda architecture="llama": write(architecture)
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""One thread, in the order of the calls."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from glowgenius.errors import EngineError
+from glowgenius.local.worker import Worker
+
+CLOSED = "the local service was closed; make a new glowgenius.local.ServiceClient()"
+
+
+@pytest.fixture
+def worker():
+    made = Worker()
+    yield made
+    made.close().result(timeout=10)
+
+
+def test_jobs_run_one_after_another_in_their_order(worker):
+    done, threads = [], set()
+
+    def job(number):
+        threads.add(threading.get_ident())
+        done.append(number)
+        return number
+
+    futures = [worker.submit(lambda number=number: job(number)) for number in range(50)]
+    assert [future.result(timeout=10) for future in reversed(futures)] == list(reversed(range(50)))
+    assert done == list(range(50))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("broken")])
+def test_an_error_reaches_whoever_waits_and_nobody_else(worker, error):
+    def broken():
+        raise error
+
+    failed, after = worker.submit(broken), worker.submit(lambda: "fine")
+    with pytest.raises(type(error)) as caught:
+        failed.result(timeout=10)
+    assert caught.value is error
+    assert after.result(timeout=10) == "fine"
+
+
+def test_a_job_that_was_cancelled_in_the_queue_is_not_run(worker):
+    gate, done = threading.Event(), []
+    blocking = worker.submit(lambda: gate.wait(10))
+    cancelled, after = worker.submit(lambda: done.append("cancelled")), worker.submit(lambda: done.append("after"))
+    assert cancelled.future().cancel()
+    gate.set()
+    after.result(timeout=10)
+    assert blocking.result(timeout=10)
+    assert done == ["after"]
+
+
+def test_closing_finishes_what_is_queued_and_refuses_the_rest():
+    worker, gate, done = Worker(), threading.Event(), []
+    worker.submit(lambda: gate.wait(10))
+    for number in range(3):
+        worker.submit(lambda number=number: done.append(number))
+    closed = worker.close()
+    assert not closed.future().done()
+    with pytest.raises(EngineError) as caught:
+        worker.submit(lambda: None)
+    assert str(caught.value) == CLOSED
+    gate.set()
+    assert closed.result(timeout=10) is None
+    assert done == [0, 1, 2]
+    assert worker.close() is closed
+
+
+def test_a_worker_without_work_starts_no_thread_and_closes_at_once():
+    before = threading.active_count()
+    worker = Worker()
+    assert worker.close().future().done()
+    assert threading.active_count() == before
