@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, final
 
 from typing_extensions import override
@@ -163,11 +164,13 @@ def on(event_type: type[E], function: Callable[[E], Request | None]) -> Callback
     Raises:
         ConfigError: *event_type* is no event class, or *function* cannot be called.
     """
-    names = [event.__name__ for event in EVENTS]
     if event_type not in EVENTS:
-        found = getattr(event_type, "__name__", repr(event_type))
-        close = nearest(found, [name.lower() for name in names])
-        raise ConfigError(f"on: there is no event {found!r}{close}; the events are {', '.join(names)}")
+        names = {event.__name__.lower(): event.__name__ for event in EVENTS}
+        given: Any = event_type
+        found = given if isinstance(given, str) else getattr(given, "__name__", repr(given))
+        close = get_close_matches(str(found).lower(), names, n=1)
+        hint = f" (did you mean {names[close[0]]}?)" if close else ""
+        raise ConfigError(f"on: there is no event {found!r}{hint}; the events are {', '.join(names.values())}")
     if not callable(function):
         raise ConfigError(f"on({event_type.__name__}, …): must be given a function, got {function!r}")
     return FunctionCallback(event_type, function)

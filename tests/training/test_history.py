@@ -1,0 +1,111 @@
+"""What can be read off the rows of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from glowgenius.errors import ConfigError
+from glowgenius.training.history import History, canonical, direction, is_better, row_from_json
+
+ROWS = [
+    {"step": 0, "eval/loss": 3.0},
+    {"step": 1, "train/loss": 2.5, "learning_rate": 0.1},
+    {"step": 2, "train/loss": 2.0, "learning_rate": 0.05, "eval/loss": 1.5, "eval/exact_match": 0.5},
+    {"step": 3, "train/loss": math.nan, "learning_rate": 0.01, "eval/loss": math.nan, "eval/exact_match": 0.25},
+]
+HISTORY = History(ROWS)
+
+
+def test_it_is_a_sequence_of_rows():
+    assert len(HISTORY) == 4
+    assert HISTORY[1] == HISTORY.rows[1] == ROWS[1]
+    assert HISTORY[1:] == History(ROWS[1:])
+    assert HISTORY.last["step"] == 3
+    assert list(HISTORY)[0] == {"step": 0, "eval/loss": 3.0}
+    assert History().last == {}
+    assert repr(HISTORY) == "History(4 rows, metrics: eval/loss, train/loss, learning_rate, eval/exact_match)"
+    assert repr(History()) == "History(0 rows, metrics: none)"
+
+
+def test_two_are_equal_by_their_rows():
+    assert History(ROWS[:3]) == History(ROWS[:3])
+    assert hash(History(ROWS[:3])) == hash(History(ROWS[:3]))
+    assert History(ROWS[:3]) != History(ROWS[:2])
+    assert History(ROWS[:1]) != ROWS[:1]
+
+
+def test_changing_what_it_was_made_of_changes_nothing():
+    rows = [{"step": 1, "train/loss": 2.0}]
+    history = History(rows)
+    rows[0]["train/loss"] = 9.0
+    assert history.train_loss == (2.0,)
+
+
+def test_losses_and_series():
+    assert HISTORY.train_loss[:2] == (2.5, 2.0)
+    assert HISTORY.eval_loss[:2] == (3.0, 1.5)
+    assert HISTORY.series("eval_exact_match") == HISTORY.series("eval/exact_match") == ((2, 0.5), (3, 0.25))
+
+
+def test_the_best_row_by_the_direction_of_its_name():
+    assert HISTORY.best()["step"] == 2
+    assert HISTORY.best("eval/loss")["step"] == 2
+    assert HISTORY.best("eval_exact_match")["step"] == 2
+    assert HISTORY.best("eval_exact_match", mode="min")["step"] == 3
+
+
+def test_an_unknown_metric_lists_what_there_is():
+    with pytest.raises(ConfigError) as raised:
+        HISTORY.best("eval_los")
+    assert str(raised.value) == (
+        "no step has a value of 'eval/los' (did you mean 'eval/loss'?); measured were: eval/loss, train/loss, "
+        "learning_rate, eval/exact_match"
+    )
+    with pytest.raises(ConfigError) as raised:
+        History().best()
+    assert str(raised.value) == "no step has a value of 'eval/loss'; measured were: nothing"
+
+
+def test_a_metric_that_was_always_nan_has_no_best():
+    with pytest.raises(ConfigError):
+        History([{"step": 1, "eval/loss": math.nan}]).best()
+
+
+def test_as_json_and_back():
+    text = json.dumps(HISTORY.to_json(), allow_nan=False)
+    assert json.loads(text)[3] == {
+        "step": 3,
+        "train/loss": None,
+        "learning_rate": 0.01,
+        "eval/loss": None,
+        "eval/exact_match": 0.25,
+    }
+    back = [row_from_json(record) for record in json.loads(text)]
+    assert back[:3] == ROWS[:3]
+    assert math.isnan(back[3]["eval/loss"])
+
+
+def test_names():
+    names = ["eval_loss", "train_loss", "eval/f1", "learning_rate", "training_loss"]
+    assert [canonical(name) for name in names] == [
+        "eval/loss",
+        "train/loss",
+        "eval/f1",
+        "learning_rate",
+        "training_loss",
+    ]
+    directions = [direction(name) for name in ("eval_loss", "eval/nll", "eval_perplexity", "eval_exact_match")]
+    assert directions == ["min", "min", "min", "max"]
+
+
+def test_better():
+    assert is_better(1.0, 2.0, "min")
+    assert not is_better(2.0, 2.0, "min")
+    assert not is_better(1.0, 2.0, "max")
+    assert not is_better(1.5, 2.0, "min", by=0.5)
+    assert is_better(1.0, None, "max")
+    assert is_better(1.0, math.nan, "min")
+    assert not is_better(math.nan, None, "min")
