@@ -94,12 +94,24 @@ def write(
             "metadata": dict(metadata),
         }
         _write_json(working / _STATE, state)
-        if folder.exists():
-            shutil.rmtree(folder)
-        working.replace(folder)
+        _put_in_place(working, folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return folder
+
+
+def _put_in_place(working: Path, folder: Path) -> None:
+    """Rename *working* to *folder*; the checkpoint that was there is deleted last, and is back if this fails."""
+    old = working.with_name(f"{working.name}.old")
+    if folder.exists():
+        folder.replace(old)
+    try:
+        working.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read(path: str) -> Saved:

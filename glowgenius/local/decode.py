@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from glowgenius.local.model import BaseModel
 
 
+_COLDEST = 1e-6
+"""Lower temperatures are this one."""
+
+
 @frozen(kw_only=True)
 class Request:
     """One sequence to generate."""
@@ -164,7 +168,8 @@ def _ends_with_text(row: Generated, decode: Callable[[Sequence[int]], str]) -> b
 def _draw(logits: torch.Tensor, row: Generated) -> int:
     """One token at the request's temperature, from the top_k and then the top_p of the distribution."""
     request = row.request
-    scaled = logits.cpu() / request.temperature
+    # A temperature so small that the division overflows would leave no probabilities at all; this one is greedy.
+    scaled = logits.cpu() / max(request.temperature, _COLDEST)
     if 0 < request.top_k < len(scaled):
         floor = torch.topk(scaled, request.top_k).values[-1]
         scaled = scaled.masked_fill(scaled < floor, -torch.inf)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 import threading
 import time
@@ -127,13 +128,22 @@ class SamplingClient:
     def _requests(self, prompt: tuple[int, ...], count: int, params: SamplingParams) -> list[Request]:
         room = (self._model.max_length or len(prompt) + 2048) - len(prompt)
         limit = room if params.max_tokens is None else params.max_tokens
-        if count < 1 or limit < 0 or params.temperature < 0 or not 0 < params.top_p <= 1:
-            raise RequestRejectedError(
-                f"sampling needs num_samples ≥ 1, max_tokens ≥ 0, temperature ≥ 0 and 0 < top_p ≤ 1, got "
-                f"num_samples={count}, max_tokens={limit}, temperature={params.temperature}, top_p={params.top_p}"
-            )
-        tokens, texts = self._stops(params.stop)
         seed = secrets.randbits(62) if params.seed is None else params.seed
+        wrong = [
+            f"{name} must be {accepted}, got {value}"
+            for name, accepted, value, good in (
+                ("num_samples", "1 or more", count, count >= 1),
+                ("max_tokens", "0 or more", limit, limit >= 0),
+                ("temperature", "a finite number ≥ 0", params.temperature, 0 <= params.temperature < math.inf),
+                ("top_k", "1 or more, or -1 for no limit", params.top_k, params.top_k >= 1 or params.top_k in {0, -1}),
+                ("top_p", "above 0 and at most 1", params.top_p, 0 < params.top_p <= 1),
+                ("seed", "0 or more, and below 2**63", seed, 0 <= seed < 2**63 - count),
+            )
+            if not good
+        ]
+        if wrong:
+            raise RequestRejectedError("; ".join(wrong))
+        tokens, texts = self._stops(params.stop)
         return [
             Request(
                 prompt=prompt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
@@ -90,9 +91,13 @@ class ServiceClient:
         *user_metadata* is accepted for the SDK's sake: there is no session list to show it in.
 
         Raises:
-            ConfigError: Nothing is to be trained, or the rank is not positive.
+            ConfigError: Nothing is to be trained, or a number is out of its range.
         """
         del user_metadata
+        if alpha is not None and not 0 < alpha < math.inf:
+            raise ConfigError(f"alpha must be a finite number above 0, got {alpha!r}")
+        if seed is not None and not 0 <= seed < 2**63:
+            raise ConfigError(f"seed must be 0 or more, and below 2**63, got {seed}")
         if rank < 1 or not (train_mlp or train_attn or train_unembed):
             raise ConfigError(
                 f"an adapter needs rank ≥ 1 and at least one of train_mlp, train_attn, train_unembed; got rank={rank}, "

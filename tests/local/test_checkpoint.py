@@ -105,6 +105,25 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(train_on, monkeypatch):
     assert checkpoint.read(str(path)).updates == 0
 
 
+def test_an_overwrite_that_fails_at_the_last_moment_brings_the_old_one_back(train_on, monkeypatch):
+    client = train_on()
+    path = Path(client.save_state("latest").result().path)
+    replace = Path.replace
+
+    def stubborn(self, target):
+        if Path(target) == path and not self.name.endswith(".old"):
+            raise OSError("not now")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stubborn)
+    for name in ("latest", "other"):
+        path = path.with_name(name)
+        with pytest.raises(OSError, match="not now"):
+            client.save_state(name, overwrite=True).result()
+    assert [entry.name for entry in path.parent.iterdir()] == ["latest"]
+    assert checkpoint.read(str(path.with_name("latest"))).updates == 0
+
+
 def test_a_path_without_a_checkpoint_is_refused(service, tmp_path):
     path = str(tmp_path / "nothing")
     message = (

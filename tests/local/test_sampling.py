@@ -90,7 +90,7 @@ def test_a_seed_makes_draws_repeatable_and_each_sample_has_its_own(sample_on):
     assert unseeded[0] != unseeded[1]
 
 
-@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}, {"temperature": 1e-300}])
 def test_the_narrowest_draw_is_greedy(sample_on, narrow):
     client = sample_on()
     [greedy] = drawn(client, PREFIX, max_tokens=10, temperature=0.0, stop=[])
@@ -219,7 +219,6 @@ def test_a_snapshot_does_not_follow_the_training(train_on, service, tiny):
 
 
 def refusals(directory):
-    needs = "sampling needs num_samples ≥ 1, max_tokens ≥ 0, temperature ≥ 0 and 0 < top_p ≤ 1, got "
     knows = f"{directory!r} knows 0 to 258. Was it encoded with another model's tokenizer?"
     return [
         (([], 1, {}), "the prompt must hold at least one token, got none"),
@@ -232,21 +231,22 @@ def refusals(directory):
             f"the prompt holds token id -1; {knows}",
         ),
         (([3] * 257, 1, {}), f"the prompt is 257 tokens long; {directory!r} was made for 256 at most"),
-        (([5], 0, {"max_tokens": 3}), f"{needs}num_samples=0, max_tokens=3, temperature=1, top_p=1"),
-        (([5], 1, {"max_tokens": -1}), f"{needs}num_samples=1, max_tokens=-1, temperature=1, top_p=1"),
-        (
-            ([5], 1, {"max_tokens": 3, "temperature": -0.5}),
-            f"{needs}num_samples=1, max_tokens=3, temperature=-0.5, top_p=1",
-        ),
-        (([5], 1, {"max_tokens": 3, "top_p": 0}), f"{needs}num_samples=1, max_tokens=3, temperature=1, top_p=0.0"),
-        (
-            ([5], 1, {"stop": ["a", ""]}),
-            "stop must not hold an empty text: every answer would end with its first token",
-        ),
+        (([5], 0, {"max_tokens": -1}), "num_samples must be 1 or more, got 0; max_tokens must be 0 or more, got -1"),
+        (([5], 1, {"temperature": -0.5}), "temperature must be a finite number ≥ 0, got -0.5"),
+        (([5], 1, {"temperature": float("nan")}), "temperature must be a finite number ≥ 0, got nan"),
+        (([5], 1, {"temperature": float("inf")}), "temperature must be a finite number ≥ 0, got inf"),
+        (([5], 1, {"top_k": -2}), "top_k must be 1 or more, or -1 for no limit, got -2"),
+        (([5], 1, {"top_p": 0}), "top_p must be above 0 and at most 1, got 0.0"),
+        (([5], 1, {"seed": -1}), "seed must be 0 or more, and below 2**63, got -1"),
+        (([5], 2, {"seed": 2**63 - 1}), f"seed must be 0 or more, and below 2**63, got {2**63 - 1}"),
+        (([5], 1, {"stop": ["a", ""]}), EMPTY_STOP),
     ]
 
 
-@pytest.mark.parametrize("case", range(9))
+EMPTY_STOP = "stop must not hold an empty text: every answer would end with its first token"
+
+
+@pytest.mark.parametrize("case", range(13))
 def test_what_cannot_be_sampled_is_refused_at_once(sample_on, tiny, case):
     (prompt, count, settings), message = refusals(str(tiny()))[case]
     with pytest.raises(RequestRejectedError) as caught:
@@ -280,3 +280,35 @@ def test_an_error_of_the_engine_reaches_every_request_of_the_batch(sample_on, mo
             future.result(timeout=60)
     monkeypatch.undo()
     assert len(drawn(client, PREFIX, max_tokens=2, stop=[])[0].tokens) == 2
+
+
+def test_a_prompt_that_is_not_text_is_refused(sample_on):
+    from tinker.types import ImageChunk
+
+    prompt = ModelInput(chunks=[ImageChunk(data=b"", format="png", expected_tokens=1)])
+    with pytest.raises(RequestRejectedError) as caught:
+        sample_on().compute_logprobs(prompt)
+    assert str(caught.value) == "the prompt must hold text tokens only, got other chunks"
+
+
+def test_requests_that_come_while_others_gather_join_their_batch(sample_on, monkeypatch):
+    from glowgenius.local import sampling
+
+    client, batches, late = sample_on(), [], []
+    client.get_tokenizer()
+    generate, sleep = sampling.generate, sampling.time.sleep
+
+    def counted(model, adapter, requests, **settings):
+        batches.append(len(requests))
+        return generate(model, adapter, requests, **settings)
+
+    def latecomer(seconds):
+        if not late:
+            late.append(ask(client, PREFIX, max_tokens=2, stop=[]))
+        sleep(seconds)
+
+    monkeypatch.setattr(sampling, "generate", counted)
+    monkeypatch.setattr(sampling.time, "sleep", latecomer)
+    ask(client, PREFIX, max_tokens=2, stop=[]).result(timeout=60)
+    late[0].result(timeout=60)
+    assert batches == [2]

@@ -66,6 +66,36 @@ def test_an_adapter_without_numbers_is_refused(service, settings, got):
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": 0}, "alpha must be a finite number above 0, got 0"),
+        ({"alpha": float("nan")}, "alpha must be a finite number above 0, got nan"),
+        ({"seed": -1}, "seed must be 0 or more, and below 2**63, got -1"),
+        ({"seed": 2**63}, f"seed must be 0 or more, and below 2**63, got {2**63}"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(service, settings, message):
+    with pytest.raises(ConfigError) as caught:
+        service.create_lora_training_client("any", **settings)
+    assert str(caught.value) == message
+
+
+def test_the_best_device_is_taken_and_a_named_one_is_kept(monkeypatch):
+    from glowgenius.local import service as module
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert module._device("auto") == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert module._device("auto") == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [module._device(name) for name in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert module._dtype("auto", "cuda:1") == torch.bfloat16
+    assert module._dtype("auto", "mps") == torch.float32
+
+
 def test_a_sampling_client_of_nothing_is_refused(service):
     with pytest.raises(RequestRejectedError) as caught:
         service.create_sampling_client()
@@ -106,7 +136,14 @@ def gpt2(settings):
     )
 
 
-@pytest.mark.parametrize("make", [mixtral, lfm2, gpt2])
+def falcon_h1(settings):
+    from transformers import FalconH1Config, FalconH1ForCausalLM
+
+    mamba = {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_n_groups": 1}
+    return FalconH1ForCausalLM(FalconH1Config(**settings, **mamba)), "it has layers of kind 'hybrid'"
+
+
+@pytest.mark.parametrize("make", [mixtral, lfm2, gpt2, falcon_h1])
 def test_an_architecture_that_cannot_be_trained_here_is_refused(service, tmp_path, make):
     model, reason = make(SIZES)
     model.save_pretrained(tmp_path)
@@ -116,6 +153,14 @@ def test_an_architecture_that_cannot_be_trained_here_is_refused(service, tmp_pat
     assert str(caught.value) == (
         f"the local engine cannot train {str(tmp_path)!r} ({type(model).__name__}): {reason}. {ACCEPTED}"
     )
+
+
+def test_a_convolution_is_noticed_where_no_kind_of_layer_tells(train_on):
+    model = train_on()._model
+    assert model._untrainable() is None
+    model.network.model.mixer = torch.nn.Conv1d(1, 1, 3)
+    assert model._untrainable() == "it has convolutions over the sequence"
+    del model.network.model.mixer
 
 
 def test_a_base_model_is_loaded_once_while_it_is_in_use(tiny):
@@ -169,6 +214,19 @@ def test_bfloat16_is_near_float32_and_keeps_what_must_be_exact(make_service, tin
         assert len(client._model.weights_hash()) == 64
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]
+
+
+def test_bfloat16_samples(make_service, tiny):
+    from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+
+    prompt = ModelInput.from_ints(list(range(40, 60)))
+    logprobs = {}
+    for dtype in ("float32", "bfloat16"):
+        client = make_service(dtype=dtype).create_sampling_client(base_model=str(tiny())).result()
+        [one] = client.sample(prompt, 1, SamplingParams(max_tokens=6, temperature=0.0, stop=[])).result().sequences
+        assert (len(one.tokens), one.stop_reason) == (6, "length")
+        logprobs[dtype] = client.compute_logprobs(prompt).result()[1:]
+    assert logprobs["bfloat16"] == pytest.approx(logprobs["float32"], rel=0.1, abs=0.3)
 
 
 def test_auto_is_one_of_the_two(make_service):

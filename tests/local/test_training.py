@@ -145,14 +145,17 @@ def test_it_says_what_it_is(train_on, tiny):
         True,
         2,
     )
+    assert client.model_id.startswith("local-")
     assert client.get_tokenizer().decode(client.get_tokenizer().encode("34 St–Penn")) == "34 St–Penn"
 
 
 REFUSED = {
     "another loss": (
         ([datum([1], [2], [1.0])], "importance_sampling"),
-        "loss_fn 'importance_sampling' is not available here: this engine computes 'cross_entropy', the loss of "
-        "supervised training",
+        (
+            "loss_fn 'importance_sampling' is not available here: this engine computes 'cross_entropy', the loss of "
+            "supervised training"
+        ),
     ),
     "settings of the loss": (
         ([datum([1], [2], [1.0])], "cross_entropy", {"clip": 0.2}),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import gguf
 from glowgenius.models.hub import load_causal_lm, load_config, load_tokenizer
+from tests.support import tiny_gguf
 from tests.support.tiny_gguf import tokens, write_tiny_gguf
 from tests.support.tiny_models import CHAT_TEMPLATE
 
@@ -45,6 +49,14 @@ def test_the_tokenizer_is_that_of_the_file(tmp_path, file):
     assert len(tokenizer) == len(vocabulary)
     text = "Ämter & \n 34 St–Penn Station\t✓  <|im_end|>"
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_digits_are_split_where_the_file_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_gguf, "MERGES", ("1 8",))
+    for name, expected in (("smollm", ["1", "8", "8", "3"]), ("gpt-2", ["18", "8", "3"])):
+        write_tiny_gguf(tmp_path / f"{name}.gguf", splitting=name)
+        tokenizer = load_tokenizer(str(gguf.converted(tmp_path / f"{name}.gguf", tmp_path / name)))
+        assert tokenizer.convert_ids_to_tokens(tokenizer.encode("1883")) == expected
 
 
 def test_conversion_happens_once(tmp_path, file):
@@ -104,6 +116,17 @@ def test_a_folder_that_cannot_be_replaced_is_an_error(tmp_path, file):
     folder.write_text("a file in its place")
     with pytest.raises(NotADirectoryError):
         gguf.converted(file, folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_losing_the_race_to_rename_is_no_error(tmp_path, file, monkeypatch):
+    def overtaken(working, folder):
+        shutil.copytree(working, folder)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    folder = gguf.converted(file, tmp_path / "models" / "tiny")
+    assert (folder / "converted_from.json").is_file()
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 

@@ -34,7 +34,14 @@ def tokens() -> list[str]:
     return [*SPECIAL_TOKENS, *alphabet, *(merge.replace(" ", "") for merge in MERGES)]
 
 
-def write_tiny_gguf(file: Path, *, tied: bool = True, architecture: str = "llama", extra: str | None = None) -> Any:
+def write_tiny_gguf(
+    file: Path,
+    *,
+    tied: bool = True,
+    architecture: str = "llama",
+    splitting: str = "smollm",
+    extra: str | None = None,
+) -> Any:
     """Write *file*, and return the same model as transformers has it; *extra* is the name of one more tensor."""
     import gguf
     import numpy as np
@@ -45,7 +52,7 @@ def write_tiny_gguf(file: Path, *, tied: bool = True, architecture: str = "llama
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings, rms_norm_eps=1e-5)).eval()
     writer = gguf.GGUFWriter(str(file), architecture)
-    _write_fields(writer, settings)
+    _write_fields(writer, settings, splitting)
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and tied:
             continue
@@ -59,7 +66,7 @@ def write_tiny_gguf(file: Path, *, tied: bool = True, architecture: str = "llama
     return model
 
 
-def _write_fields(writer: Any, settings: dict[str, Any]) -> None:
+def _write_fields(writer: Any, settings: dict[str, Any], splitting: str) -> None:
     writer.add_embedding_length(settings["hidden_size"])
     writer.add_feed_forward_length(settings["intermediate_size"])
     writer.add_block_count(settings["num_hidden_layers"])
@@ -70,7 +77,7 @@ def _write_fields(writer: Any, settings: dict[str, Any]) -> None:
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(settings["vocab_size"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(splitting)
     writer.add_token_list(tokens())
     writer.add_token_types([3] * len(SPECIAL_TOKENS) + [1] * (len(tokens()) - len(SPECIAL_TOKENS)))
     writer.add_token_merges(list(MERGES))
