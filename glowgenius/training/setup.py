@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -20,7 +21,7 @@ from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
 from glowgenius.training.checkpoints import NO_BEARING
-from glowgenius.training.connect import connect
+from glowgenius.training.connection import connect
 from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
@@ -198,12 +199,13 @@ def settings_file(
             "renderer": identity["renderer"],
             "run": hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest(),
         },
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "header": list(header),
     }
 
 
-def _versions() -> dict[str, str]:
+@functools.cache
+def _versions() -> Mapping[str, str]:
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -24,7 +24,7 @@ def test_it_is_a_sequence_of_rows():
     assert HISTORY[1] == HISTORY.rows[1] == ROWS[1]
     assert HISTORY[1:] == History(ROWS[1:])
     assert HISTORY.last["step"] == 3
-    assert list(HISTORY)[0] == {"step": 0, "eval/loss": 3.0}
+    assert next(iter(HISTORY)) == {"step": 0, "eval/loss": 3.0}
     assert History().last == {}
     assert repr(HISTORY) == "History(4 rows, metrics: eval/loss, train/loss, learning_rate, eval/exact_match)"
     assert repr(History()) == "History(0 rows, metrics: none)"

@@ -153,8 +153,7 @@ TrainEnd 6
 
 
 def told(recorder):
-    steps = [f"{type(event).__name__} {getattr(event, 'step', '')}".strip() for event in recorder.events]
-    return steps
+    return [f"{type(event).__name__} {getattr(event, 'step', '')}".strip() for event in recorder.events]
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2])

@@ -11,7 +11,7 @@ import pytest
 
 from glowgenius.engines import tinker_types
 from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError
-from glowgenius.training.connect import KEY_SOURCES, Connection, connect
+from glowgenius.training.connection import KEY_SOURCES, Connection, connect
 
 KEY = "tml-secret-of-the-test"
 NO_KEY = (
@@ -213,7 +213,7 @@ def test_without_torch_the_reason_for_the_local_engine_is_said(choose, monkeypat
 
 def test_choosing_loads_neither_the_sdk_nor_torch():
     code = (
-        "import sys; from glowgenius.training.connect import connect\n"
+        "import sys; from glowgenius.training.connection import connect\n"
         "try: connect('tinker', environment={'HOME': '/nonexistent'})\n"
         "except PermissionError: print(sorted({'tinker', 'torch', 'transformers', 'numpy'} & sys.modules.keys()))"
     )

@@ -1,0 +1,381 @@
+"""A run that was killed and resumed is the run that was not: same batches, same rates, same weights, same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from glowgenius.errors import CheckpointError, ConfigError, ResumeMismatchError
+from glowgenius.lora.config import LoRAConfig
+from glowgenius.rendering import QuestionAnswerRenderer
+from glowgenius.testing import ScriptedService
+from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.trainer import SupervisedTrainer
+from tests.support.killing import Killed, MortalService
+from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config, questions, trainer, updates
+
+ROWS = questions(5)
+SETTINGS = {"batch_size": 2, "num_epochs": 2, "save_every": 2, "eval_every": 3, "lr_schedule": "cosine"}
+STEPS = 6
+
+
+class Counting(Callback):
+    """State that depends on every event: a resumed run has to end with the same."""
+
+    def __init__(self):
+        self.losses = []
+
+    def state_dict(self):
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state):
+        self.losses = list(state["losses"])
+
+    def on_train_begin(self, event):
+        self.losses = []
+
+    def on_step_end(self, event):
+        self.losses.append(event.loss)
+
+    def on_evaluate(self, event):
+        self.losses.append(event.metrics["eval/loss"])
+
+    def on_epoch_end(self, event):
+        self.losses.append(event.loss)
+
+
+def train(service, folder, *, resume=None, lookahead=1, callbacks=(), **settings):
+    run = trainer(service, callbacks=callbacks, output_dir=folder, lookahead=lookahead, **{**SETTINGS, **settings})
+    return run.train(ROWS, HELD_OUT, resume_from_checkpoint=resume)
+
+
+def weights_of(service, result):
+    return service.checkpoints[result.final_checkpoint.state_path].model.parameters
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch):
+    """Hundreds of runs: nothing here depends on when the disk has written."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    service, counting = MortalService(ScriptedService(tokenizer=TOKENIZER)), Counting()
+    result = train(service, folder, callbacks=[counting])
+    return {
+        "updates": updates(service.service),
+        "weights": weights_of(service.service, result),
+        "metrics": (folder / "metrics.jsonl").read_text(),
+        "history": result.history,
+        "losses": counting.losses,
+        "best_step": result.best_step,
+        "calls": service.calls,
+        "waits": service.waits,
+    }
+
+
+def check_resumed(uninterrupted, folder, lookahead, **moment):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(Killed):
+        train(MortalService(service, **moment), folder, lookahead=lookahead, callbacks=[Counting()])
+    records = [json.loads(line) for line in (folder / "checkpoints.jsonl").read_text().splitlines()]
+    saved = max([record["step"] for record in records if "state_path" in record], default=0)
+    done = len(service.operations("optim_step"))
+    counting = Counting()
+    result = train(service, folder, resume=True, lookahead=lookahead, callbacks=[counting])
+    resumed = [
+        (batch.fingerprint, step.adam_params.learning_rate)
+        for batch, step in zip(
+            [operation for operation in service.operations("forward_backward") if _later(service, operation)],
+            service.operations("optim_step")[done:],
+            strict=True,
+        )
+    ]
+    assert resumed == uninterrupted["updates"][saved:]
+    assert np.array_equal(weights_of(service, result), uninterrupted["weights"])
+    assert (folder / "metrics.jsonl").read_text() == uninterrupted["metrics"]
+    assert result.history == uninterrupted["history"]
+    assert counting.losses == uninterrupted["losses"]
+    assert result.best_step == uninterrupted["best_step"]
+    assert json.loads((folder / "result.json").read_text())["status"] == "completed"
+    return saved
+
+
+def _later(service, operation):
+    """Whether an operation belongs to the second client, the one of the resumed run."""
+    clients = list(dict.fromkeys(entry.client for entry in service.journal if entry.client is not None))
+    return operation.client == clients[-1]
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_killed_at_every_call_of_the_engine(uninterrupted, tmp_path, lookahead):
+    """Before a submission, between gradient and update, before a save, before an evaluation."""
+    starts = [
+        check_resumed(uninterrupted, tmp_path / str(call), lookahead, at_call=call)
+        for call in range(1, uninterrupted["calls"] + 1)
+    ]
+    assert starts == sorted(starts)
+    assert {0, 2} <= set(starts) <= {0, 2, 4}
+
+
+@pytest.mark.parametrize("lookahead", [1])
+def test_killed_at_every_wait(uninterrupted, tmp_path, lookahead):
+    """In flight, during an evaluation, during a save, after the last update."""
+    starts = [
+        check_resumed(uninterrupted, tmp_path / str(wait), lookahead, at_wait=wait)
+        for wait in range(1, uninterrupted["waits"] + 1)
+    ]
+    assert starts == sorted(starts)
+    assert {0, 2} <= set(starts) <= {0, 2, 4}
+
+
+@pytest.mark.parametrize("hook", ["on_step_end", "on_evaluate", "on_save", "on_epoch_end"])
+def test_killed_in_a_callback(uninterrupted, tmp_path, hook):
+    def die(event):
+        if event.step >= 3:
+            raise Killed
+
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(Killed):
+        train(service, tmp_path, callbacks=[Counting(), Recorder(**{hook: die})])
+    counting = Counting()
+    result = train(service, tmp_path, resume=True, callbacks=[counting])
+    assert np.array_equal(weights_of(service, result), uninterrupted["weights"])
+    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted["metrics"]
+    assert counting.losses == uninterrupted["losses"]
+
+
+def test_killed_in_the_middle_of_writing_a_line(uninterrupted, tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(Killed):
+        train(MortalService(service, at_call=14), tmp_path, callbacks=[Counting()])
+    for name in ("metrics.jsonl", "checkpoints.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"step": 9, "tra')
+    result = train(service, tmp_path, resume=True, callbacks=[Counting()])
+    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted["metrics"]
+    assert result.history == uninterrupted["history"]
+
+
+def killed_after(folder, step, service, **settings):
+    def die(event):
+        if event.step == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(service, folder, callbacks=[Recorder(on_step_end=die)], **settings)
+
+
+def test_the_header_says_where_it_goes_on(tmp_path):
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    killed_after(tmp_path, 4, service)
+    train(service, tmp_path, resume=True, callbacks=[recorder])
+    begin = recorder.events[0]
+    assert begin.start_step == 2
+    assert begin.header[-1] == "resume: from step 2, at tinker://scripted:train:0/weights/000002"
+    assert recorder.names[1:3] == ["StepBegin", "StepEnd"]
+
+
+def test_without_a_checkpoint_the_run_starts_anew_and_says_so(uninterrupted, tmp_path):
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    killed_after(tmp_path, 2, service)
+    result = train(service, tmp_path, resume=True, callbacks=[recorder])
+    assert recorder.events[0].header[-1] == "resume: the run had no checkpoint yet, so it starts anew"
+    assert result.history == uninterrupted["history"]
+
+
+def test_an_earlier_checkpoint_can_be_named(uninterrupted, tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    first = train(service, tmp_path)
+    earlier = next(record for record in first.checkpoints if record.step == 4)
+    again = train(service, tmp_path, resume=earlier.state_path)
+    assert again.history == uninterrupted["history"]
+    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted["metrics"]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "checkpoints.jsonl").read_text().splitlines()]
+    assert steps == [2, 3, 4, 6]
+
+
+def test_the_folder_of_another_run_can_be_named(uninterrupted, tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    killed_after(tmp_path / "old", 5, service)
+    result = train(service, tmp_path / "new", resume=tmp_path / "old")
+    assert result.history == uninterrupted["history"]
+    assert (tmp_path / "new" / "metrics.jsonl").read_text() == uninterrupted["metrics"]
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(service, tmp_path / "new", resume=tmp_path / "old")
+
+
+@pytest.mark.parametrize("longer", [{"num_epochs": 3}, {"max_steps": 8, "num_epochs": 9}])
+def test_a_finished_run_can_be_made_longer(tmp_path, longer):
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    first = train(service, tmp_path)
+    more = train(service, tmp_path, resume=True, callbacks=[recorder], **longer)
+    total = longer.get("max_steps", 9)
+    assert recorder.events[0].header[-1] == (
+        f"resume: the run was to have 6 steps and now has {total}; from here on the learning rate follows the new number"
+    )
+    assert [row["step"] for row in more.history] == list(range(total + 1))
+    assert more.history[:7].rows == first.history.rows
+    assert [record.final for record in more.checkpoints] == [False] * (len(more.checkpoints) - 1) + [True]
+    assert service.checkpoints[more.final_checkpoint.state_path].model.updates == total
+
+
+def test_a_finished_run_has_nothing_left(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    train(service, tmp_path)
+    with pytest.raises(ConfigError) as raised:
+        train(service, tmp_path, resume=True)
+    assert str(raised.value) == (
+        "there is nothing left to train: the checkpoint has 6 updates, and the run is to have 6; raise num_epochs or "
+        "max_steps to go on"
+    )
+
+
+def test_how_often_is_evaluated_and_saved_may_change(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    killed_after(tmp_path, 4, service)
+    result = train(service, tmp_path, resume=True, eval_every=None, save_every=1, lookahead=0, metric_for_best=None)
+    assert [record.step for record in result.checkpoints] == [2, 3, 4, 5, 6]
+
+
+def mismatch(
+    tmp_path, *, rows=ROWS, held_out=HELD_OUT, renderer=RENDERER, base_model="scripted", lora=None, **settings
+):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    killed_after(tmp_path, 4, service)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    run = trainer(
+        service,
+        renderer=renderer,
+        base_model=base_model,
+        lora=lora,
+        output_dir=tmp_path,
+        **{**SETTINGS, **settings},
+    )
+    with pytest.raises(ResumeMismatchError) as raised:
+        run.train(rows, held_out, resume_from_checkpoint=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    head, *lines, tail, _ = [*str(raised.value).split("\n"), ""]
+    assert head == "cannot go on from the checkpoint of step 2, as these have changed since it was saved:"
+    assert tail == (
+        "Put them back as they were, or start anew in another output_dir. Only eval_every, lookahead, max_steps, "
+        "metric_for_best, num_epochs, save_every may change"
+    )
+    return [line.strip() for line in lines]
+
+
+def test_changed_settings_are_all_named(tmp_path):
+    assert mismatch(tmp_path, batch_size=3, learning_rate=0.25, seed=1, num_epochs=5) == [
+        "config.batch_size: 2 then, 3 now",
+        "config.learning_rate: 0.5 then, 0.25 now",
+        "config.seed: 0 then, 1 now",
+    ]
+
+
+def test_changed_data_is_named(tmp_path):
+    old, new = ROWS.fingerprint[:12], TRAIN.fingerprint[:12]
+    assert mismatch(tmp_path, rows=TRAIN) == [f"the training data: fingerprint {old}… then, fingerprint {new}… now"]
+
+
+def test_changed_evaluation_data_is_named(tmp_path):
+    old = HELD_OUT.fingerprint[:12]
+    assert mismatch(tmp_path, held_out=None, eval_every=None) == [
+        f"the evaluation data: fingerprint {old}… then, none now"
+    ]
+
+
+def test_a_changed_renderer_is_named(tmp_path):
+    renderer = QuestionAnswerRenderer(TOKENIZER)
+    assert mismatch(tmp_path, renderer=renderer) == [
+        (f"the renderer (template, vocabulary or settings): fingerprint {RENDERER.fingerprint[:12]}… then, "
+        f"fingerprint {renderer.fingerprint[:12]}… now")
+    ]
+
+
+def test_a_changed_model_and_adapter_are_named(tmp_path):
+    assert mismatch(tmp_path, base_model="other", lora=LoRAConfig(rank=8, train_unembed=False)) == [
+        "base_model: 'scripted' then, 'other' now",
+        "lora.rank: 32 then, 8 now",
+        "lora.train_unembed: True then, False now",
+    ]
+
+
+def test_the_state_of_a_callback_that_is_gone_is_not_dropped_silently(tmp_path):
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    with pytest.raises(Killed):
+        train(MortalService(service, at_call=14), tmp_path, callbacks=[Counting()])
+    train(service, tmp_path, resume=True, callbacks=[recorder])
+    assert recorder.events[0].header[-1] == (
+        "warning: the checkpoint holds the state of a callback 'Counting', which is not among the callbacks"
+    )
+
+
+def test_resuming_needs_a_folder(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(ConfigError) as raised:
+        train(service, None, resume=True)
+    assert str(raised.value) == (
+        "resume_from_checkpoint=True looks in output_dir, which is None; name the run's folder there"
+    )
+    with pytest.raises(CheckpointError) as raised:
+        train(service, tmp_path / "empty", resume=True)
+    assert str(raised.value) == f"there is no run in '{tmp_path}/empty' to go on with"
+    with pytest.raises(CheckpointError) as raised:
+        train(service, None, resume="tinker://x")
+    assert str(raised.value) == "resume_from_checkpoint='tinker://x' is not the folder of a run, and output_dir is None"
+
+
+def test_an_unknown_checkpoint_lists_the_known_ones(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    killed_after(tmp_path, 5, service)
+    with pytest.raises(CheckpointError) as raised:
+        train(service, tmp_path, resume="tinker://x")
+    assert str(raised.value) == (
+        "resume_from_checkpoint='tinker://x' is neither the folder of a run nor a checkpoint of the run in "
+        f"'{tmp_path}'; its checkpoints: tinker://scripted:train:0/weights/000002, "
+        "tinker://scripted:train:0/weights/000004"
+    )
+
+
+def test_false_is_no_resume(tmp_path):
+    result = train(ScriptedService(tokenizer=TOKENIZER), tmp_path, resume=False)
+    assert result.history.last["step"] == STEPS
+
+
+def test_a_run_of_the_cookbook_is_not_taken_for_ours(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "checkpoints.jsonl").write_text(
+        '{"name": "000006", "batch": 6, "epoch": 0, "state_path": "tinker://x"}\n'
+    )
+    with pytest.raises(CheckpointError) as raised:
+        train(ScriptedService(tokenizer=TOKENIZER), tmp_path, resume=True)
+    assert str(raised.value) == (
+        f"{tmp_path}/checkpoints.jsonl:1: a checkpoint without step, total_steps, identity cannot be resumed from; it "
+        "was not written by glowgenius. Its weights can be taken over with SupervisedTrainer.from_client(...)"
+    )
+
+
+def test_a_broken_line_is_named(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    killed_after(tmp_path, 5, service)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text("{broken\n" + text)
+    with pytest.raises(CheckpointError) as raised:
+        train(service, tmp_path, resume=True)
+    assert str(raised.value).startswith(f"{tmp_path}/metrics.jsonl:1: not a line of JSON: ")
+
+
+def test_a_client_that_was_given_cannot_resume(tmp_path):
+    client = ScriptedService(tokenizer=TOKENIZER).create_lora_training_client("m").result()
+    run = SupervisedTrainer.from_client(client, renderer=RENDERER, config=config(output_dir=tmp_path))
+    with pytest.raises(ConfigError) as raised:
+        run.train(TRAIN, resume_from_checkpoint=True)
+    assert str(raised.value) == (
+        "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
+        "base_model and service instead"
+    )
