@@ -21,16 +21,28 @@ DEFAULT_ALPHA = 32.0
 """The alpha of "LoRA Without Regret"."""
 
 
+@final
 @frozen(kw_only=True)
 class AdapterSpec:
     """What an adapter is, apart from its numbers."""
 
     rank: int
+    """The inner size of every pair of matrices; 1 or more."""
+
     alpha: float = DEFAULT_ALPHA
+    """The strength of the correction: B · A is multiplied by alpha / rank; above 0."""
+
     seed: int = 0
+    """What the numbers of A are drawn with."""
+
     train_mlp: bool = True
+    """Whether the linear layers of the MLPs are adapted."""
+
     train_attn: bool = True
+    """Whether the projections of the attention are adapted."""
+
     train_unembed: bool = True
+    """Whether the unembedding is adapted, on its output side only where it is tied to the embedding."""
 
     @property
     def scale(self) -> float:
@@ -38,11 +50,14 @@ class AdapterSpec:
         return self.alpha / self.rank
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class Adapter:
     """The matrices of one adapter, by the name of the layer they stand beside."""
 
     spec: AdapterSpec
+    """What the numbers belong to."""
+
     a: dict[str, torch.Tensor] = field(repr=False)
     """name → A, `[R, inputs]`."""
 

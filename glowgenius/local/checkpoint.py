@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from attrs import asdict, frozen
@@ -37,6 +37,7 @@ _WEIGHTS, _PEFT, _STATE, _OPTIMIZER = (
 _PREFIX = "base_model.model."
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class Saved:
     """What a checkpoint folder holds."""
@@ -45,9 +46,17 @@ class Saved:
     """Where it was read from, as the caller named it."""
 
     base_model: str
+    """The base model it was trained on, by the name that was given then."""
+
     spec: AdapterSpec
+    """What the matrices belong to."""
+
     a: dict[str, torch.Tensor]
+    """layer → A, `[R, inputs]`, in the order of the file."""
+
     b: dict[str, torch.Tensor]
+    """layer → B, `[outputs, R]`, in the order of the file."""
+
     updates: int
     """How many optimizer steps the adapter has had."""
 

@@ -20,18 +20,34 @@ _COLDEST = 1e-6
 """Lower temperatures are this one."""
 
 
+@final
 @frozen(kw_only=True)
 class Request:
     """One sequence to generate."""
 
     prompt: tuple[int, ...]
+    """Token ids, at least one."""
+
     max_tokens: int
+    """How many tokens are generated at most."""
+
     temperature: float
+    """0 takes the most probable token; else logits are divided by it."""
+
     top_k: int
+    """Only the k most probable tokens are drawn from; 0 or less is no limit."""
+
     top_p: float
+    """Only the most probable tokens that together reach this probability are drawn from, in (0, 1]."""
+
     seed: int
+    """Of the request's own generator."""
+
     stop_tokens: frozenset[int]
+    """Ids that end the sequence, and belong to it."""
+
     stop_texts: tuple[str, ...]
+    """Texts that end the sequence with the token that completes them."""
 
 
 @final
@@ -40,10 +56,19 @@ class Generated:
     """A sequence as far as it has got."""
 
     request: Request
+    """What is asked for."""
+
     generator: torch.Generator
+    """Where its draws come from."""
+
     tokens: list[int] = field(factory=list[int])
+    """What has been generated, `[n]`."""
+
     logprobs: list[float] = field(factory=list[float])
+    """Natural-log probability of each of them, at temperature 1, `[n]`."""
+
     stopped: bool = False
+    """Whether a stop token or text has ended it."""
 
     @property
     def finished(self) -> bool:

@@ -6,7 +6,7 @@ each sequence; every sequence attends to the prefix and to itself, and keeps the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import field, frozen
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glowgenius.typing import TokenArray, WeightArray
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class Row:
     """One sequence to be scored."""
@@ -31,6 +32,7 @@ class Row:
     """Loss weights of the targets, `[T]`."""
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class Pass:
     """Several sequences laid out for one run through the network; `S` tokens in all."""

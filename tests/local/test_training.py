@@ -63,6 +63,29 @@ def test_several_backward_passes_add_up(train_on):
     assert max(difference(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True)) < 1e-5
 
 
+def test_a_backward_pass_that_fails_adds_nothing(train_on, monkeypatch):
+    from glowgenius.local import training
+
+    client = train_on()
+    stir(client)
+    score = training.score
+
+    def exhausted(*arguments, **settings):
+        score(*arguments, **settings)
+        raise RuntimeError("out of memory")
+
+    for started in (False, True):
+        if started:
+            client.forward_backward(data(tiny_rows(2)), "cross_entropy").result()
+        before = [p.grad.clone() if started else None for p in client._adapter.parameters()]
+        monkeypatch.setattr(training, "score", exhausted)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            client.forward_backward(data(tiny_rows(3)), "cross_entropy").result()
+        monkeypatch.setattr(training, "score", score)
+        for parameter, gradient in zip(client._adapter.parameters(), before, strict=True):
+            assert parameter.grad is gradient is None or torch.equal(parameter.grad, gradient)
+
+
 def test_forward_leaves_no_gradient(train_on):
     client = train_on()
     client.forward(data(tiny_rows(3)), "cross_entropy").result()
