@@ -138,11 +138,15 @@ def summary(results: Mapping[str, Any]) -> str:
     lines += [
         f"  {reading(part, results['relation_baselines'])}",
         "What did LoRA do?",
-        f"  It trained {results['trainable_parameters']:,} numbers beside {results['total_parameters']:,} frozen ones "
-        f"({share:.1%}), rank {results['lora']['rank']}.",
+        (
+            f"  It trained {results['trainable_parameters']:,} numbers beside {results['total_parameters']:,} "
+            f"frozen ones ({share:.1%}), rank {results['lora']['rank']}."
+        ),
         "What did it take?",
-        f"  {results['train_rows']:,} rows and {results['train_seconds']:.0f} s of training on the engine "
-        f"{results['engine']!r} with {os.cpu_count()} processor cores.",
+        (
+            f"  {results['train_rows']:,} rows and {results['train_seconds']:.0f} s of training on the engine "
+            f"{results['engine']!r} with {os.cpu_count()} processor cores."
+        ),
     ]
     return "\n".join(lines)
 

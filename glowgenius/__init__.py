@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glowgenius import errors as errors
+    from glowgenius import local as local
+    from glowgenius import testing as testing
     from glowgenius.data import Conversation as Conversation
     from glowgenius.data import Dataset as Dataset
     from glowgenius.data import Message as Message
@@ -111,21 +114,70 @@ _HOMES = {
 _SUBMODULES = ("errors", "local", "testing")
 """Public modules that `glowgenius.<name>` finds without an import of their own."""
 
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - it is the table above
+__all__ = [
+    "Callback",
+    "ChatTemplateRenderer",
+    "CheckpointSaved",
+    "Comparison",
+    "Conversation",
+    "Dataset",
+    "EarlyStopping",
+    "EpochBegin",
+    "EpochEnd",
+    "EvaluateBegin",
+    "EvaluateEnd",
+    "EvaluationResult",
+    "GlowGeniusError",
+    "History",
+    "JSONLLogger",
+    "LearningRateSuggestion",
+    "LoRAConfig",
+    "LogMetrics",
+    "Message",
+    "ParameterBreakdown",
+    "PreflightReport",
+    "Preview",
+    "ProgressBar",
+    "QuestionAnswerRenderer",
+    "RenderedExample",
+    "Renderer",
+    "RunEvaluation",
+    "Sampler",
+    "SaveCheckpoint",
+    "StepBegin",
+    "StepEnd",
+    "StopTraining",
+    "SupervisedTrainer",
+    "TrainBegin",
+    "TrainEnd",
+    "TrainFailed",
+    "TrainOn",
+    "TrainingConfig",
+    "TrainingResult",
+    "compare",
+    "connect",
+    "evaluate",
+    "on",
+    "preview",
+    "suggest_learning_rate",
+    "write_report",
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the module of a public name on first use."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    if name in _SUBMODULES:
-        return importlib.import_module(f"glowgenius.{name}")
-    from glowgenius.errors import nearest
+if not TYPE_CHECKING:  # a type checker that saw it would take every misspelt name for Any
 
-    raise AttributeError(f"module 'glowgenius' has no attribute {name!r}{nearest(name, __all__)}")
+    def __getattr__(name: str) -> Any:
+        """Import the module of a public name on first use."""
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+            globals()[name] = value
+            return value
+        if name in _SUBMODULES:
+            return importlib.import_module(f"glowgenius.{name}")
+        from glowgenius.errors import nearest
+
+        raise AttributeError(f"module 'glowgenius' has no attribute {name!r}{nearest(name, __all__)}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -25,10 +25,11 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+        package = module.partition(".")[0]
+        if error.name is None or package != error.name.partition(".")[0]:
             raise
-        package = module.split(".")[0]
         message = (
-            f"{purpose} needs the package {package!r}, which is not installed. Install it with: pip install 'glowgenius[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'glowgenius[{extra}]'"
         )
         raise MissingDependencyError(message, name=package) from error

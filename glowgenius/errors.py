@@ -28,7 +28,7 @@ A message says what was found, where, what is accepted, and what to do.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from attrs import frozen
 from typing_extensions import override
@@ -40,6 +40,7 @@ PROBLEMS_SHOWN = 20
 """How many problems an error prints; the rest are counted."""
 
 
+@final
 @frozen(kw_only=True)
 class Problem:
     """One thing that is wrong with one row of the data."""
@@ -97,15 +98,16 @@ def list_problems(problems: Sequence[Problem]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the known word closest to *word*, or an empty string."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    spellings = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spellings, n=1, cutoff=0.6)
+    return f" (did you mean {spellings[close[0]]!r}?)" if close else ""
 
 
 class GlowGeniusError(Exception):
     """The root of the tree: catching it catches everything that glowgenius raises on purpose."""
 
 
-class _WithProblems(GlowGeniusError):
+class _WithProblems(GlowGeniusError):  # noqa: N818 - a part of errors, never raised itself
     """An error about several rows at once."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:

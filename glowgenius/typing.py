@@ -6,10 +6,11 @@ A list of sequences of different lengths is written `B × [T]`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -22,5 +23,5 @@ if TYPE_CHECKING:
     LogprobArray: TypeAlias = npt.NDArray[np.float32]
     """Natural-log probabilities of tokens, `[T]`."""
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Anything that a JSON file can hold."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from glowgenius.training.callbacks.progress import ProgressBar as ProgressBar
     from glowgenius.training.checkpoints import CheckpointRecord as CheckpointRecord
     from glowgenius.training.config import TrainingConfig as TrainingConfig
-    from glowgenius.training.connect import Connection as Connection
-    from glowgenius.training.connect import connect as connect
+    from glowgenius.training.connection import Connection as Connection
+    from glowgenius.training.connection import connect as connect
     from glowgenius.training.events import CheckpointSaved as CheckpointSaved
     from glowgenius.training.events import EpochBegin as EpochBegin
     from glowgenius.training.events import EpochEnd as EpochEnd
@@ -47,7 +47,7 @@ _HOMES = {
     "CheckpointRecord": "glowgenius.training.checkpoints",
     "CheckpointSaved": "glowgenius.training.events",
     "Completion": "glowgenius.training.sampler",
-    "Connection": "glowgenius.training.connect",
+    "Connection": "glowgenius.training.connection",
     "EarlyStopping": "glowgenius.training.callbacks.early_stopping",
     "EpochBegin": "glowgenius.training.events",
     "EpochEnd": "glowgenius.training.events",
@@ -73,7 +73,7 @@ _HOMES = {
     "TrainFailed": "glowgenius.training.events",
     "TrainingConfig": "glowgenius.training.config",
     "TrainingResult": "glowgenius.training.result",
-    "connect": "glowgenius.training.connect",
+    "connect": "glowgenius.training.connection",
     "on": "glowgenius.training.callbacks.base",
 }
 """Where each name lives."""

@@ -63,7 +63,7 @@ def connect(
     base_url: str | None = None,
     api_key: str | None = None,
     checkpoint_directory: str | Path | None = None,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] | None = None,
 ) -> Connection:
     """Choose an engine and make its service; nothing is sent yet.
 
@@ -73,7 +73,7 @@ def connect(
         base_url: The address of a server. Default: `TINKER_BASE_URL`, else the hosted service.
         api_key: The key. Default: what the SDK finds.
         checkpoint_directory: Where the local engine keeps checkpoints.
-        environment: Where variables are looked up, for tests.
+        environment: Where variables are looked up, for tests; the process's own by default.
 
     Raises:
         ConfigError: The engine is not known, or an argument does not belong to it.
@@ -83,6 +83,8 @@ def connect(
     if engine not in ENGINES:
         known = ", ".join(map(repr, ENGINES))
         raise ConfigError(f"connect: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
+    # Not a default of the parameter: help() would print the whole environment, keys included.
+    environment = os.environ if environment is None else environment
     chosen, reason = _choose(engine, base_url, api_key, environment)
     if chosen == "local":
         _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
