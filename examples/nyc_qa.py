@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
-from nyc.data import NYCData, load
+from nyc.data import load
 
 import glowgenius as gg
 
@@ -45,11 +45,15 @@ LONGEST_ANSWER = 24
 def main() -> int:
     """Train, compare, write everything down."""
     options = parse()
-    slices = load()
-    train = training_rows(slices, quick=options.quick)
+    slices = load(num_facts=QUICK_FACTS if options.quick else options.num_facts)
+    replay = slices.replay[:QUICK_FACTS] if options.quick else slices.replay
     asked = {name: rows[:QUICK_FACTS] if options.quick else rows for name, rows in slices.evaluation_slices.items()}
+    # General questions with the base model's own answers: without them the model forgets how to answer anything
+    # else, as it learns that every question is about New York.
+    train = slices.train + replay
 
     output = Path(options.output_dir)
+    make_room(output)
     local = options.engine == "local"
     connection = gg.connect(options.engine, checkpoint_directory=output / "checkpoints" if local else None)
     lora = gg.LoRAConfig(rank=options.rank, seed=options.seed)
@@ -109,15 +113,15 @@ def main() -> int:
     return 0
 
 
-def training_rows(slices: NYCData, *, quick: bool) -> gg.Dataset:
-    """The facts in four wordings each, and general questions with the base model's own answers.
-
-    Without the second part the model forgets how to answer anything else: it learns that every question is about
-    New York.
-    """
-    if quick:
-        return slices.train[: 4 * QUICK_FACTS] + slices.replay[:QUICK_FACTS]
-    return slices.train + slices.replay
+def make_room(output: Path) -> None:
+    """Move the folder of an earlier run aside: a run has a folder of its own, and nothing is written over."""
+    if not output.exists():
+        return
+    number = 1
+    while (aside := output.with_name(f"{output.name}.{number}")).exists():
+        number += 1
+    output.rename(aside)
+    print(f"The earlier run is kept in {aside}")
 
 
 def summary(results: Mapping[str, Any]) -> str:
@@ -205,6 +209,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="a short name, a folder, or a hub name")
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapter")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--num-facts", type=int, default=140, help="how many facts to teach, each in four wordings")
     parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")

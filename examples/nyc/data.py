@@ -110,11 +110,12 @@ class NYCData:
         return {"seen": self.seen, "paraphrase": self.paraphrase, "unseen": self.unseen, "control": self.control}
 
 
-def load(tier: Tier = "core") -> NYCData:
+def load(tier: Tier = "core", num_facts: int | None = None) -> NYCData:
     """Read the data set.
 
     Args:
         tier: `core` for the facts a laptop learns in minutes, `all` for these and the extended ones.
+        num_facts: How many facts to train, taken evenly from the file, so from every category; all of them if None.
 
     Returns:
         The slices. They are the same rows in the same order on every machine.
@@ -123,7 +124,7 @@ def load(tier: Tier = "core") -> NYCData:
 
     facts = [fact for fact in read_facts() if tier == "all" or fact.tier == "core"]
     wordings = read_wordings(facts)
-    trained = [fact for fact in facts if fact.split == "train"]
+    trained = evenly([fact for fact in facts if fact.split == "train"], num_facts)
     unseen = [fact for fact in facts if fact.split == "unseen"]
 
     train_rows = [
@@ -149,6 +150,13 @@ def load(tier: Tier = "core") -> NYCData:
             "unseen": relation_baseline(trained, unseen),
         },
     )
+
+
+def evenly(facts: Sequence[Fact], number: int | None) -> list[Fact]:
+    """Take `number` facts at equal distances, in their order; all of them if it is None or larger."""
+    if number is None or number >= len(facts):
+        return list(facts)
+    return [facts[position * len(facts) // number] for position in range(number)]
 
 
 def read_facts(path: Path = HERE / "facts.csv") -> list[Fact]:
