@@ -10,7 +10,7 @@ from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import decode
 from tests.support.local_engine import plain_logprobs, plain_model, stir
-from tests.support.tiny_models import ARCHITECTURES
+from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 
 PREFIX = [40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51]
 PROMPTS = [
@@ -43,14 +43,21 @@ def generated(directory, prompt, count):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_greedy_tokens_are_those_of_transformers(sample_on, tiny, architecture):
-    client = sample_on(architecture)
+def test_greedy_tokens_are_those_of_transformers(service, tmp_path, architecture):
+    # Tied, the tiny models repeat their input with certainty, whatever they may look at.
+    folder = write_tiny_model(tmp_path, architecture, tie_word_embeddings=False)
+    client = service.create_sampling_client(base_model=str(folder)).result()
+    client.get_tokenizer()
     futures = [ask(client, prompt, max_tokens=20, temperature=0.0, stop=[]) for prompt in PROMPTS]
     together = [future.result(timeout=60).sequences[0] for future in futures]
-    assert [one.tokens for one in together] == [generated(tiny(architecture), prompt, 20) for prompt in PROMPTS]
+    assert [one.tokens for one in together] == [generated(folder, prompt, 20) for prompt in PROMPTS]
     assert {one.stop_reason for one in together} == {"length"}
+    assert len({tuple(one.tokens) for one in together}) == len(PROMPTS) - 1
     alone = [drawn(client, prompt, max_tokens=20, temperature=0.0, stop=[])[0] for prompt in PROMPTS]
-    assert [one.tokens for one in alone] == [one.tokens for one in together]
+    for one, other in zip(alone, together, strict=True):
+        assert one.tokens == other.tokens
+        assert one.logprobs == pytest.approx(other.logprobs, rel=1e-3, abs=1e-4)
+        assert min(one.logprobs) < -0.1
     assert len({one.sequence_id for one in together + alone}) == 2 * len(PROMPTS)
 
 
