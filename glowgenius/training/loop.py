@@ -7,6 +7,7 @@ Results are awaited and reported in the order of the steps; nothing is ever sent
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, assert_never, final
 
 from glowgenius.engines.errors import mapped
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.pending import Pending
+    from glowgenius.training.pending import Pending, Update
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.recorder import Recorder
     from glowgenius.training.schedule import PlannedStep
@@ -131,32 +132,26 @@ class TrainingLoop:
     def _settle(self) -> None:
         """Wait for what is under way, so that no failure is left unread and nothing runs on behind the error."""
         pending = [*([] if self._current is None else [self._current]), *self._submitter.under_way]
-        for future in (future for step in pending for future in step.futures()):
-            try:
+        for future in (future for step in pending for future in step.sent):
+            with suppress(Exception):  # the first error is the one that is raised
                 future.result()
-            except Exception:  # noqa: BLE001, S112 - the first error is the one that is raised
-                continue
 
-    def _wait(self, future: FutureLike[T], operation: str) -> T:
+    def _wait(self, future: FutureLike[T], pending: Pending, operation: str) -> T:
         """The result of *future*; the first Ctrl-C only asks for the end."""
-        with mapped(operation):
+        with mapped(f"{operation} of step {pending.step}"):
             try:
                 return future.result()
             except KeyboardInterrupt as interrupt:
                 if self._interrupt is not None:
                     raise
                 self._interrupt = interrupt
-        self._submitter.enqueue_state(self._newest())
-        with mapped(operation):
+        self._submitter.enqueue_state(self._newest(pending))
+        with mapped(f"{operation} of step {pending.step}"):
             return future.result()
 
-    def _newest(self) -> Pending:
-        """The step behind which the next request would stand."""
-        if self._submitter.under_way:
-            return self._submitter.under_way[-1]
-        if self._current is None:
-            raise RuntimeError("no step is under way: this is a defect of glowgenius")
-        return self._current
+    def _newest(self, current: Pending) -> Pending:
+        """The step behind which the next request would stand: the one that is being reported if it is the last."""
+        return self._submitter.under_way[-1] if self._submitter.under_way else current
 
     def _tell(self, event: Event, pending: Pending) -> dict[str, float]:
         """Tell everyone, do what they ask for, and return what they have measured."""
@@ -166,9 +161,9 @@ class TrainingLoop:
                 case LogMetrics():
                     measured |= {canonical(name): value for name, value in request.metrics.items()}
                 case SaveCheckpoint():
-                    self._submitter.enqueue_state(self._newest())
+                    self._submitter.enqueue_state(self._newest(pending))
                 case RunEvaluation():
-                    self._enqueue_requested_evaluation()
+                    self._enqueue_requested_evaluation(pending)
                 case StopTraining():
                     self._end_behind_newest(request, pending)
                 case _:
@@ -183,12 +178,12 @@ class TrainingLoop:
         if self._stop is None:
             self._check_use_step(request, pending)
             self._stop = request
-            self._submitter.enqueue_end(self._newest())
+            self._submitter.enqueue_end(self._newest(pending))
 
-    def _enqueue_requested_evaluation(self) -> None:
+    def _enqueue_requested_evaluation(self, pending: Pending) -> None:
         if not self._submitter.can_evaluate:
             raise ConfigError("a callback asked for RunEvaluation(), but train() was given no eval_dataset")
-        self._submitter.enqueue_evaluation(self._newest())
+        self._submitter.enqueue_evaluation(self._newest(pending))
 
     def _check_use_step(self, request: StopTraining, pending: Pending) -> None:
         record = self._recorder.record_of(request.use_step)
@@ -203,23 +198,26 @@ class TrainingLoop:
     def _report(self, pending: Pending) -> None:
         """Everything about one step, in one fixed order."""
         pending.row["step"] = pending.step
-        if pending.planned is not None:
-            self._report_update(pending, pending.planned)
+        if pending.update is not None:
+            self._report_update(pending, pending.update)
         self._report_evaluation(pending)
-        if pending.planned is not None and pending.planned.ends_epoch:
-            epoch = pending.planned.epoch
+        if pending.update is not None and pending.update.planned.ends_epoch:
+            epoch = pending.update.planned.epoch
             loss = self._recorder.epoch_loss(epoch, pending.row)
             self._tell(EpochEnd(epoch=epoch, step=pending.step, loss=loss), pending)
         record: CheckpointRecord | None = None
         # A callback may ask for more about this very step while it is told about the last thing.
-        while pending.saved != (pending.state is not None, pending.weights is not None) or self._must_evaluate(pending):
-            self._report_evaluation(pending)
-            record = self._report_saved(pending)
+        while True:
+            if pending.evaluation is not None and not pending.evaluated:
+                self._report_evaluation(pending)
+            elif pending.saved != (pending.state is not None, pending.weights is not None):
+                record = self._report_saved(pending)
+            else:
+                break
         self._recorder.commit(pending.row, record)
 
-    def _report_update(self, pending: Pending, planned: PlannedStep) -> None:
-        if pending.forward_backward is None or pending.optimizer is None:
-            raise RuntimeError(f"step {planned.step} was not submitted: this is a defect of glowgenius")
+    def _report_update(self, pending: Pending, update: Update) -> None:
+        planned = update.planned
         if planned.batch == 1:
             self._tell(EpochBegin(epoch=planned.epoch, num_epochs=self._config.num_epochs), pending)
         begin = StepBegin(
@@ -229,9 +227,9 @@ class TrainingLoop:
             num_rows=len(planned.rows),
         )
         self._tell(begin, pending)
-        output = self._wait(pending.forward_backward, f"forward_backward of step {planned.step}")
-        update = self._wait(pending.optimizer, f"optim_step of step {planned.step}")
-        event = self._step_end(planned, output, update)
+        output = self._wait(update.forward_backward, pending, "forward_backward")
+        response = self._wait(update.optimizer, pending, "optim_step")
+        event = self._step_end(planned, output, response)
         pending.row |= {
             "epoch": event.epoch,
             "train/loss": event.loss,
@@ -242,7 +240,7 @@ class TrainingLoop:
         }
         self._tell(event, pending)
 
-    def _step_end(self, planned: PlannedStep, output: ForwardBackwardOutput, update: OptimStepResponse) -> StepEnd:
+    def _step_end(self, planned: PlannedStep, output: ForwardBackwardOutput, response: OptimStepResponse) -> StepEnd:
         examples = [self._examples[row] for row in planned.rows]
         return StepEnd(
             step=planned.step,
@@ -253,12 +251,8 @@ class TrainingLoop:
             num_rows=len(examples),
             trained_tokens=sum(example.num_trained for example in examples),
             input_tokens=sum(map(len, examples)),
-            metrics={f"optimizer/{name}": float(value) for name, value in (update.metrics or {}).items()},
+            metrics={f"optimizer/{name}": float(value) for name, value in (response.metrics or {}).items()},
         )
-
-    @staticmethod
-    def _must_evaluate(pending: Pending) -> bool:
-        return pending.evaluation is not None and not pending.evaluated
 
     def _report_evaluation(self, pending: Pending) -> None:
         if pending.evaluation is None or pending.evaluated:
@@ -266,10 +260,10 @@ class TrainingLoop:
         pending.evaluated = True
         sampler = None
         if pending.snapshot is not None:
-            client = self._wait(pending.snapshot, f"snapshot of step {pending.step}")
+            client = self._wait(pending.snapshot, pending, "snapshot")
             sampler = Sampler(client, self._renderer, name=f"step {pending.step}")
         measured = self._tell(EvaluateBegin(step=pending.step, num_rows=len(self._held_out), sampler=sampler), pending)
-        output = self._wait(pending.evaluation, f"evaluation of step {pending.step}")
+        output = self._wait(pending.evaluation, pending, "evaluation")
         metrics = {"eval/loss": mean_loss(output, self._held_out), **measured}
         pending.row.update(metrics)
         best = self._config.metric_for_best
@@ -293,10 +287,8 @@ class TrainingLoop:
         """Wait for the checkpoints of a step, and tell about them."""
         state, weights = pending.state, pending.weights
         pending.saved = (state is not None, weights is not None)
-        state_path = None if state is None else self._wait(state, f"save_state of step {pending.step}").path
-        sampler_path = (
-            None if weights is None else self._wait(weights, f"save_weights_for_sampler of step {pending.step}").path
-        )
+        state_path = None if state is None else self._wait(state, pending, "save_state").path
+        sampler_path = None if weights is None else self._wait(weights, pending, "save_weights_for_sampler").path
         saved = CheckpointSaved(
             step=pending.step,
             name=checkpoint_name(pending.step),

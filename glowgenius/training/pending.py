@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from attrs import define, field
+from attrs import define, field, frozen
 
 from glowgenius.engines.datum import to_datum
 from glowgenius.errors import EngineError
@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 
 
 @final
+@frozen(kw_only=True, eq=False)
+class Update:
+    """The two requests of one step."""
+
+    planned: PlannedStep
+    """What was meant to be done."""
+
+    forward_backward: FutureLike[ForwardBackwardOutput]
+    """The gradient."""
+
+    optimizer: FutureLike[OptimStepResponse]
+    """The update itself."""
+
+
+@final
 @define(kw_only=True, eq=False)
 class Pending:
     """What was submitted for one step: the update, and what stands directly behind it in the engine's order."""
@@ -33,14 +48,8 @@ class Pending:
     step: int
     """The number of updates when it is done; 0 is the adapter before the first."""
 
-    planned: PlannedStep | None = None
-    """The update; None for step 0."""
-
-    forward_backward: FutureLike[ForwardBackwardOutput] | None = None
-    """The gradient."""
-
-    optimizer: FutureLike[OptimStepResponse] | None = None
-    """The update itself."""
+    update: Update | None = None
+    """The update; None for step 0, and while it is being submitted."""
 
     state: FutureLike[SaveWeightsResponse] | None = None
     """The checkpoint to go on from."""
@@ -66,17 +75,8 @@ class Pending:
     row: dict[str, float] = field(factory=dict[str, float])
     """What has been measured so far."""
 
-    def futures(self) -> list[FutureLike[Any]]:
-        """Everything that is or was under way."""
-        every = (
-            self.forward_backward,
-            self.optimizer,
-            self.state,
-            self.weights,
-            self.snapshot,
-            self.evaluation,
-        )
-        return [future for future in every if future is not None]
+    sent: list[FutureLike[Any]] = field(factory=list["FutureLike[Any]"])
+    """Everything that is or was under way, for when something goes wrong."""
 
 
 def to_data(examples: Sequence[ShiftedExample]) -> list[Datum]:

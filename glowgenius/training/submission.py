@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.tinker_types import AdamParams
 from glowgenius.training.checkpoints import checkpoint_name
-from glowgenius.training.pending import Pending, to_data
+from glowgenius.training.pending import Pending, Update, to_data
 
 if TYPE_CHECKING:
     from glowgenius.engines.protocol import TrainingClient
@@ -54,22 +54,24 @@ class Submitter:
 
     def submit(self, planned: PlannedStep) -> None:
         """Gradient, update, and what belongs directly behind them."""
-        pending = Pending(step=planned.step, planned=planned)
+        pending = Pending(step=planned.step)
         self.under_way.append(pending)
         config = self._config
         data = to_data([self._examples[row] for row in planned.rows])
+        params = AdamParams(
+            learning_rate=planned.learning_rate,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            grad_clip_norm=config.grad_clip_norm or 0.0,
+        )
         with mapped(f"step {planned.step}"):
-            pending.forward_backward = self._client.forward_backward(data, "cross_entropy")
-            pending.optimizer = self._client.optim_step(
-                AdamParams(
-                    learning_rate=planned.learning_rate,
-                    beta1=config.beta1,
-                    beta2=config.beta2,
-                    eps=config.eps,
-                    weight_decay=config.weight_decay,
-                    grad_clip_norm=config.grad_clip_norm or 0.0,
-                )
-            )
+            gradient = self._client.forward_backward(data, "cross_entropy")
+            pending.sent.append(gradient)
+            optimizer = self._client.optim_step(params)
+            pending.sent.append(optimizer)
+        pending.update = Update(planned=planned, forward_backward=gradient, optimizer=optimizer)
         if planned.step == self._plan.total_steps:
             self.enqueue_end(pending)
             return
@@ -92,12 +94,14 @@ class Submitter:
             position = {"step": str(pending.step), "epoch": str(epoch), "batch": str(batch)}
             with mapped(f"save_state of step {pending.step}"):
                 pending.state = self._client.save_state(checkpoint_name(pending.step), user_metadata=position)
+                pending.sent.append(pending.state)
 
     def enqueue_weights(self, pending: Pending) -> None:
         """Keep the weights of *pending*, once; those of step 0 are the base model's."""
         if pending.weights is None and pending.step:
             with mapped(f"save_weights_for_sampler of step {pending.step}"):
                 pending.weights = self._client.save_weights_for_sampler(checkpoint_name(pending.step))
+                pending.sent.append(pending.weights)
 
     def enqueue_evaluation(self, pending: Pending) -> None:
         """Evaluate the weights of *pending*, once, and keep them where they may turn out to be the best."""
@@ -108,4 +112,6 @@ class Submitter:
         with mapped(f"evaluation of step {pending.step}"):
             if self._snapshots:
                 pending.snapshot = self._client.save_weights_and_get_sampling_client()
+                pending.sent.append(pending.snapshot)
             pending.evaluation = self._client.forward(self._held_out, "cross_entropy")
+            pending.sent.append(pending.evaluation)

@@ -335,9 +335,8 @@ class SupervisedTrainer:
                 )
             self._client_is_used = True
             return self._client
-        service, lora = engine.service, self._lora
-        if service is None or lora is None:
-            raise RuntimeError("a trainer without a client has a service: this is a defect of glowgenius")
+        # Only a trainer around a client may be without them.
+        service, lora = cast("ServiceClient", engine.service), cast("LoRAConfig", self._lora)
         state = start.state_path
         if state is not None:
             with mapped(f"going on from {state}"):

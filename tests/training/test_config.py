@@ -132,8 +132,10 @@ def test_auto_is_suggested():
         ),
         (
             "gradient_accumulation_steps",
-            ("there is none; batch_size is the rows of one optimizer step, and the engine divides them as its memory "
-            "asks"),
+            (
+                "there is none; batch_size is the rows of one optimizer step, and the engine divides them as its memory "
+                "asks"
+            ),
         ),
         ("lr_scheduler_type", "it is called lr_schedule here: 'linear', 'cosine' or 'constant'"),
         (

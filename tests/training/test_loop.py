@@ -424,6 +424,19 @@ def test_figures_are_part_of_the_row():
     assert result.history.series("eval/x") == ((3, 1.0),)
 
 
+def test_figures_may_come_as_late_as_the_checkpoint():
+    result, _ = run(Recorder(on_save=at(3, LogMetrics({"size": 7}))), save_every=3)
+    assert result.history.series("size") == ((3, 7.0),)
+
+
+def test_an_evaluation_alone_is_no_checkpoint():
+    recorder = Recorder(on_epoch_end=at(3, RunEvaluation()))
+    result, _ = run(recorder, lookahead=0, metric_for_best=None)
+    assert [step for step, _ in result.history.series("eval_loss")] == [0, 3, 9]
+    assert [record.step for record in result.checkpoints] == [9]
+    assert recorder.names.count("CheckpointSaved") == 1
+
+
 def test_what_the_trainer_measures_itself_is_not_overwritten():
     with pytest.raises(ConfigError) as raised:
         run(Recorder(on_step_end=lambda _: LogMetrics({"train_loss": 0.0})))

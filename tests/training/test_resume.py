@@ -189,6 +189,12 @@ def test_without_a_checkpoint_the_run_starts_anew_and_says_so(uninterrupted, tmp
     assert result.history == uninterrupted["history"]
 
 
+def test_a_folder_with_settings_alone_has_a_run_to_start_anew(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    result = train(ScriptedService(tokenizer=TOKENIZER), tmp_path, resume=True)
+    assert result.history.last["step"] == STEPS
+
+
 def test_an_earlier_checkpoint_can_be_named(uninterrupted, tmp_path):
     service = ScriptedService(tokenizer=TOKENIZER)
     first = train(service, tmp_path)
@@ -217,7 +223,8 @@ def test_a_finished_run_can_be_made_longer(tmp_path, longer):
     more = train(service, tmp_path, resume=True, callbacks=[recorder], **longer)
     total = longer.get("max_steps", 9)
     assert recorder.events[0].header[-1] == (
-        f"resume: the run was to have 6 steps and now has {total}; from here on the learning rate follows the new number"
+        f"resume: the run was to have 6 steps and now has {total}; "
+        "from here on the learning rate follows the new number"
     )
     assert [row["step"] for row in more.history] == list(range(total + 1))
     assert more.history[:7].rows == first.history.rows
@@ -241,6 +248,14 @@ def test_how_often_is_evaluated_and_saved_may_change(tmp_path):
     killed_after(tmp_path, 4, service)
     result = train(service, tmp_path, resume=True, eval_every=None, save_every=1, lookahead=0, metric_for_best=None)
     assert [record.step for record in result.checkpoints] == [2, 3, 4, 5, 6]
+
+
+def test_the_best_step_is_one_whose_weights_were_kept(tmp_path):
+    curve = [9.0, 5.0, 4.0, 1.0, 3.0, 2.5, 2.0]
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: curve[updates])
+    killed_after(tmp_path, 5, service, metric_for_best=None)
+    result = train(service, tmp_path, resume=True)
+    assert (result.history.best()["step"], result.best_step) == (3, 6)
 
 
 def mismatch(
@@ -292,8 +307,10 @@ def test_changed_evaluation_data_is_named(tmp_path):
 def test_a_changed_renderer_is_named(tmp_path):
     renderer = QuestionAnswerRenderer(TOKENIZER)
     assert mismatch(tmp_path, renderer=renderer) == [
-        (f"the renderer (template, vocabulary or settings): fingerprint {RENDERER.fingerprint[:12]}… then, "
-        f"fingerprint {renderer.fingerprint[:12]}… now")
+        (
+            f"the renderer (template, vocabulary or settings): fingerprint {RENDERER.fingerprint[:12]}… then, "
+            f"fingerprint {renderer.fingerprint[:12]}… now"
+        )
     ]
 
 

@@ -15,7 +15,6 @@ from glowgenius.training.events import (
     EvaluateBegin,
     EvaluateEnd,
     Event,
-    LogMetrics,
     Request,
     StepBegin,
     StepEnd,
@@ -75,11 +74,6 @@ def _checked(answer: object, event: Event) -> Request | None:
         raise ConfigError(f"a hook must return None or one of {names}, got {answer!r} ({type(answer).__name__})")
     if isinstance(event, _NO_REQUESTS):
         raise ConfigError(f"nothing can be asked for at {type(event).__name__}, got {answer!r}; return None")
-    if isinstance(answer, LogMetrics) and isinstance(event, CheckpointSaved):
-        raise ConfigError(
-            f"LogMetrics cannot be returned from on_save, as the row of step {event.step} is already written; "
-            "return it from on_step_end, on_evaluate or on_epoch_end"
-        )
     return answer
 
 

@@ -1,0 +1,175 @@
+"""What a run prints, whole, and what it logs."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from glowgenius.errors import ServiceUnavailableError
+from glowgenius.testing import ScriptedService
+from glowgenius.training.callbacks.jsonl import JSONLLogger
+from glowgenius.training.callbacks.progress import ProgressBar
+from glowgenius.training.events import TrainEnd, TrainFailed
+from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer
+
+
+def run(callback, *, service=None, rows=TRAIN, held_out=HELD_OUT, **settings):
+    service = service or ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: 4.0 / (updates + 1))
+    return trainer(service, callbacks=[callback], **settings).train(rows, held_out)
+
+
+def test_without_a_terminal_it_prints_plain_lines():
+    out = io.StringIO()
+    run(ProgressBar(file=out), max_steps=3, eval_every=2)
+    lines = out.getvalue().split("\n")
+    assert lines[0] == "engine: ScriptedService, because service= was given"
+    assert lines[8:] == [
+        "step 0/3: eval loss 4.0000",
+        "step 1/3, epoch 1: train loss 4.0000, rate 0.5, eval loss 4.0000",
+        "step 2/3, epoch 1: train loss 2.0000, rate 0.333, eval loss 4.0000",
+        "step 2/3: eval loss 1.3333, best so far",
+        "step 3/3, epoch 1: train loss 1.3333, rate 0.167, eval loss 1.3333",
+        "step 3/3: eval loss 1.0000, best so far",
+        "done: 3 steps, 30 tokens trained (max_steps)",
+        "",
+    ]
+
+
+def test_a_long_run_is_ten_lines():
+    out = io.StringIO()
+    run(ProgressBar(file=out), rows=questions(55), batch_size=1, num_epochs=1, held_out=None)
+    steps = [int(number) for number in re.findall(r"^step (\d+)/55, epoch 1", out.getvalue(), re.MULTILINE)]
+    assert steps == [6, 11, 17, 22, 28, 33, 39, 44, 50, 55]
+
+
+def test_it_names_the_best_step_where_that_is_not_the_last():
+    out = io.StringIO()
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: [4.0, 3.0, 1.0, 2.0][updates])
+    run(ProgressBar(file=out), service=service, max_steps=3, eval_every=1)
+    assert out.getvalue().endswith("done: 3 steps, 30 tokens trained (max_steps); best at step 2\n")
+
+
+def test_nothing_is_taken_for_markup_or_wrapped(tmp_path):
+    out = io.StringIO()
+    folder = tmp_path / ("[red]" + "x" * 150)
+    run(ProgressBar(file=out, width=40), max_steps=1, output_dir=folder)
+    assert f"run folder: {folder}\n" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_standard_output_is_the_one_of_the_run(capsys):
+    run(ProgressBar(), max_steps=1, held_out=None)
+    assert capsys.readouterr().out.startswith("engine: ScriptedService, because service= was given\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def _terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_in_a_terminal_it_draws_a_bar():
+    out = Terminal()
+    run(ProgressBar(file=out, width=110), max_steps=3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "engine: ScriptedService, because service= was given" in plain
+    assert "step 0/3: eval loss 4.0000" in plain
+    assert re.search(r"epoch 1 .*3/3 .*train loss 1\.3333, rate 0\.167", plain)
+    assert "step 3/3, epoch" not in plain
+    assert plain.rstrip().endswith("done: 3 steps, 30 tokens trained (max_steps)")
+    # The cursor is given back.
+    assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_a_failed_run_gives_the_terminal_back():
+    out = Terminal()
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {2: ConnectionError("gone")}})
+    with pytest.raises(ServiceUnavailableError):
+        run(ProgressBar(file=out, width=110), service=service)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "ended after step 1 of 9: ServiceUnavailableError: optim_step of step 2: " in plain
+    assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
+
+
+def test_it_can_be_used_again():
+    out = io.StringIO()
+    bar = ProgressBar(file=out)
+    run(bar, max_steps=1, held_out=None)
+    first = out.getvalue()
+    run(bar, max_steps=1, held_out=None)
+    assert out.getvalue() == first * 2
+    assert repr(bar) == "ProgressBar()"
+
+
+def test_a_failure_before_the_run_began_prints_nothing():
+    out = io.StringIO()
+    bar = ProgressBar(file=out)
+    bar.on_exception(TrainFailed(error=ValueError("x"), step=0))
+    bar.on_train_end(TrainEnd(step=0, stop_reason="completed", best_step=None, trained_tokens=0))
+    assert out.getvalue() == ""
+
+
+# --- the log ---
+
+
+def test_every_event_is_a_line(tmp_path):
+    path = tmp_path / "logs" / "events.jsonl"
+    run(JSONLLogger(path), max_steps=1)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == [
+        "TrainBegin",
+        "EvaluateBegin",
+        "EvaluateEnd",
+        "EpochBegin",
+        "StepBegin",
+        "StepEnd",
+        "EvaluateBegin",
+        "EvaluateEnd",
+        "CheckpointSaved",
+        "TrainEnd",
+    ]
+    assert lines[5]["loss"] == 4.0
+    assert lines[0]["config"]["batch_size"] == 4
+
+
+def test_an_epoch_and_a_failure_are_lines_too(tmp_path):
+    path = tmp_path / "events.jsonl"
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {4: ConnectionError("gone")}})
+    with pytest.raises(ServiceUnavailableError):
+        run(JSONLLogger(path), service=service)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines if line["event"].startswith(("Epoch", "Train"))] == [
+        "TrainBegin",
+        "EpochBegin",
+        "EpochEnd",
+        "EpochBegin",
+        "TrainFailed",
+    ]
+    assert (lines[-1]["error"], lines[-1]["step"]) == ("ServiceUnavailableError", 3)
+
+
+def test_another_run_goes_on_in_the_same_file(tmp_path):
+    path = tmp_path / "events.jsonl"
+    run(JSONLLogger(path), max_steps=1)
+    first = path.read_text()
+    run(JSONLLogger(path), max_steps=1)
+    assert path.read_text() == first * 2
+    assert repr(JSONLLogger("x.jsonl")) == "JSONLLogger('x.jsonl')"
+
+
+def test_a_loss_that_is_not_a_number_is_null(tmp_path):
+    path = tmp_path / "events.jsonl"
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: float("nan"))
+    run(JSONLLogger(path), service=service, max_steps=1, held_out=None)
+    assert [json.loads(line).get("loss", 0) for line in path.read_text().splitlines()][3] is None
