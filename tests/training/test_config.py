@@ -11,7 +11,7 @@ import pytest
 from glowgenius.batching.overflow import Overflow
 from glowgenius.errors import ConfigError
 from glowgenius.rendering.train_on import TrainOn
-from glowgenius.training.config import _ELSEWHERE, TrainingConfig, changed
+from glowgenius.training.config import _ACCUMULATE, _ELSEWHERE, TrainingConfig, changed
 
 DEFAULTS = {
     "num_epochs": 3,
@@ -130,13 +130,7 @@ def test_auto_is_suggested():
             "per_device_train_batch_size",
             "it is called batch_size here: the rows of one optimizer step, over all devices",
         ),
-        (
-            "gradient_accumulation_steps",
-            (
-                "there is none; batch_size is the rows of one optimizer step, and the engine divides them as its memory "
-                "asks"
-            ),
-        ),
+        ("gradient_accumulation_steps", _ACCUMULATE),
         ("lr_scheduler_type", "it is called lr_schedule here: 'linear', 'cosine' or 'constant'"),
         (
             "logging_steps",

@@ -213,9 +213,10 @@ def test_our_renderers_train_their_stop(renderer):
 
 def test_eval_questions_that_are_trained_are_warned_about():
     held_out = Dataset.from_records([{"question": " q1? ", "answer": "x"}, {"question": "new?", "answer": "y"}])
-    assert check(TRAIN, held_out).warnings == (
+    (warning,) = check(TRAIN, held_out).warnings
+    assert warning == (
         "the questions of 1 of 2 eval rows are also trained (the first: ' q1? '), so the eval loss will flatter; "
-        "remove them from one of the two data sets",
+        "remove them from one of the two data sets"
     )
 
 
