@@ -168,18 +168,23 @@ def test_ctrl_c_before_the_first_update_saves_nothing(tmp_path):
 
 
 class Impatient(MortalService):
-    """Interrupted at every wait from the fourth on."""
+    """Interrupted at the fourth wait, and again at a later one."""
+
+    again_at = 5
 
     def count_wait(self):
         self.waits += 1
-        if self.waits >= 4:
+        if self.waits in (4, self.again_at):
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_twice_leaves_at_once(tmp_path):
+@pytest.mark.parametrize("again_at", [5, 6])
+def test_ctrl_c_twice_leaves_at_once(tmp_path, again_at):
+    """While the same result is being waited for again, or the next."""
     service, recorder = Impatient(ScriptedService(tokenizer=TOKENIZER)), Recorder()
+    service.again_at = again_at
     with pytest.raises(KeyboardInterrupt):
         run(service, tmp_path, recorder)
-    assert service.waits == 5
+    assert service.waits == again_at
     assert recorder.names[-1] == "TrainFailed"
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
