@@ -45,10 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing; exit 1 if a file differs")
     options = parser.parse_args(arguments)
 
-    answer = base_model_answers()
     candidates = read_csv("control_candidates.csv")
-    control = choose_control(candidates, answer([row["question"] for row in candidates], CONTROL_TOKENS))
-    prompts = read_csv("replay_prompts.csv")
+    asked = [row["question"] for row in candidates]
+    answer, rounded = base_model_answers("float32"), base_model_answers("bfloat16")
+    control = choose_control(candidates, answer(asked, CONTROL_TOKENS), rounded(asked, CONTROL_TOKENS))
+    # Left out are prompts whose answer we read and found false, or empty of sense.
+    prompts = [row for row in read_csv("replay_prompts.csv") if row["left_out"] == "no"]
     replay = choose_replay(prompts, answer([row["question"] for row in prompts], REPLAY_TOKENS), control)
     print(f"control: {len(control)} of {len(candidates)} candidates; replay: {len(replay)} of {len(prompts)} prompts")
 
@@ -64,14 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if same else 1
 
 
-def base_model_answers() -> Callable[[list[str], int], list[tuple[str, bool]]]:
+def base_model_answers(precision: str) -> Callable[[list[str], int], list[tuple[str, bool]]]:
     """Load the base model and return what asks it, greedily: prompts in, (answer, whether it ended by itself) out."""
-    from glowgenius import Message, Renderer, Sampler, connect
+    from glowgenius import Message, SupervisedTrainer
+    from glowgenius.local import ServiceClient
 
-    connection = connect("local")
-    renderer = Renderer.for_model(BASE_MODEL)
-    client = connection.service.create_sampling_client(base_model=BASE_MODEL)
-    sampler = Sampler(client, renderer, name="base")
+    sampler = SupervisedTrainer(BASE_MODEL, service=ServiceClient(dtype=precision)).base_sampler()
 
     def answer(prompts: list[str], max_tokens: int) -> list[tuple[str, bool]]:
         completions = sampler.complete(
@@ -82,12 +82,16 @@ def base_model_answers() -> Callable[[list[str], int], list[tuple[str, bool]]]:
     return answer
 
 
-def choose_control(candidates: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]]) -> list[Row]:
-    """Take the candidates the base model answers, round-robin over the forms so that no form (as capitals) dominates."""
+def choose_control(candidates: Sequence[dict[str, str]], *answers: Sequence[tuple[str, bool]]) -> list[Row]:
+    """Take the candidates that the base model answers each time it was asked, evenly from all forms of question.
+
+    It is asked in float32 and in bfloat16: the engine takes the one the machine is good at, and a small model's answer
+    can turn on the rounding. Round-robin over the forms, so that no form (as capitals) dominates.
+    """
     by_form: dict[str, list[Row]] = defaultdict(list)
-    for row, (text, _) in zip(candidates, answers, strict=True):
+    for row, *tries in zip(candidates, *answers, strict=True):
         accepted = accepted_answers(row)
-        if any(contains(text, name) for name in accepted):
+        if all(any(contains(text, name) for name in accepted) for text, _ in tries):
             by_form[form(row["question"])].append(
                 {
                     "question": row["question"],
@@ -142,7 +146,7 @@ def whole_sentences(text: str) -> str:
     """
     if "\n" in text:
         return ""
-    ends = [match.end() for match in re.finditer(r"(?<=[a-z0-9)\"])[.!?](?=\s|$)", text)]
+    ends = [match.end() for match in re.finditer(r"(?<=[a-z)\"])[.!?](?=\s|$)", text)]
     return text[: ends[-1]] if ends else ""
 
 
