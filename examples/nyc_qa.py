@@ -63,7 +63,7 @@ def main() -> int:
         service=connection.service,
         config=gg.TrainingConfig(
             num_epochs=options.num_epochs,
-            batch_size=16,
+            batch_size=8,
             learning_rate=options.learning_rate,
             warmup_steps=5,
             eval_every="epoch",
@@ -73,6 +73,8 @@ def main() -> int:
         callbacks=[gg.ProgressBar()],
     )
     print(connection)
+    if connection.engine == "local":
+        print(f"precision: frozen weights in {connection.service.dtype}, adapters and optimizer in float32")
     started = time.monotonic()
     result = trainer.train(train, eval_dataset=asked["paraphrase"])
     train_seconds = time.monotonic() - started
@@ -208,9 +210,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", choices=["auto", "local", "tinker"], default="local", help="where to train")
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="a short name, a folder, or a hub name")
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapter")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--num-facts", type=int, default=140, help="how many facts to teach, each in four wordings")
-    parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
+    parser.add_argument("--num-epochs", type=int, default=4, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
     parser.add_argument("--output-dir", default="runs/nyc_qa", help="where the run folder goes")

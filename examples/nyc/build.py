@@ -31,7 +31,7 @@ NUM_CONTROL: Final = 60
 CONTROL_TOKENS: Final = 24
 """A control answer is read this far, as the example reads it."""
 REPLAY_TOKENS: Final = 40
-"""A replay answer that has not ended after this many tokens is cut back to its last whole sentence (the base model talks
+"""A replay answer that has not ended after this many tokens is cut back to its last whole sentence (the base talks
 on and on); one without a whole sentence is left out, for training on it would teach to stop in the middle."""
 
 NEW_YORK_WORDS: Final = ("new york", "nyc", "manhattan", "brooklyn", "queens", "bronx", "staten", "harlem", "broadway")
@@ -160,7 +160,7 @@ def is_loop(text: str) -> bool:
 def form(question: str) -> str:
     """Reduce a question to its opening, the part that a fine-tuned model could learn as a habit.
 
-    Two words say the form ("who wrote", "how many"), but half of all questions begin with "what is": there it takes four.
+    Two words say the form ("who wrote", "how many"), but half of all begin with "what is": there it takes four.
     """
     opening = words(question)
     return " ".join(opening[: 4 if opening[:2] == ["what", "is"] else 2])

@@ -102,7 +102,7 @@ class NYCData:
     replay: Dataset
     """Other general prompts with the base model's own answers, to mix into training."""
     baselines: Mapping[str, float]
-    """Exact match of a guesser that answers each New York slice without reading the subject; see `relation_baseline`."""
+    """Exact match of a guesser that answers each New York slice and reads no subject; see `relation_baseline`."""
 
     @property
     def evaluation_slices(self) -> dict[str, Dataset]:

@@ -282,8 +282,10 @@ class TestFailures:
         [
             (
                 {"forward_backwards": {1: EngineError()}},
-                ("ScriptedService: fail_on has the unknown operation 'forward_backwards' "
-                f"(did you mean 'forward_backward'?); there are: {', '.join(KINDS)}"),
+                (
+                    "ScriptedService: fail_on has the unknown operation 'forward_backwards' "
+                    f"(did you mean 'forward_backward'?); there are: {', '.join(KINDS)}"
+                ),
             ),
             (
                 {"forward": {0: EngineError()}},
