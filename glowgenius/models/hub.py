@@ -91,7 +91,8 @@ def _without_progress_bar() -> Generator[None]:
 
 def _source(name: str) -> str:
     """A local folder where there is one, else the hub name as it is (so that no weights are fetched)."""
-    if name in catalog.SHORT_NAMES or Path(name).is_dir():
+    if "/" not in name or Path(name).is_dir():
+        # A misspelt short name is refused here, with the nearest one, instead of after a minute of asking the hub.
         return str(catalog.model_directory(name))
     return name
 
