@@ -1,7 +1,7 @@
 """Make `control.jsonl` and `replay.jsonl` from the base model, and check the facts.
 
-    python examples/nyc/build.py              # both files, a few minutes on one core
-    python examples/nyc/build.py --check      # only compares what would be written with what is there
+    python -m examples.nyc.build              # both files, a few minutes on one core
+    python -m examples.nyc.build --check      # only compares what would be written with what is there
 
 Both files are the base model's work, so both are frozen: a run of the example reads them and never makes them again.
 *Control* questions are the candidates that the base model answers, taken in turn from groups of one form. *Replay* rows
@@ -15,13 +15,14 @@ import csv
 import json
 import re
 import sys
-import unicodedata
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from examples.nyc.checks import contains, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 HERE: Final = Path(__file__).resolve().parent
 
@@ -36,7 +37,7 @@ on and on); one without a whole sentence is left out, for training on it would t
 
 NEW_YORK_WORDS: Final = ("new york", "nyc", "manhattan", "brooklyn", "queens", "bronx", "staten", "harlem", "broadway")
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,36 +167,17 @@ def form(question: str) -> str:
     return " ".join(opening[: 4 if opening[:2] == ["what", "is"] else 2])
 
 
-def accepted_answers(row: Row | dict[str, str]) -> list[str]:
+def accepted_answers(row: Row) -> list[str]:
     """List the answers that count as right, of a candidate or of a finished row."""
-    references = row.get("references")
-    if isinstance(references, list):
-        return [str(name) for name in references]
-    return [str(row["answer"]), *(name for name in str(row.get("aliases", "")).split("|") if name)]
-
-
-def contains(text: str, phrase: str) -> bool:
-    """Say whether the phrase occurs in the text as whole words, whatever its case, accents and punctuation."""
-    return f" {' '.join(words(phrase))} " in f" {' '.join(words(text))} "
-
-
-def words(text: str) -> list[str]:
-    """Split into plain lower-case words; "Kościuszko" becomes "kosciuszko", "Levain's" becomes "levain"."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.findall(r"[a-z0-9]+", plain.replace("'s", "").replace("'", ""))
+    if "references" in row:
+        return list(row["references"])
+    return [row["answer"], *(name for name in row["aliases"].split("|") if name)]
 
 
 def read_csv(name: str) -> list[dict[str, str]]:
     """Read a table beside this script."""
     with (HERE / name).open(encoding="utf-8", newline="") as file:
-        return list(_without_none(csv.DictReader(file)))
-
-
-def _without_none(rows: Iterable[dict[str, str]]) -> Iterable[dict[str, str]]:
-    for row in rows:
-        if None in row or None in row.values():
-            raise ValueError(f"a row has too few or too many cells: {row}")
-        yield row
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ class Fact:
     source: str
     """A page on which a reader can look the fact up."""
     second_source: str
-    """A second, independent page, or empty."""
+    """A second page or table that says the same, or empty."""
     verified_on: str
-    """The day on which we read the fact on a stored copy of the second page, or empty."""
+    """The day on which we read the fact in a stored copy of the second source, or empty."""
 
     @property
     def accepted(self) -> tuple[str, ...]:
