@@ -47,7 +47,8 @@ def main() -> int:
     options = parse()
     slices = load(num_facts=QUICK_FACTS if options.quick else options.num_facts)
     replay = slices.replay[:QUICK_FACTS] if options.quick else slices.replay
-    asked = {name: rows[:QUICK_FACTS] if options.quick else rows for name, rows in slices.evaluation_slices.items()}
+    most = QUICK_FACTS if options.quick else options.num_facts
+    asked = {name: rows[:most] for name, rows in slices.evaluation_slices.items()}
     # General questions with the base model's own answers: without them the model forgets how to answer anything
     # else, as it learns that every question is about New York.
     train = slices.train + replay
@@ -63,10 +64,10 @@ def main() -> int:
         service=connection.service,
         config=gg.TrainingConfig(
             num_epochs=options.num_epochs,
-            batch_size=8,
+            batch_size=16,
             learning_rate=options.learning_rate,
             warmup_steps=5,
-            eval_every="epoch",
+            eval_every=None if options.quick else 100,
             seed=options.seed,
             output_dir=output,
         ),
@@ -210,9 +211,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--engine", choices=["auto", "local", "tinker"], default="local", help="where to train")
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="a short name, a folder, or a hub name")
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapter")
-    parser.add_argument("--learning-rate", type=float, default=5e-4, help="peak learning rate")
-    parser.add_argument("--num-facts", type=int, default=140, help="how many facts to teach, each in four wordings")
-    parser.add_argument("--num-epochs", type=int, default=4, help="passes over the training rows")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--num-facts", type=int, default=120, help="how many facts to teach, each in four wordings")
+    parser.add_argument("--num-epochs", type=int, default=6, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
     parser.add_argument("--output-dir", default="runs/nyc_qa", help="where the run folder goes")
