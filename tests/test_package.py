@@ -152,6 +152,7 @@ def test_the_gates_run_the_readme_and_nothing_less():
         "mypy (strict)",
         "lint-imports",
         "tests with branch coverage, by the README's test command",
+        "the pages, built with warnings as errors",
         "build",
         "the wheel without extras, in a clean environment",
         "all gates passed; the tests said",

@@ -106,7 +106,7 @@ class Dataset(Sequence[Conversation]):
 
     @property
     def format(self) -> str:
-        """The format that the rows were recognised as, such as `question/answer`; several are joined by ` + `."""
+        """The format that the rows were recognised as, such as `question/answer`; several are joined by a plus sign."""
         return self._format
 
     @property
