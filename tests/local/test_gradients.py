@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -76,20 +78,47 @@ def test_the_unembedding_of_a_tied_model_is_adapted_and_its_embedding_is_not(tra
 
 
 @pytest.mark.parametrize("settings", ADAM.values(), ids=ADAM)
+def test_an_update_is_that_of_torch_in_double_precision_on_the_same_gradients(train_on, settings):
+    client = train_on()
+    stir(client)
+    reference = [parameter.detach().double().requires_grad_() for parameter in client._adapter.parameters()]
+    step = adamw(reference, **settings)
+    for seed in (3, 4, 5):
+        client.forward_backward(data(tiny_rows(seed)), "cross_entropy").result()
+        for parameter, twin in zip(client._adapter.parameters(), reference, strict=True):
+            twin.grad = parameter.grad.double()
+        client.optim_step(AdamParams(**settings)).result()
+        step()
+        pairs = zip(client._adapter.parameters(), reference, strict=True)
+        assert max(difference(parameter.detach(), twin.detach()) for parameter, twin in pairs) < 1e-6
+
+
+@pytest.mark.parametrize("settings", ADAM.values(), ids=ADAM)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_updates_are_those_of_torch_on_the_peft_model(train_on, tiny, architecture, settings):
+def test_after_two_updates_the_adapter_is_as_near_the_exact_one_as_that_of_peft(train_on, tiny, architecture, settings):
+    """Adam divides by what may be small, and so enlarges rounding, by how much depends on the machine's kernels.
+
+    So the yardstick is measured: how far PEFT in single precision ends from PEFT in double precision.
+    """
     client = train_on(architecture)
     stir(client)
-    twin = peft_twin(tiny(architecture), client._adapter)
-    theirs = peft_parameters(twin, client._adapter)
-    step = adamw(list(theirs.values()), **settings)
+    single = peft_twin(tiny(architecture), client._adapter)
+    double = copy.deepcopy(single).double()
+    ends = []
+    for twin in (single, double):
+        theirs = peft_parameters(twin, client._adapter)
+        step = adamw(list(theirs.values()), **settings)
+        for seed in (3, 4):
+            plain_loss(twin, tiny_rows(seed)).backward()
+            step()
+        ends.append({name: parameter.detach() for name, parameter in theirs.items()})
     for seed in (3, 4):
-        plain_loss(twin, tiny_rows(seed)).backward()
-        step()
         client.forward_backward(data(tiny_rows(seed)), "cross_entropy")
         client.optim_step(AdamParams(**settings)).result()
-    differences = {n: difference(p.detach(), theirs[n].detach()) for n, p in client._adapter.named_parameters()}
-    assert max(differences.values()) < 1e-5
+    ours = {name: parameter.detach() for name, parameter in client._adapter.named_parameters()}
+    yardstick = max(difference(ends[0][name], exact) for name, exact in ends[1].items())
+    assert yardstick < 1e-4
+    assert max(difference(ours[name], exact) for name, exact in ends[1].items()) < max(4 * yardstick, 1e-6)
 
 
 def test_a_matrix_without_a_gradient_still_decays(train_on):

@@ -56,17 +56,17 @@ def plain_logprobs(model: Any, tokens: Sequence[int]) -> Any:
     """Log-probabilities of every next token, `[T, V]`: one sequence, one plain forward pass."""
     import torch
 
-    return torch.log_softmax(model(input_ids=torch.tensor([list(tokens)])).logits[0].float(), dim=-1)
+    return torch.log_softmax(model(input_ids=torch.tensor([list(tokens)])).logits[0], dim=-1)
 
 
 def plain_loss(model: Any, rows: Sequence[TinyRow]) -> Any:
     """Σ −log p · weight, one sequence after another."""
     import torch
 
-    total = torch.zeros(())
+    total: Any = 0.0
     for inputs, targets, weights in rows:
         chosen = plain_logprobs(model, inputs)[torch.arange(len(targets)), torch.tensor(targets)]
-        total = total - (chosen * torch.tensor(weights)).sum()
+        total = total - (chosen * torch.tensor(weights, dtype=chosen.dtype)).sum()
     return total
 
 
