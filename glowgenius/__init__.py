@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from glowgenius._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from glowgenius import errors as errors
     from glowgenius import local as local
@@ -58,8 +60,6 @@ if TYPE_CHECKING:
     from glowgenius.training import TrainingResult as TrainingResult
     from glowgenius.training import connect as connect
     from glowgenius.training import on as on
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Callback": "glowgenius.training",

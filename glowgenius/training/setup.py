@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final
 import attrs
 from attrs import frozen
 
+from glowgenius._version import __version__
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation
 from glowgenius.engines.protocol import SupportsAlpha
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from glowgenius.training.config import TrainingConfig
     from glowgenius.typing import JSON
 
-_PACKAGES: Final = ("glowgenius", "tinker", "transformers", "torch")
+_PACKAGES: Final = ("tinker", "transformers", "torch")
 
 
 @final
@@ -206,7 +207,7 @@ def settings_file(
 
 @functools.cache
 def _versions() -> Mapping[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "glowgenius": __version__}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
