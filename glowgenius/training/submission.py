@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, final
 
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams
 from glowgenius.training.checkpoints import checkpoint_name
 from glowgenius.training.pending import Pending, Update, to_data
@@ -102,6 +103,8 @@ class Submitter:
             with mapped(f"save_weights_for_sampler of step {pending.step}"):
                 pending.weights = self._client.save_weights_for_sampler(checkpoint_name(pending.step))
                 pending.sent.append(pending.weights)
+            # Or the next step may overtake it, and be in the weights that are kept as those of this one.
+            settle_place(self._client)
 
     def enqueue_evaluation(self, pending: Pending) -> None:
         """Evaluate the weights of *pending*, once, and keep them where they may turn out to be the best."""

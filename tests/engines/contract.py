@@ -18,6 +18,7 @@ import pytest
 from attrs import frozen
 
 from glowgenius.engines.errors import translate
+from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import CheckpointError, ModelNotFoundError, RequestRejectedError
 
@@ -373,6 +374,7 @@ class EngineContract:
         inputs, targets, _ = rows(19, 1)[0]
         whole = client.forward([datum(inputs, targets, [1.0] * len(inputs))], "cross_entropy")
         saved = client.save_weights_for_sampler("here")
+        settle_place(client)
         snapshot = client.save_weights_and_get_sampling_client()
         train(client, range(3, 6))
         expected = near(whole.result().loss_fn_outputs[0]["logprobs"].to_numpy().tolist())
