@@ -1,11 +1,13 @@
-"""Make `control.jsonl` and `replay.jsonl` from the base model, and check the facts.
+"""Make `control.jsonl`, `retention.jsonl` and `replay.jsonl` from the base model.
 
-    python -m examples.nyc.build              # both files, a few minutes on one core
+    python -m examples.nyc.build              # all three files, a few minutes on one core
     python -m examples.nyc.build --check      # only compares what would be written with what is there
 
-Both files are the base model's work, so both are frozen: a run of the example reads them and never makes them again.
+The files are the base model's work, so they are frozen: a run of the example reads them and never makes them again.
 *Control* questions are the candidates that the base model answers, taken in turn from groups of one form. *Replay* rows
 are prompts of other forms with the base model's own answer, so that training on them asks the model to stay as it is.
+*Retention* questions are again others, as far from replay as control is: whoever tunes how much is forgotten looks at
+these, so that the control questions are asked of settings that were not chosen by them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from examples.nyc.checks import contains, words
+from examples.nyc.checks import contains
+from examples.nyc.data import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +44,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build both files, or with `--check` say whether they are what this script would write."""
+    """Build the files, or with `--check` say whether they are what this script would write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="compare, write nothing; exit 1 if a file differs")
     options = parser.parse_args(arguments)
@@ -53,17 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Left out are prompts whose answer we read and found false, or empty of sense.
     prompts = [row for row in read_csv("replay_prompts.csv") if row["left_out"] == "no"]
     replay = choose_replay(prompts, answer([row["question"] for row in prompts], REPLAY_TOKENS), control)
-    print(f"control: {len(control)} of {len(candidates)} candidates; replay: {len(replay)} of {len(prompts)} prompts")
+    others = read_csv("retention_candidates.csv")
+    retention = choose_retention(others, answer([row["question"] for row in others], CONTROL_TOKENS), control, replay)
+    print(
+        f"control: {len(control)} of {len(candidates)} candidates; replay: {len(replay)} of {len(prompts)} prompts; "
+        f"retention: {len(retention)} of {len(others)} candidates"
+    )
 
     same = True
-    for name, rows in (("control.jsonl", control), ("replay.jsonl", replay)):
+    for name, rows in (("control.jsonl", control), ("retention.jsonl", retention), ("replay.jsonl", replay)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         if options.check:
             same &= text == (HERE / name).read_text(encoding="utf-8")
         else:
             (HERE / name).write_text(text, encoding="utf-8")
     if not same:
-        print("control.jsonl or replay.jsonl is not what this script writes from the base model here", file=sys.stderr)
+        print("one of the files is not what this script writes from the base model here", file=sys.stderr)
     return 0 if same else 1
 
 
@@ -93,16 +101,7 @@ def choose_control(candidates: Sequence[dict[str, str]], *answers: Sequence[tupl
     for row, *tries in zip(candidates, *answers, strict=True):
         accepted = accepted_answers(row)
         if all(any(contains(text, name) for name in accepted) for text, _ in tries):
-            by_form[form(row["question"])].append(
-                {
-                    "question": row["question"],
-                    "answer": row["answer"],
-                    "id": row["candidate_id"],
-                    "group": row["candidate_id"],
-                    "references": accepted,
-                    "tags": ["control"],
-                }
-            )
+            by_form[form(row["question"])].append(known_question(row, "control"))
     chosen: list[Row] = []
     round_number = 0
     while len(chosen) < NUM_CONTROL and any(len(rows) > round_number for rows in by_form.values()):
@@ -111,10 +110,53 @@ def choose_control(candidates: Sequence[dict[str, str]], *answers: Sequence[tupl
     return sorted(chosen[:NUM_CONTROL], key=lambda row: str(row["id"]))
 
 
+def known_question(row: dict[str, str], tag: str) -> Row:
+    """Make the record of a question whose answer the base model knows."""
+    return {
+        "question": row["question"],
+        "answer": row["answer"],
+        "id": row["candidate_id"],
+        "group": row["candidate_id"],
+        "references": accepted_answers(row),
+        "tags": [tag],
+    }
+
+
+def choose_retention(
+    candidates: Sequence[dict[str, str]],
+    answers: Sequence[tuple[str, bool]],
+    control: Sequence[Row],
+    replay: Sequence[Row],
+) -> list[Row]:
+    """Take the candidates that the base model answers, that are not asked in control, and that replay gives no hint of.
+
+    As for control, no replay row has the form of such a question, and none contains its answer.
+    """
+    asked = {words_of(row["question"]) for row in control}
+    forms = {form(str(row["question"])) for row in replay}
+    trained = [f"{row['question']} {row['answer']}" for row in replay]
+    return [
+        known_question(row, "retention")
+        for row, (text, _) in zip(candidates, answers, strict=True)
+        if any(contains(text, name) for name in accepted_answers(row))
+        and words_of(row["question"]) not in asked
+        and form(row["question"]) not in forms
+        and not any(contains(line, name) for line in trained for name in accepted_answers(row))
+    ]
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Take the words of a text, to compare texts whatever their case and punctuation."""
+    return tuple(words(text))
+
+
 def choose_replay(
     prompts: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]], control: Sequence[Row]
 ) -> list[Row]:
-    """Take the prompts that share neither an answer nor the form with a control question, with the base's own words."""
+    """Take the prompts that share neither an answer nor the form with a control question, with the base's own words.
+
+    Of these it keeps the first sentence: how an answer begins is the habit to be kept, and half the tokens are trained.
+    """
     taken = {name for row in control for name in accepted_answers(row)}
     forms = {form(str(row["question"])) for row in control}
     rows: list[Row] = []
@@ -131,7 +173,7 @@ def choose_replay(
         rows.append(
             {
                 "question": row["question"],
-                "answer": text,
+                "answer": first_sentence(text),
                 "id": row["prompt_id"],
                 "group": row["prompt_id"],
                 "tags": ["replay", row["topic"], f"answered by {BASE_MODEL}"],
@@ -147,8 +189,19 @@ def whole_sentences(text: str) -> str:
     """
     if "\n" in text:
         return ""
-    ends = [match.end() for match in re.finditer(r"(?<=[a-z)\"])[.!?](?=\s|$)", text)]
+    ends = sentence_ends(text)
     return text[: ends[-1]] if ends else ""
+
+
+def first_sentence(text: str) -> str:
+    """Cut a text behind its first sentence; all of it if it has no whole one."""
+    ends = sentence_ends(text)
+    return text[: ends[0]] if ends else text
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Find where the sentences of a text end: a point behind a small letter, so that "D.C." and "3.5" end none."""
+    return [match.end() for match in re.finditer(r"(?<=[a-z)\"])[.!?](?=\s|$)", text)]
 
 
 def is_loop(text: str) -> bool:

@@ -8,11 +8,11 @@ in a training row and in an unseen question at once ("Astoria" would give away "
 
 from __future__ import annotations
 
-import re
 import sys
-import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
+
+from examples.nyc.data import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,12 +102,6 @@ def names(text: str) -> set[str]:
 def contains(text: str, phrase: str) -> bool:
     """Say whether the phrase occurs in the text as whole words, whatever its case, accents and punctuation."""
     return f" {' '.join(words(phrase))} " in f" {' '.join(words(text))} "
-
-
-def words(text: str) -> list[str]:
-    """Split into plain lower-case words; "Kościuszko" becomes "kosciuszko", "Levain's" becomes "levain"."""
-    plain = unicodedata.normalize("NFKD", text.replace("ł", "l")).encode("ascii", "ignore").decode().lower()
-    return re.findall(r"[a-z0-9]+", plain.replace("'s", "").replace("'", ""))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The New York data set: facts and wordings on disk, slices in memory.
 
-The facts are rows of ``facts.csv``, their wordings are in ``wordings.json``, and the questions that have nothing to do
-with New York are in ``control.jsonl`` and ``replay.jsonl``. This module joins them; ``build.py`` makes the last two.
+The facts are rows of ``facts.csv``, their wordings are in ``wordings.json``, questions from the answer back to the
+subject in ``reverse.csv``, places that do not exist in ``invented.csv``, and the questions that have nothing to do with
+New York in ``control.jsonl``, ``retention.jsonl`` and ``replay.jsonl``. This module joins them; ``build.py`` makes the
+last three, and ``derive.py`` the facts that follow from tables.
 
     from nyc.data import load
 
@@ -15,10 +17,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +33,15 @@ HERE: Final = Path(__file__).resolve().parent
 
 NUM_TRAIN_WORDINGS: Final = 4
 
-Tier = Literal["core", "all"]
+NO_ANSWER: Final = "I don't know."
+"""What a model should say of a place that does not exist; any refusal counts, see `declines`."""
+
+REFUSALS: Final = re.compile(
+    r"\b(?:(?:do(?:es)?|did|could|can)(?:n't| not)|cannot|not (?:a )?(?:sure|aware|familiar|real|know)|no such|"
+    r"unknown|fictional|unable|invented|never heard|not exist)\b",
+    re.IGNORECASE,
+)
+"""Words that decline to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +62,6 @@ class Fact:
     """Other ways to write the same answer, accepted in the evaluation and never trained."""
     split: str
     """`train` or `unseen`; an unseen fact is in no training row."""
-    tier: str
-    """`core` (loaded by default) or `extended` (the larger set for longer runs)."""
     cluster: str
     """Facts whose subjects share a name are in one cluster; no cluster is in both splits."""
     visitor: bool
@@ -63,7 +73,9 @@ class Fact:
     as_of: str
     """The day on which the fact was written down, ISO 8601."""
     source: str
-    """A page on which a reader can look the fact up."""
+    """A page on which a reader can look the fact up, or the table that `derive.py` takes it from."""
+    source_key: str
+    """The row of that table (station, area, route and direction) for a derived fact, else empty."""
     second_source: str
     """A second page or table that says the same, or empty."""
     verified_on: str
@@ -97,12 +109,20 @@ class NYCData:
     """Every trained fact in a wording that is in no training row."""
     unseen: Dataset
     """Facts that are in no training row: what the model does when it cannot know."""
+    reverse: Dataset
+    """Trained facts asked from the answer back to the subject, where only one subject has the answer."""
+    invented: Dataset
+    """Questions about places that do not exist: the one right answer is not to give one."""
     control: Dataset
-    """General questions which the base model answers: what training costs."""
+    """General questions which the base model answers: what training costs. Never for choosing settings."""
+    retention: Dataset
+    """Other general questions which the base model answers: for choosing settings, so that `control` stays unseen."""
     replay: Dataset
     """Other general prompts with the base model's own answers, to mix into training."""
     baselines: Mapping[str, float]
     """Exact match of a guesser that answers each New York slice and reads no subject; see `relation_baseline`."""
+    name_baselines: Mapping[str, float]
+    """Exact match of a guesser that goes by the words of the subject; see `name_baseline`."""
 
     @property
     def evaluation_slices(self) -> dict[str, Dataset]:
@@ -110,11 +130,10 @@ class NYCData:
         return {"seen": self.seen, "paraphrase": self.paraphrase, "unseen": self.unseen, "control": self.control}
 
 
-def load(tier: Tier = "core", num_facts: int | None = None) -> NYCData:
+def load(num_facts: int | None = None) -> NYCData:
     """Read the data set.
 
     Args:
-        tier: `core` for the facts a laptop learns in minutes, `all` for these and the extended ones.
         num_facts: How many facts to train, taken evenly from the file, so from every category; all of them if None.
 
     Returns:
@@ -122,7 +141,7 @@ def load(tier: Tier = "core", num_facts: int | None = None) -> NYCData:
     """
     from glowgenius import Dataset
 
-    facts = [fact for fact in read_facts() if tier == "all" or fact.tier == "core"]
+    facts = read_facts()
     wordings = read_wordings(facts)
     trained = evenly([fact for fact in facts if fact.split == "train"], num_facts)
     unseen = [fact for fact in facts if fact.split == "unseen"]
@@ -142,14 +161,27 @@ def load(tier: Tier = "core", num_facts: int | None = None) -> NYCData:
         seen=Dataset.from_records(seen_rows),
         paraphrase=Dataset.from_records(held_out_rows(trained, wordings)),
         unseen=Dataset.from_records(held_out_rows(unseen, wordings)),
+        reverse=Dataset.from_records(reverse_rows(trained)),
+        invented=Dataset.from_records(invented_rows()),
         control=Dataset.from_file(HERE / "control.jsonl"),
+        retention=Dataset.from_file(HERE / "retention.jsonl"),
         replay=Dataset.from_file(HERE / "replay.jsonl"),
         baselines={
             "seen": relation_baseline(trained, trained),
             "paraphrase": relation_baseline(trained, trained),
             "unseen": relation_baseline(trained, unseen),
         },
+        name_baselines={
+            "seen": name_baseline(trained, trained),
+            "paraphrase": name_baseline(trained, trained),
+            "unseen": name_baseline(trained, unseen),
+        },
     )
+
+
+def declines(answer: str) -> bool:
+    """Say whether a model declined to answer, in whatever words: "I am not sure", "There is no such place"."""
+    return not answer.strip() or REFUSALS.search(answer.replace("\u2019", "'")) is not None
 
 
 def evenly(facts: Sequence[Fact], number: int | None) -> list[Fact]:
@@ -179,6 +211,41 @@ def held_out_rows(facts: Iterable[Fact], wordings: Mapping[str, Wordings]) -> li
     return [_row(fact, "held-out", wordings[fact.fact_id].held_out[0]) for fact in facts]
 
 
+def reverse_rows(facts: Iterable[Fact], path: Path = HERE / "reverse.csv") -> list[dict[str, object]]:
+    """Make one row per fact that `reverse.csv` asks backwards; the answer is the subject, with or without article."""
+    known = {fact.fact_id: fact for fact in facts}
+    with path.open(encoding="utf-8", newline="") as file:
+        asked = [row for row in csv.DictReader(file) if row["fact_id"] in known]
+    return [
+        {
+            "question": row["question"],
+            "answer": row["answer"],
+            "id": f"{row['fact_id']}/reverse",
+            "group": row["fact_id"],
+            "references": [row["answer"], *(alias for alias in row["aliases"].split("|") if alias)],
+            "tags": [known[row["fact_id"]].category, known[row["fact_id"]].relation, "reverse"],
+        }
+        for row in asked
+    ]
+
+
+def invented_rows(path: Path = HERE / "invented.csv") -> list[dict[str, object]]:
+    """Make one row per place that does not exist, in the held-out wording of its relation."""
+    templates: dict[str, Any] = json.loads((HERE / "wordings.json").read_text(encoding="utf-8"))["relations"]
+    with path.open(encoding="utf-8", newline="") as file:
+        places = list(csv.DictReader(file))
+    return [
+        {
+            "question": _fill(templates[row["relation"]], row["subject"]).held_out[0],
+            "answer": NO_ANSWER,
+            "id": f"invented-{number:03}",
+            "group": row["subject"],
+            "tags": ["invented", row["relation"]],
+        }
+        for number, row in enumerate(places, start=1)
+    ]
+
+
 def relation_baseline(known: Sequence[Fact], asked: Sequence[Fact]) -> float:
     """Score a guesser that knows the relation and the trained answers, but never reads the subject.
 
@@ -192,11 +259,45 @@ def relation_baseline(known: Sequence[Fact], asked: Sequence[Fact]) -> float:
     Returns:
         The share of `asked` it gets right, 0 to 1.
     """
-    answers: dict[str, Counter[str]] = {}
-    for fact in known:
-        answers.setdefault(fact.relation, Counter())[fact.answer] += 1
-    guesses = {relation: counter.most_common(1)[0][0] for relation, counter in answers.items()}
+    guesses = most_frequent_answers(known)
     return sum(guesses.get(fact.relation) in fact.accepted for fact in asked) / len(asked)
+
+
+def name_baseline(known: Sequence[Fact], asked: Sequence[Fact]) -> float:
+    """Score a guesser that knows the trained answers and goes by the words of the subject.
+
+    It answers with what is known of the subject of the same relation that shares the most words with the one asked for
+    (the first in the file among equals), and with the most frequent answer of the relation where none shares any. The
+    fact itself is left out, so over trained facts this says how far a name gives its own answer away.
+    """
+    guesses = most_frequent_answers(known)
+    subjects = [(fact, set(words(fact.subject)) - {"the", "of", "at", "in"}) for fact in known]
+    right = 0
+    for fact in asked:
+        own = set(words(fact.subject))
+        others = [(len(own & shared), other) for other, shared in subjects if is_other(other, fact) and own & shared]
+        guess = max(others, key=lambda pair: pair[0])[1].answer if others else guesses.get(fact.relation)
+        right += guess in fact.accepted
+    return right / len(asked)
+
+
+def is_other(fact: Fact, asked: Fact) -> bool:
+    """Say whether this is another fact of the relation asked for."""
+    return fact.relation == asked.relation and fact.fact_id != asked.fact_id
+
+
+def most_frequent_answers(facts: Iterable[Fact]) -> dict[str, str]:
+    """Find the answer that most facts of each relation have, the first in the file among equals."""
+    answers: dict[str, Counter[str]] = {}
+    for fact in facts:
+        answers.setdefault(fact.relation, Counter())[fact.answer] += 1
+    return {relation: counter.most_common(1)[0][0] for relation, counter in answers.items()}
+
+
+def words(text: str) -> list[str]:
+    """Split into plain lower-case words; "Kościuszko" becomes "kosciuszko", "Levain's" becomes "levain"."""
+    plain = unicodedata.normalize("NFKD", text.replace("ł", "l")).encode("ascii", "ignore").decode().lower()
+    return re.findall(r"[a-z0-9]+", plain.replace("'s", "").replace("'", ""))
 
 
 def _row(fact: Fact, name: str, question: str) -> dict[str, object]:

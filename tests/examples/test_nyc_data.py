@@ -1,6 +1,7 @@
 """What `examples/nyc/DATASHEET.md` promises of the New York data set."""
 
 import dataclasses
+import importlib.util
 import json
 import re
 from collections import Counter
@@ -8,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from examples.nyc import build, checks, data
+from examples.nyc import build, checks, data, derive
 from examples.nyc.data import Fact, Wordings
 
 FACTS = data.read_facts()
-CORE = [fact for fact in FACTS if fact.tier == "core"]
-TRAINED = [fact for fact in CORE if fact.split == "train"]
-UNSEEN = [fact for fact in CORE if fact.split == "unseen"]
+TRAINED = [fact for fact in FACTS if fact.split == "train"]
+UNSEEN = [fact for fact in FACTS if fact.split == "unseen"]
+DERIVED = {"neighborhood_borough", "station_borough", "last_stop"}
+DERIVED_FACTS = [fact for fact in FACTS if fact.relation in DERIVED]
 WORDINGS = data.read_wordings(FACTS)
 BOROUGHS = {"The Bronx", "Brooklyn", "Manhattan", "Queens", "Staten Island"}
 HERE = Path(data.__file__).parent
@@ -34,20 +36,15 @@ def majority(facts: list[Fact]) -> float:
 
 
 class TestSize:
-    def test_core(self) -> None:
-        assert len(TRAINED) == 213
-        assert len(UNSEEN) == 62
-
-    def test_extended(self) -> None:
-        assert Counter((fact.split, fact.tier) for fact in FACTS if fact.tier == "extended") == {
-            ("train", "extended"): 101,
-            ("unseen", "extended"): 16,
-        }
+    def test_facts(self) -> None:
+        assert len(TRAINED) == 415
+        assert len(UNSEEN) == 104
+        assert len(TRAINED) + len(UNSEEN) == len(FACTS)
 
     def test_categories(self) -> None:
         per_category = Counter(fact.category for fact in TRAINED)
         assert len(per_category) == 8
-        assert min(per_category.values()) >= 15
+        assert min(per_category.values()) >= 30
         assert set(per_category) == {fact.category for fact in UNSEEN}
 
     def test_at_least_half_is_what_a_visitor_asks(self) -> None:
@@ -59,7 +56,8 @@ class TestSize:
 
     def test_other_questions(self) -> None:
         assert len(rows("control.jsonl")) == 60
-        assert len(rows("replay.jsonl")) == 315
+        assert len(rows("retention.jsonl")) == 59
+        assert len(rows("replay.jsonl")) == 502
 
 
 class TestFacts:
@@ -73,12 +71,12 @@ class TestFacts:
     @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.fact_id)
     def test_columns(self, fact: Fact) -> None:
         assert fact.split in {"train", "unseen"}
-        assert fact.tier in {"core", "extended"}
         assert fact.stability in {"stable", "dated"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", fact.as_of)
         assert re.fullmatch(r"[^:]+: .+", fact.source)
         assert bool(fact.second_source) == bool(fact.verified_on)
         assert fact.second_source != fact.source
+        assert bool(fact.source_key) == (fact.relation in DERIVED)
         assert 1 <= len(fact.answer.split()) <= 7
         assert all(text == text.strip() and text for text in (fact.subject, fact.answer, fact.cluster, *fact.aliases))
         assert len({alias.casefold() for alias in fact.accepted}) == len(fact.accepted)
@@ -96,20 +94,20 @@ class TestFacts:
         assert all(re.fullmatch(r"1[6-9]\d\d|20[0-2]\d", answer) for answer in answers)
 
     def test_boroughs_are_few_and_balanced(self) -> None:
-        for facts in (TRAINED, UNSEEN, [fact for fact in FACTS if fact.split == "train"]):
+        for facts in (TRAINED, UNSEEN):
             answers = Counter(fact.answer for fact in facts if fact.answer in BOROUGHS)
             joined = sum(fact.relation == "joins" for fact in facts)
             assert set(answers) == BOROUGHS
-            assert (sum(answers.values()) + joined) / len(facts) <= 0.25
+            assert (sum(answers.values()) + joined) / len(facts) <= 0.32
             assert max(answers.values()) - min(answers.values()) <= 1
 
-    @pytest.mark.parametrize("relation", ["borough", "neighborhood_borough"])
+    @pytest.mark.parametrize("relation", ["borough", "neighborhood_borough", "station_borough"])
     def test_borough_relations_have_the_five_boroughs(self, relation: str) -> None:
         assert {fact.answer for fact in FACTS if fact.relation == relation} == BOROUGHS
 
     def test_majority_answer(self) -> None:
-        assert majority(TRAINED) <= 0.035
-        assert majority(UNSEEN) <= 0.035
+        assert majority(TRAINED) <= 0.06
+        assert majority(UNSEEN) <= 0.06
 
 
 class TestChecks:
@@ -230,13 +228,14 @@ class TestWordings:
 class TestSlices:
     def test_sizes(self, slices: data.NYCData) -> None:
         assert {name: len(rows) for name, rows in slices.evaluation_slices.items()} == {
-            "seen": 213,
-            "paraphrase": 213,
-            "unseen": 62,
+            "seen": 415,
+            "paraphrase": 415,
+            "unseen": 104,
             "control": 60,
         }
-        assert len(slices.train) == 4 * 213
-        assert len(slices.replay) == 315
+        assert len(slices.train) == 4 * 415
+        assert (len(slices.reverse), len(slices.invented)) == (44, 40)
+        assert (len(slices.retention), len(slices.replay)) == (59, 502)
 
     def test_a_row(self, slices: data.NYCData) -> None:
         row = slices.train[1]
@@ -255,7 +254,7 @@ class TestSlices:
 
     def test_seen_asks_in_all_four_ways(self, slices: data.NYCData) -> None:
         wordings = {row.question: str(row.id).rsplit("-", 1)[1] for row in slices.train}
-        assert Counter(wordings[row.question] for row in slices.seen) == {"1": 54, "2": 53, "3": 53, "4": 53}
+        assert Counter(wordings[row.question] for row in slices.seen) == {"1": 104, "2": 104, "3": 104, "4": 103}
 
     def test_nothing_of_an_unseen_subject_is_trained(self, slices: data.NYCData) -> None:
         text = [f"{row.question} {row.answer}" for row in (*slices.train, *slices.replay)]
@@ -277,11 +276,8 @@ class TestSlices:
         few = data.load(num_facts=140)
         assert len(few.train) == 560
         assert len({row.tags[0] for row in few.seen}) == 8
-        assert len(few.unseen) == 62
-
-    def test_all_facts(self) -> None:
-        every = data.load("all")
-        assert (len(every.train), len(every.unseen)) == (4 * 314, 78)
+        assert len(few.unseen) == 104
+        assert {row.group for row in few.reverse} <= {row.group for row in few.seen}
 
     def test_same_rows_every_time(self, slices: data.NYCData) -> None:
         assert data.load().train.fingerprint == slices.train.fingerprint
@@ -297,22 +293,162 @@ class TestBaselines:
         asked = [fact("a", "v", "y"), fact("b", "w"), fact("c", "y")]
         assert data.relation_baseline(known, asked) == 1 / 3
 
+    def test_name_baseline(self) -> None:
+        def fact(fact_id: str, subject: str, answer: str, relation: str = "r") -> Fact:
+            made = dataclasses.replace(FACTS[0], fact_id=fact_id, subject=subject, answer=answer, aliases=())
+            return dataclasses.replace(made, relation=relation)
+
+        known = [fact("a", "Astoria", "Queens"), fact("b", "Red Hook", "Brooklyn"), fact("c", "Hook Point", "Brooklyn")]
+        # Each by the others: b and c share a word, and a shares none, so it gets the most frequent answer.
+        assert data.name_baseline(known, known) == 2 / 3
+        asked = [fact("d", "the Astoria Pool", "Queens"), fact("e", "Corona", "Brooklyn"), fact("f", "x", "y", "other")]
+        assert data.name_baseline(known, asked) == 2 / 3
+
     def test_as_in_the_datasheet(self, slices: data.NYCData) -> None:
         sheet = (HERE / "DATASHEET.md").read_text(encoding="utf-8")
         assert slices.baselines["seen"] == slices.baselines["paraphrase"]
         for name, value in slices.baselines.items():
-            assert value <= 0.15
-            assert f"| `{name}` | {value:.3f} |" in sheet
+            assert max(value, slices.name_baselines[name]) <= 0.15
+            assert f"| `{name}` | {value:.3f} | {slices.name_baselines[name]:.3f} |" in sheet
+
+    def test_counts_in_the_datasheet(self) -> None:
+        sheet = (HERE / "DATASHEET.md").read_text(encoding="utf-8")
+        for category in {fact.category for fact in FACTS}:
+            trained, unseen = (sum(fact.category == category for fact in facts) for facts in (TRAINED, UNSEEN))
+            assert f"| {category} | {trained} | {unseen} |" in sheet
+        second = sum(bool(fact.second_source) and fact.relation not in DERIVED for fact in FACTS)
+        assert f"{len(DERIVED_FACTS)} facts are derived by script" in sheet
+        assert f"{second} have a second source" in sheet
+        assert f"{len(FACTS) - len(DERIVED_FACTS) - second} rest on" in sheet
+        assert f"{sum(fact.visitor for fact in TRAINED) / len(TRAINED):.0%}".replace("%", " %") in sheet
+        assert f"The {sum(fact.stability == 'dated' for fact in FACTS)} facts" in sheet
+        guessable = [sum(fact.guessable for fact in facts) for facts in (TRAINED, UNSEEN)]
+        assert f"In {guessable[0]} trained and {guessable[1]} unseen facts" in sheet
         for fraction in (majority(TRAINED), majority(UNSEEN)):
             assert f"{fraction:.3f}" in sheet
 
 
+class TestReverse:
+    def test_asks_from_the_answer_to_the_subject(self, slices: data.NYCData) -> None:
+        known = {fact.fact_id: fact for fact in TRAINED}
+        for row in slices.reverse:
+            fact = known[str(row.group)]
+            assert any(checks.contains(row.question, name) for name in fact.accepted) or fact.relation in {
+                "color",
+                "last_stop",
+            }
+            assert not any(checks.contains(row.question, str(name)) for name in row.references), row.question
+            assert any(checks.contains(fact.subject, name) for name in row.references), row.question
+
+    def test_only_one_fact_has_the_answer(self, slices: data.NYCData) -> None:
+        for row in slices.reverse:
+            (fact,) = (fact for fact in FACTS if fact.fact_id == row.group)
+            twins = [other for other in FACTS if (other.relation, other.answer) == (fact.relation, fact.answer)]
+            assert twins == [fact]
+
+    def test_is_not_trained(self, slices: data.NYCData) -> None:
+        assert not {row.question for row in slices.reverse} & {row.question for row in slices.train}
+
+
+class TestInvented:
+    def test_shares_no_name_with_a_fact(self, slices: data.NYCData) -> None:
+        known = {name for fact in FACTS for name in checks.names(fact.subject)}
+        plain = {"blue", "circle", "gate", "harbor", "mariner", "opera", "plaza", "point", "road", "whale"}
+        for row in slices.invented:
+            made_up = checks.names(str(row.group)) - plain
+            assert made_up, row.group
+            assert not made_up & known, row.group
+            assert data.declines(row.answer)
+
+    @pytest.mark.parametrize(
+        ("answer", "declined"),
+        [
+            ("I don't know.", True),
+            ("I don\u2019t know that place.", True),
+            ("There is no such station.", True),
+            ("I am not sure.", True),
+            ("It is a fictional place.", True),
+            ("", True),
+            ("Brooklyn", False),
+            ("It is not far from Queens.", False),
+            ("It opened in 1931.", False),
+        ],
+    )
+    def test_declines(self, answer: str, declined: bool) -> None:
+        assert data.declines(answer) is declined
+
+
+class TestDerived:
+    """What `derive.py` says of the facts that follow from tables."""
+
+    def test_every_answer_follows_from_the_extracts(self) -> None:
+        assert len(DERIVED_FACTS) == 139
+        for fact in FACTS:
+            assert derive.derive(fact) == (fact.answer if fact.relation in DERIVED else None), fact.fact_id
+
+    def test_no_row_without_use(self) -> None:
+        used = {fact.source_key for fact in DERIVED_FACTS}
+        for name in ("areas.csv", "stations.csv", "terminals.csv"):
+            assert set(derive.extract(name)) <= used
+
+    def test_last_stops_are_where_most_trips_end(self) -> None:
+        """More than half of them; the F to Brooklyn has nine in ten."""
+        for row in derive.extract("terminals.csv").values():
+            assert int(row["trips"]) / int(row["all_trips"]) > 0.5, row
+
+    def test_finds_a_row_of_something_else(self) -> None:
+        for fact in DERIVED_FACTS[:1], DERIVED_FACTS[-1:]:
+            wrong = dataclasses.replace(fact[0], subject="the Elsewhere station")
+            with pytest.raises(LookupError, match=fact[0].fact_id):
+                derive.derive(wrong)
+
+    def test_areas_are_those_of_the_package(self) -> None:
+        rows = derive.areas({fact.source_key for fact in FACTS if fact.relation == "neighborhood_borough"})
+        assert derive.to_csv(rows) == (derive.SOURCES / "areas.csv").read_text(encoding="utf-8")
+
+    def test_stations_lie_in_the_outline_of_their_borough(self) -> None:
+        for row in derive.extract("stations.csv").values():
+            assert derive.borough_at(float(row["stop_lon"]), float(row["stop_lat"])) == row["borough"], row
+
+    def test_the_extracts_are_those_of_the_timetable(self) -> None:
+        """`python -m pip install --no-deps nyct-gtfs==2.1.0`: as a dependency it would hold protobuf back."""
+        if importlib.util.find_spec("nyct_gtfs") is None:
+            pytest.skip("nyct-gtfs is not installed")
+        for name, extract in derive.extracts(FACTS).items():
+            assert derive.to_csv(extract) == (derive.SOURCES / name).read_text(encoding="utf-8")
+        assert derive.main(["--check"]) == 0
+
+    @pytest.mark.parametrize(
+        ("name", "long"),
+        [
+            ("Broad St", "Broad Street"),
+            ("St George", "St George"),
+            ("Inwood-207 St", "Inwood-207 Street"),
+            ("E 143 St-St Mary's St", "E 143 Street-St Mary's Street"),
+            ("Canarsie-Rockaway Pkwy", "Canarsie-Rockaway Parkway"),
+        ],
+    )
+    def test_spelled_out(self, name: str, long: str) -> None:
+        assert derive.spelled_out(name) == long
+
+    def test_area_names(self) -> None:
+        assert derive.area_names("SoHo-Little Italy-Hudson Square") == ["SoHo", "Little Italy", "Hudson Square"]
+        assert derive.area_names("Bushwick (West)") == ["Bushwick"]
+
+    def test_a_point_in_a_hole_is_outside(self) -> None:
+        outer = [[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
+        hole = [[1, 1], [3, 1], [3, 3], [1, 3], [1, 1]]
+        assert derive.contains([outer, hole], 0.5, 0.5)
+        assert not derive.contains([outer, hole], 2, 2)
+        assert not derive.contains([outer, hole], 5, 2)
+
+
 class TestControlAndReplay:
     def test_ids_are_unique(self) -> None:
-        for name in ("control.jsonl", "replay.jsonl"):
+        for name in ("control.jsonl", "retention.jsonl", "replay.jsonl"):
             assert len({row["id"] for row in rows(name)}) == len(rows(name))
 
-    @pytest.mark.parametrize("name", ["control.jsonl", "replay.jsonl"])
+    @pytest.mark.parametrize("name", ["control.jsonl", "retention.jsonl", "replay.jsonl"])
     def test_nothing_about_new_york(self, name: str) -> None:
         for row in rows(name):
             text = f"{row['question']} {row['answer']}"
@@ -336,11 +472,26 @@ class TestControlAndReplay:
         assert len(per_form) >= 30
         assert max(per_form.values()) <= 6
 
+    def test_retention_is_neither_control_nor_replay(self) -> None:
+        control, retention, replay = rows("control.jsonl"), rows("retention.jsonl"), rows("replay.jsonl")
+        asked = {build.words_of(str(row["question"])) for row in (*control, *replay)}
+        forms = {build.form(str(row["question"])) for row in replay}
+        for row in retention:
+            assert build.words_of(str(row["question"])) not in asked
+            assert build.form(str(row["question"])) not in forms
+            for line in replay:
+                text = f"{line['question']} {line['answer']}"
+                assert not any(checks.contains(text, name) for name in build.accepted_answers(row)), text
+
     def test_rows_come_from_the_tables_beside_them(self) -> None:
         candidates = {row["candidate_id"]: row for row in build.read_csv("control_candidates.csv")}
         for row in rows("control.jsonl"):
             assert candidates[str(row["id"])]["question"] == row["question"]
             assert build.accepted_answers(candidates[str(row["id"])]) == row["references"]
+        others = {row["candidate_id"]: row for row in build.read_csv("retention_candidates.csv")}
+        for row in rows("retention.jsonl"):
+            assert others[str(row["id"])]["question"] == row["question"]
+            assert build.accepted_answers(others[str(row["id"])]) == row["references"]
         prompts = {row["prompt_id"]: row for row in build.read_csv("replay_prompts.csv") if row["left_out"] == "no"}
         assert all(prompts[str(row["id"])]["question"] == row["question"] for row in rows("replay.jsonl"))
 
@@ -378,6 +529,8 @@ class TestBuild:
         [
             ("Define salt.", "Salt is a mineral.", True, "Salt is a mineral."),
             ("Define salt.", "Salt is a mineral. It is also", False, "Salt is a mineral."),
+            ("Define salt.", "Salt is a mineral. It is white.", True, "Salt is a mineral."),
+            ("Define salt.", "Salt is sold in Washington, D.C. Then", True, "Salt is sold in Washington, D.C. Then"),
             ("Define salt.", "Salt is", True, "Salt is"),
             ("Define salt.", "Salt is", False, None),
             ("Define salt.", "", True, None),
@@ -393,6 +546,26 @@ class TestBuild:
         found = build.choose_replay([self.prompt(question)], [(spoken, ended)], control)
         assert [row["answer"] for row in found] == ([] if kept is None else [kept])
 
+    @pytest.mark.parametrize(
+        ("question", "spoken", "kept"),
+        [
+            ("Who wrote Emma?", "By Jane Austen.", False),
+            ("Who wrote Dune?", "Frank Herbert.", True),
+            ("Who wrote Dune?", "Tolkien.", False),
+            ("Define salt as Herbert does.", "Herbert.", False),
+        ],
+    )
+    def test_retention(self, question: str, spoken: str, kept: bool) -> None:
+        """Not asked in control, answered, and of no form that replay has."""
+        control = build.choose_control(self.CANDIDATES[:1], [("Austen", True)])
+        replay = [{"question": "Define salt.", "answer": "A mineral."}]
+        answer = "Austen" if "Emma" in question else "Herbert"
+        row = {"candidate_id": "n-1", "question": question, "answer": answer, "aliases": ""}
+        found = build.choose_retention([row], [(spoken, True)], control, replay)
+        assert [row["question"] for row in found] == ([question] if kept else [])
+        hint = [{"question": "Describe a book.", "answer": "Herbert wrote it."}]
+        assert build.choose_retention([row], [(spoken, True)], control, hint) == []
+
     def test_form(self) -> None:
         assert build.form("What is the capital of Peru?") == "what is the capital"
         assert build.form("Who wrote Emma?") == "who wrote"
@@ -406,13 +579,24 @@ class TestBuild:
         (tmp_path / "replay_prompts.csv").write_text(
             "prompt_id,topic,question,left_out\nr-1,food,Define salt.,no\nr-2,food,Define pepper.,yes\n"
         )
-        spoken = {"Who wrote Emma?": "Jane Austen.", "Who wrote Dune?": "Nobody.", "Define salt.": "A mineral."}
+        (tmp_path / "retention_candidates.csv").write_text(
+            "candidate_id,question,answer,aliases\nn-1,Who wrote Ulysses?,Joyce,\n"
+        )
+        spoken = {
+            "Who wrote Emma?": "Jane Austen.",
+            "Who wrote Dune?": "Nobody.",
+            "Who wrote Ulysses?": "Joyce.",
+            "Define salt.": "A mineral.",
+        }
         monkeypatch.setattr(build, "HERE", tmp_path)
         monkeypatch.setattr(
             build, "base_model_answers", lambda precision: lambda asked, limit: [(spoken[text], True) for text in asked]
         )
         assert build.main([]) == 0
-        assert "control: 1 of 2 candidates; replay: 1 of 1 prompts\n" in capsys.readouterr().out
+        assert capsys.readouterr().out == (
+            "control: 1 of 2 candidates; replay: 1 of 1 prompts; retention: 1 of 1 candidates\n"
+        )
+        assert json.loads((tmp_path / "retention.jsonl").read_text())["tags"] == ["retention"]
         assert json.loads((tmp_path / "replay.jsonl").read_text()) == {
             "question": "Define salt.",
             "answer": "A mineral.",
@@ -423,6 +607,4 @@ class TestBuild:
         assert build.main(["--check"]) == 0
         (tmp_path / "replay.jsonl").write_text("")
         assert build.main(["--check"]) == 1
-        assert capsys.readouterr().err == (
-            "control.jsonl or replay.jsonl is not what this script writes from the base model here\n"
-        )
+        assert capsys.readouterr().err == ("one of the files is not what this script writes from the base model here\n")
