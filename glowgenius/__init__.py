@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from glowgenius.reporting import write_report as write_report
     from glowgenius.training import Callback as Callback
     from glowgenius.training import CheckpointSaved as CheckpointSaved
+    from glowgenius.training import CSVLogger as CSVLogger
     from glowgenius.training import EarlyStopping as EarlyStopping
     from glowgenius.training import EpochBegin as EpochBegin
     from glowgenius.training import EpochEnd as EpochEnd
@@ -47,12 +48,15 @@ if TYPE_CHECKING:
     from glowgenius.training import PreflightReport as PreflightReport
     from glowgenius.training import ProgressBar as ProgressBar
     from glowgenius.training import RunEvaluation as RunEvaluation
+    from glowgenius.training import SampleLogger as SampleLogger
     from glowgenius.training import Sampler as Sampler
     from glowgenius.training import SaveCheckpoint as SaveCheckpoint
     from glowgenius.training import StepBegin as StepBegin
     from glowgenius.training import StepEnd as StepEnd
+    from glowgenius.training import StepLogged as StepLogged
     from glowgenius.training import StopTraining as StopTraining
     from glowgenius.training import SupervisedTrainer as SupervisedTrainer
+    from glowgenius.training import TerminateOnNaN as TerminateOnNaN
     from glowgenius.training import TrainBegin as TrainBegin
     from glowgenius.training import TrainEnd as TrainEnd
     from glowgenius.training import TrainFailed as TrainFailed
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from glowgenius.training import on as on
 
 _HOMES = {
+    "CSVLogger": "glowgenius.training",
     "Callback": "glowgenius.training",
     "ChatTemplateRenderer": "glowgenius.rendering",
     "CheckpointSaved": "glowgenius.training",
@@ -81,6 +86,7 @@ _HOMES = {
     "LoRAConfig": "glowgenius.lora",
     "LogMetrics": "glowgenius.training",
     "Message": "glowgenius.data",
+    "StepLogged": "glowgenius.training",
     "ParameterBreakdown": "glowgenius.lora",
     "PreflightReport": "glowgenius.training",
     "Preview": "glowgenius.rendering",
@@ -89,12 +95,14 @@ _HOMES = {
     "RenderedExample": "glowgenius.rendering",
     "Renderer": "glowgenius.rendering",
     "RunEvaluation": "glowgenius.training",
+    "SampleLogger": "glowgenius.training",
     "Sampler": "glowgenius.training",
     "SaveCheckpoint": "glowgenius.training",
     "StepBegin": "glowgenius.training",
     "StepEnd": "glowgenius.training",
     "StopTraining": "glowgenius.training",
     "SupervisedTrainer": "glowgenius.training",
+    "TerminateOnNaN": "glowgenius.training",
     "TrainBegin": "glowgenius.training",
     "TrainEnd": "glowgenius.training",
     "TrainFailed": "glowgenius.training",
@@ -115,6 +123,7 @@ _SUBMODULES = ("errors", "local", "testing")
 """Public modules that `glowgenius.<name>` finds without an import of their own."""
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "ChatTemplateRenderer",
     "CheckpointSaved",
@@ -142,12 +151,15 @@ __all__ = [
     "RenderedExample",
     "Renderer",
     "RunEvaluation",
+    "SampleLogger",
     "Sampler",
     "SaveCheckpoint",
     "StepBegin",
     "StepEnd",
+    "StepLogged",
     "StopTraining",
     "SupervisedTrainer",
+    "TerminateOnNaN",
     "TrainBegin",
     "TrainEnd",
     "TrainFailed",

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glowgenius.training.callbacks.base import Callback as Callback
     from glowgenius.training.callbacks.base import on as on
+    from glowgenius.training.callbacks.csv_logger import CSVLogger as CSVLogger
     from glowgenius.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
     from glowgenius.training.callbacks.jsonl import JSONLLogger as JSONLLogger
     from glowgenius.training.callbacks.progress import ProgressBar as ProgressBar
+    from glowgenius.training.callbacks.samples import SampleLogger as SampleLogger
+    from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
     from glowgenius.training.checkpoints import CheckpointRecord as CheckpointRecord
     from glowgenius.training.config import TrainingConfig as TrainingConfig
     from glowgenius.training.connection import Connection as Connection
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from glowgenius.training.events import SaveCheckpoint as SaveCheckpoint
     from glowgenius.training.events import StepBegin as StepBegin
     from glowgenius.training.events import StepEnd as StepEnd
+    from glowgenius.training.events import StepLogged as StepLogged
     from glowgenius.training.events import StopTraining as StopTraining
     from glowgenius.training.events import TrainBegin as TrainBegin
     from glowgenius.training.events import TrainEnd as TrainEnd
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from glowgenius.training.trainer import SupervisedTrainer as SupervisedTrainer
 
 _HOMES = {
+    "CSVLogger": "glowgenius.training.callbacks.csv_logger",
     "Callback": "glowgenius.training.callbacks.base",
     "CheckpointRecord": "glowgenius.training.checkpoints",
     "CheckpointSaved": "glowgenius.training.events",
@@ -57,17 +62,20 @@ _HOMES = {
     "History": "glowgenius.training.history",
     "JSONLLogger": "glowgenius.training.callbacks.jsonl",
     "LogMetrics": "glowgenius.training.events",
+    "StepLogged": "glowgenius.training.events",
     "PreflightReport": "glowgenius.training.preflight",
     "ProgressBar": "glowgenius.training.callbacks.progress",
     "Request": "glowgenius.training.events",
     "RowCounts": "glowgenius.training.rows",
     "RunEvaluation": "glowgenius.training.events",
+    "SampleLogger": "glowgenius.training.callbacks.samples",
     "Sampler": "glowgenius.training.sampler",
     "SaveCheckpoint": "glowgenius.training.events",
     "StepBegin": "glowgenius.training.events",
     "StepEnd": "glowgenius.training.events",
     "StopTraining": "glowgenius.training.events",
     "SupervisedTrainer": "glowgenius.training.trainer",
+    "TerminateOnNaN": "glowgenius.training.callbacks.terminate_on_nan",
     "TrainBegin": "glowgenius.training.events",
     "TrainEnd": "glowgenius.training.events",
     "TrainFailed": "glowgenius.training.events",
@@ -79,6 +87,7 @@ _HOMES = {
 """Where each name lives."""
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "CheckpointRecord",
     "CheckpointSaved",
@@ -98,12 +107,15 @@ __all__ = [
     "Request",
     "RowCounts",
     "RunEvaluation",
+    "SampleLogger",
     "Sampler",
     "SaveCheckpoint",
     "StepBegin",
     "StepEnd",
+    "StepLogged",
     "StopTraining",
     "SupervisedTrainer",
+    "TerminateOnNaN",
     "TrainBegin",
     "TrainEnd",
     "TrainFailed",

@@ -3,9 +3,9 @@
 Events come in the order of the steps, the same for every `lookahead`:
 
     TrainBegin
-      EvaluateBegin(step 0) · EvaluateEnd(step 0)
+      EvaluateBegin(step 0) · EvaluateEnd(step 0) · StepLogged(step 0)
       EpochBegin
-        StepBegin · StepEnd [· EvaluateBegin · EvaluateEnd] … [· CheckpointSaved]
+        StepBegin · StepEnd [· EvaluateBegin · EvaluateEnd] … [· CheckpointSaved] · StepLogged
       EpochEnd (before the CheckpointSaved of its last step)
     TrainEnd, or TrainFailed
 
@@ -62,6 +62,12 @@ class TrainBegin:
 
     has_evaluation: bool
     """Whether there is an evaluation set."""
+
+    resumed: bool = False
+    """Whether a run is gone on with, at `start_step`, or anew where it had no checkpoint yet."""
+
+    settings: Mapping[str, JSON] = field(factory=dict[str, "JSON"], eq=False)
+    """What `config.json` of the run folder says: model, adapter, settings, fingerprints, versions."""
 
 
 @final
@@ -180,6 +186,18 @@ class CheckpointSaved:
 
 @final
 @frozen(kw_only=True)
+class StepLogged:
+    """Everything about a step has been measured: the row that history and `metrics.jsonl` get, one per step."""
+
+    step: int
+    """The number of updates so far; 0 is the evaluation before the first."""
+
+    metrics: Mapping[str, float]
+    """The row: `train/loss`, `learning_rate`, `eval/loss`, what callbacks returned as `LogMetrics`, …"""
+
+
+@final
+@frozen(kw_only=True)
 class EpochEnd:
     """Every row has been visited once more."""
 
@@ -231,6 +249,7 @@ Event: TypeAlias = (
     | EvaluateBegin
     | EvaluateEnd
     | CheckpointSaved
+    | StepLogged
     | EpochEnd
     | TrainEnd
     | TrainFailed
@@ -245,6 +264,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     EvaluateBegin,
     EvaluateEnd,
     CheckpointSaved,
+    StepLogged,
     EpochEnd,
     TrainEnd,
     TrainFailed,

@@ -25,6 +25,7 @@ from glowgenius.training.events import (
     SaveCheckpoint,
     StepBegin,
     StepEnd,
+    StepLogged,
     StopTraining,
 )
 from glowgenius.training.history import canonical
@@ -214,6 +215,8 @@ class TrainingLoop:
                 record = self._report_saved(pending)
             else:
                 break
+        metrics = {name: value for name, value in pending.row.items() if name != "step"}
+        self._tell(StepLogged(step=pending.step, metrics=metrics), pending)
         self._recorder.commit(pending.row, record)
 
     def _report_update(self, pending: Pending, update: Update) -> None:

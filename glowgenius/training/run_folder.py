@@ -75,10 +75,10 @@ class RunFolder:
     ) -> None:
         """Write the settings, and exactly the rows and checkpoints that the run starts with."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(self.path / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         # In this order: killed in between, the last checkpoint still has all of its rows.
-        _write(self.path / CHECKPOINTS, "".join(_line(record.to_json()) for record in records))
-        _write(self.path / METRICS, "".join(_line(row_to_json(row)) for row in rows))
+        write_whole(self.path / CHECKPOINTS, "".join(_line(record.to_json()) for record in records))
+        write_whole(self.path / METRICS, "".join(_line(row_to_json(row)) for row in rows))
         (self.path / RESULT).unlink(missing_ok=True)
 
     def add_row(self, row: Row) -> None:
@@ -92,7 +92,7 @@ class RunFolder:
 
     def end(self, result: Mapping[str, JSON]) -> None:
         """Write how the run ended."""
-        _write(self.path / RESULT, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_whole(self.path / RESULT, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def rows(self) -> list[Row]:
         """The rows of `metrics.jsonl`."""
@@ -123,7 +123,7 @@ def _line(record: Mapping[str, JSON]) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write beside, sync, rename: a reader sees the old file or the new one, and never half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:

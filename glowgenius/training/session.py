@@ -186,6 +186,8 @@ class Session:
             steps_per_epoch=plan.steps_per_epoch,
             learning_rate=plan.learning_rate,
             has_evaluation=self.run.evaluation is not None,
+            resumed=bool(self.start.records) or self.start.anew,
+            settings=self._settings(),
         )
 
     def _loop(self, client: TrainingClient, recorder: Recorder, began: float) -> TrainingResult:

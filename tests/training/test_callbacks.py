@@ -11,67 +11,25 @@ from glowgenius.training.callbacks.dispatch import Callbacks, deliver
 from glowgenius.training.events import (
     EVENTS,
     REQUESTS,
-    CheckpointSaved,
-    EpochBegin,
-    EpochEnd,
-    EvaluateBegin,
     EvaluateEnd,
     LogMetrics,
     RunEvaluation,
     SaveCheckpoint,
-    StepBegin,
     StepEnd,
     StopTraining,
-    TrainBegin,
-    TrainEnd,
     TrainFailed,
     to_json,
 )
-from tests.support.training import Recorder, config
-
-BEGIN = TrainBegin(
-    header=("one", "two"),
-    config=config(output_dir="runs/x"),
-    base_model="m",
-    engine="e",
-    start_step=0,
-    total_steps=4,
-    steps_per_epoch=2,
-    learning_rate=0.5,
-    has_evaluation=True,
-)
-EPOCH_BEGIN = EpochBegin(epoch=1, num_epochs=3)
-STEP_BEGIN = StepBegin(step=1, epoch=1, learning_rate=0.5, num_rows=4)
-STEP_END = StepEnd(
-    step=1,
-    epoch=1,
-    total_steps=4,
-    loss=float("nan"),
-    learning_rate=0.5,
-    num_rows=4,
-    trained_tokens=12,
-    input_tokens=100,
-    metrics={"optimizer/norm": 1.5},
-)
-EVALUATE_BEGIN = EvaluateBegin(step=1, num_rows=3, sampler=object())
-EVALUATE_END = EvaluateEnd(step=1, metrics={"eval/loss": 2.0}, is_best=True)
-SAVED = CheckpointSaved(step=1, name="000001", state_path="p", sampler_path=None, final=False)
-EPOCH_END = EpochEnd(epoch=1, step=1, loss=2.0)
-TRAIN_END = TrainEnd(step=4, stop_reason="completed", best_step=None, trained_tokens=48)
-FAILED = TrainFailed(error=ValueError("broken"), step=1)
-ALL = [
+from tests.support.events import (
+    ALL,
     BEGIN,
-    EPOCH_BEGIN,
-    STEP_BEGIN,
-    STEP_END,
     EVALUATE_BEGIN,
-    EVALUATE_END,
-    SAVED,
-    EPOCH_END,
-    TRAIN_END,
     FAILED,
-]
-"""One of each, in the order of `HOOKS`."""
+    LOGGED,
+    STEP_END,
+    TRAIN_END,
+)
+from tests.support.training import Recorder
 
 
 def test_each_event_reaches_exactly_its_hook():
@@ -101,7 +59,7 @@ def test_a_misspelt_hook_fails_when_the_class_is_defined():
         type("Mine", (Callback,), {"on_epoch_edn": lambda self, event: None})
     assert str(raised.value) == (
         "Mine.on_epoch_edn: there is no such hook (did you mean 'on_epoch_end'?); the hooks are on_train_begin, "
-        "on_epoch_begin, on_step_begin, on_step_end, on_evaluate_begin, on_evaluate, on_save, on_epoch_end, "
+        "on_epoch_begin, on_step_begin, on_step_end, on_evaluate_begin, on_evaluate, on_save, on_log, on_epoch_end, "
         "on_train_end, on_exception"
     )
 
@@ -211,7 +169,8 @@ def test_an_answer_that_is_no_request_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("hook", "event"), [("on_train_begin", BEGIN), ("on_train_end", TRAIN_END), ("on_exception", FAILED)]
+    ("hook", "event"),
+    [("on_train_begin", BEGIN), ("on_log", LOGGED), ("on_train_end", TRAIN_END), ("on_exception", FAILED)],
 )
 def test_nothing_can_be_asked_for_where_nothing_would_be_done(hook, event):
     with pytest.raises(ConfigError) as raised:

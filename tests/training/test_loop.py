@@ -139,15 +139,15 @@ def test_so_many_steps_are_sent_ahead(lookahead, expected):
 
 GOLDEN = """
 TrainBegin
-EvaluateBegin 0 · EvaluateEnd 0
+EvaluateBegin 0 · EvaluateEnd 0 · StepLogged 0
 EpochBegin
-StepBegin 1 · StepEnd 1
-StepBegin 2 · StepEnd 2 · EvaluateBegin 2 · EvaluateEnd 2 · CheckpointSaved 2
-StepBegin 3 · StepEnd 3 · EpochEnd 3 · CheckpointSaved 3
+StepBegin 1 · StepEnd 1 · StepLogged 1
+StepBegin 2 · StepEnd 2 · EvaluateBegin 2 · EvaluateEnd 2 · CheckpointSaved 2 · StepLogged 2
+StepBegin 3 · StepEnd 3 · EpochEnd 3 · CheckpointSaved 3 · StepLogged 3
 EpochBegin
-StepBegin 4 · StepEnd 4 · EvaluateBegin 4 · EvaluateEnd 4 · CheckpointSaved 4
-StepBegin 5 · StepEnd 5
-StepBegin 6 · StepEnd 6 · EvaluateBegin 6 · EvaluateEnd 6 · EpochEnd 6 · CheckpointSaved 6
+StepBegin 4 · StepEnd 4 · EvaluateBegin 4 · EvaluateEnd 4 · CheckpointSaved 4 · StepLogged 4
+StepBegin 5 · StepEnd 5 · StepLogged 5
+StepBegin 6 · StepEnd 6 · EvaluateBegin 6 · EvaluateEnd 6 · EpochEnd 6 · CheckpointSaved 6 · StepLogged 6
 TrainEnd 6
 """
 

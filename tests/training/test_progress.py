@@ -131,15 +131,17 @@ def test_every_event_is_a_line(tmp_path):
         "TrainBegin",
         "EvaluateBegin",
         "EvaluateEnd",
+        "StepLogged",
         "EpochBegin",
         "StepBegin",
         "StepEnd",
         "EvaluateBegin",
         "EvaluateEnd",
         "CheckpointSaved",
+        "StepLogged",
         "TrainEnd",
     ]
-    assert lines[5]["loss"] == 4.0
+    assert lines[6]["loss"] == 4.0
     assert lines[0]["config"]["batch_size"] == 4
 
 

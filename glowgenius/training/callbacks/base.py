@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Request,
         StepBegin,
         StepEnd,
+        StepLogged,
         TrainBegin,
         TrainEnd,
         TrainFailed,
@@ -38,6 +39,7 @@ HOOKS: Final = (
     "on_evaluate_begin",
     "on_evaluate",
     "on_save",
+    "on_log",
     "on_epoch_end",
     "on_train_end",
     "on_exception",
@@ -106,6 +108,9 @@ class Callback:
 
     def on_save(self, event: CheckpointSaved) -> Request | None:
         """A checkpoint has been saved."""
+
+    def on_log(self, event: StepLogged) -> None:
+        """Everything about a step has been measured; the row is about to be written."""
 
     def on_epoch_end(self, event: EpochEnd) -> Request | None:
         """Every row has been visited once more."""

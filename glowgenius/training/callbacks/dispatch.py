@@ -18,6 +18,7 @@ from glowgenius.training.events import (
     Request,
     StepBegin,
     StepEnd,
+    StepLogged,
     TrainBegin,
     TrainEnd,
     TrainFailed,
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
     from glowgenius.typing import JSON
 
-_NO_REQUESTS: Final = (TrainBegin, TrainEnd, TrainFailed)
+_NO_REQUESTS: Final = (TrainBegin, StepLogged, TrainEnd, TrainFailed)
 """Events at which there is nothing to ask for."""
 
 
-def deliver(callback: Callback, event: Event) -> Request | None:
+def deliver(callback: Callback, event: Event) -> Request | None:  # noqa: C901, PLR0912 - one case an event
     """Call the hook of *callback* for *event*, and check what it answers."""
     if isinstance(callback, FunctionCallback):
         return callback.handle(event)
@@ -52,6 +53,9 @@ def deliver(callback: Callback, event: Event) -> Request | None:
             answer = callback.on_evaluate(event)
         case CheckpointSaved():
             answer = callback.on_save(event)
+        case StepLogged():
+            logged: Callable[[StepLogged], object] = callback.on_log
+            answer = logged(event)
         case EpochEnd():
             answer = callback.on_epoch_end(event)
         case TrainEnd():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
 from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.callbacks.step_files import whole_lines
 from glowgenius.training.events import to_json
+from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         Event,
         StepBegin,
         StepEnd,
+        StepLogged,
         TrainBegin,
         TrainEnd,
         TrainFailed,
@@ -33,9 +36,9 @@ if TYPE_CHECKING:
 class JSONLLogger(Callback):
     """Appends one line per event: `{"event": "StepEnd", "step": 3, "loss": 1.2, …}`.
 
-    It is a log of what happened: a run that is resumed, or another one, goes on in the same file with a `TrainBegin`
-    of its own, and steps that were made again are there again. The rows without repetition are in `metrics.jsonl` of
-    the run folder. A value that is not finite is null.
+    A run that is resumed goes on in the same file with a `TrainBegin` of its own. What the file holds of the steps that
+    are made again is taken out, so that each of them is there once; a `TrainFailed` stays. Another run is added behind.
+    A value that is not finite is null.
 
     Args:
         path: The file; its folder is made if it is missing.
@@ -56,6 +59,8 @@ class JSONLLogger(Callback):
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if event.resumed:
+            write_whole(self._path, "".join(_up_to(whole_lines(self._path), event.start_step)))
         self._write(event)
 
     @override
@@ -83,6 +88,10 @@ class JSONLLogger(Callback):
         self._write(event)
 
     @override
+    def on_log(self, event: StepLogged) -> None:
+        self._write(event)
+
+    @override
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._write(event)
 
@@ -93,3 +102,20 @@ class JSONLLogger(Callback):
     @override
     def on_exception(self, event: TrainFailed) -> None:
         self._write(event)
+
+
+def _up_to(lines: list[str], start_step: int) -> list[str]:
+    """*lines* without what the last run in them did after *start_step*; why it ended stays."""
+    events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    begins = [
+        place for place, event in enumerate(events) if event["event"] == "TrainBegin" and not event.get("resumed")
+    ]
+    end = begin = begins[-1] if begins else 0
+    if start_step:
+        later = (place for place in range(begin, len(events)) if events[place].get("step", 0) > start_step)
+        end = next(later, len(events))
+        # It has no step of its own, and is told again with the first step of the epoch.
+        while end > begin and events[end - 1]["event"] == "EpochBegin":
+            end -= 1
+    failures = [line for line, event in zip(lines[end:], events[end:], strict=True) if event["event"] == "TrainFailed"]
+    return lines[:end] + failures

@@ -100,8 +100,9 @@ class ProgressBar(Callback):
             module.TimeRemainingColumn(),
             module.TextColumn("{task.fields[figures]}"),
             console=console,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            # What other callbacks print goes above the bar, not through it.
+            redirect_stdout=self._file is None,
+            redirect_stderr=self._file is None,
         )
         task = bar.add_task("", total=total, completed=start, epoch="", figures="")
         return bar, task
