@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from glowgenius import testing as testing
     from glowgenius.data import Conversation as Conversation
     from glowgenius.data import Dataset as Dataset
+    from glowgenius.data import DatasetReport as DatasetReport
+    from glowgenius.data import LeakReport as LeakReport
     from glowgenius.data import Message as Message
+    from glowgenius.data import find_leaks as find_leaks
     from glowgenius.errors import GlowGeniusError as GlowGeniusError
     from glowgenius.evaluation import Comparison as Comparison
     from glowgenius.evaluation import EvaluationResult as EvaluationResult
@@ -73,6 +76,7 @@ _HOMES = {
     "Comparison": "glowgenius.evaluation",
     "Conversation": "glowgenius.data",
     "Dataset": "glowgenius.data",
+    "DatasetReport": "glowgenius.data",
     "EarlyStopping": "glowgenius.training",
     "EpochBegin": "glowgenius.training",
     "EpochEnd": "glowgenius.training",
@@ -82,6 +86,7 @@ _HOMES = {
     "GlowGeniusError": "glowgenius.errors",
     "History": "glowgenius.training",
     "JSONLLogger": "glowgenius.training",
+    "LeakReport": "glowgenius.data",
     "LearningRateSuggestion": "glowgenius.lora",
     "LoRAConfig": "glowgenius.lora",
     "LogMetrics": "glowgenius.training",
@@ -112,6 +117,7 @@ _HOMES = {
     "compare": "glowgenius.evaluation",
     "connect": "glowgenius.training",
     "evaluate": "glowgenius.evaluation",
+    "find_leaks": "glowgenius.data",
     "on": "glowgenius.training",
     "preview": "glowgenius.rendering",
     "suggest_learning_rate": "glowgenius.lora",
@@ -130,6 +136,7 @@ __all__ = [
     "Comparison",
     "Conversation",
     "Dataset",
+    "DatasetReport",
     "EarlyStopping",
     "EpochBegin",
     "EpochEnd",
@@ -139,6 +146,7 @@ __all__ = [
     "GlowGeniusError",
     "History",
     "JSONLLogger",
+    "LeakReport",
     "LearningRateSuggestion",
     "LoRAConfig",
     "LogMetrics",
@@ -169,6 +177,7 @@ __all__ = [
     "compare",
     "connect",
     "evaluate",
+    "find_leaks",
     "on",
     "preview",
     "suggest_learning_rate",

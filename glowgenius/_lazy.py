@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from glowgenius.errors import MissingDependencyError
@@ -33,3 +34,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"Install it with: pip install 'glowgenius[{extra}]'"
         )
         raise MissingDependencyError(message, name=package) from error
+
+
+def installed(module: str) -> bool:
+    """Whether *module*, a name without a dot, can be imported; it is not."""
+    return importlib.util.find_spec(module) is not None

@@ -24,6 +24,9 @@ from glowgenius.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from glowgenius.data.checking import CountsTokens
+    from glowgenius.data.report import DatasetReport
+
 _FINGERPRINT_KIND = b"glowgenius dataset 1\n"
 """Goes into every fingerprint; the number changes with the meaning of a row."""
 
@@ -226,6 +229,37 @@ class Dataset(Sequence[Conversation]):
         """
         train, test = split_positions(self._rows, test_size, seed=seed, by=by)
         return self.select(train), self.select(test)
+
+    def check(
+        self,
+        renderer: CountsTokens | None = None,
+        max_length: int | None = None,
+        *,
+        near: bool | None = None,
+    ) -> DatasetReport:
+        """What is worth knowing before these rows are trained; print it for one page.
+
+        Problems (`report.ok` is false): rows that are the same to the letter, the same question with different
+        answers, the same question in two parts of `split`, rows that cannot be rendered or exceed *max_length*.
+        Warnings: nearly alike rows, the same question in other characters, roles in an order that templates refuse,
+        white space around an answer, control characters, references without the answer.
+
+        Args:
+            renderer: Adds statistics of tokens; as for training, from `Renderer.for_model`.
+            max_length: Most tokens a row may have; needs *renderer*.
+            near: Whether to look for near duplicates. None does if the package `rensa` is installed, and the report
+                says so; False is the cheap, exact check.
+
+        Raises:
+            ConfigError: *max_length* without a renderer, or an argument of the wrong kind.
+            MissingDependencyError: *near* is True and the package `rensa` is not installed.
+        """
+        from glowgenius.data.checking import check_rows
+
+        name = next((row.source.path for row in self._rows if row.source is not None), "data set")
+        return check_rows(
+            self._rows, name=name, format=self._format, renderer=renderer, max_length=max_length, near=near
+        )
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write the rows so that `from_file` reads an equal data set; the file is there whole or not at all.

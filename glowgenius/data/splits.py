@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from typing import TYPE_CHECKING
 
 from glowgenius._validators import is_integer
+from glowgenius.data.sameness import question_key
 from glowgenius.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -41,24 +41,6 @@ def permutation(length: int, seed: int) -> list[int]:
         j = int(uniform() * (i + 1))
         order[i], order[j] = order[j], order[i]
     return order
-
-
-def question_key(conversation: Conversation) -> tuple[str, ...]:
-    """What two rows have in common that ask the same: the prompt's turns but for the system's, normalised.
-
-    Case, white space, compatibility characters and a closing question mark or full stop make no difference.
-    All turns count, since the last question of a long conversation is often no more than "and why?".
-    """
-    return tuple(
-        f"{message.role}: {_normalised(message.content)}"
-        for message in conversation.prompt
-        if message.role not in ("system", "developer")
-    )
-
-
-def _normalised(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.rstrip(" ?.!") or folded
 
 
 def families(rows: Sequence[Conversation]) -> list[list[int]]:

@@ -1,0 +1,155 @@
+"""Which of many rows share a key, with 8 bytes of memory a row; and which are nearly alike, by MinHash.
+
+A key is hashed first and compared itself only where hashes agree: a million keys would not fit where a million
+hashes do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from glowgenius._lazy import require
+from glowgenius.data.sameness import answer_key, question_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from glowgenius.data.message import Conversation
+
+    Key = TypeVar("Key", bound=Hashable)
+    Row = TypeVar("Row")
+
+NEAR: Final = 0.8
+"""Share of the 5-grams of both texts that two near duplicates have in common, in question and answer each."""
+
+_GRAM: Final = 5
+_BANDS: Final = 21
+_ROWS_OF_BAND: Final = 6
+"""21 bands of 6 values: a pair at 0.8 is met with probability 1 - (1 - 0.8⁶)²¹ = 0.998, one at 0.5 with 0.28."""
+
+_NUM_PERM: Final = 128
+_SEED: Final = 1
+_BATCH: Final = 4096
+_NEIGHBOURS: Final = 4
+"""How many rows in front of it a row is compared with in one band: enough for chains, and linear in a crowd."""
+
+_SHORT: Final = 40
+"""An answer of so many characters is a name or a number: one letter makes another answer of it."""
+
+_NUMBERS = re.compile(r"\d+")
+
+
+def runs(hashes: NDArray[np.int64] | NDArray[np.uint32]) -> list[list[int]]:
+    """Positions of equal values, where there is more than one; in the order of the first of each."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(order) else order
+    ends = np.append(starts[1:], len(order))
+    several = np.flatnonzero(ends - starts > 1)
+    found = [order[starts[i] : ends[i]].tolist() for i in several.tolist()]
+    return sorted(found, key=lambda run: run[0])
+
+
+def rows_by_key(rows: Sequence[Row], key: Callable[[Row], Key]) -> list[list[int]]:
+    """Positions of the rows that share a key with another, in the order of their first rows."""
+    hashes = np.fromiter((hash(key(row)) for row in rows), dtype=np.int64, count=len(rows))
+    found: list[list[int]] = []
+    for run in runs(hashes):
+        same: defaultdict[Key, list[int]] = defaultdict(list)
+        for position in run:
+            same[key(rows[position])].append(position)
+        found.extend(positions for positions in same.values() if len(positions) > 1)
+    return sorted(found, key=lambda positions: positions[0])
+
+
+def near_duplicates(rows: Sequence[Conversation], skip: Iterable[int] = ()) -> list[list[int]]:
+    """Positions of rows that are nearly alike, in groups joined by pairs, in the order of their first rows.
+
+    Two rows are if their questions share at least `NEAR` of their character 5-grams (Jaccard, computed exactly for
+    the pairs that MinHash proposes), and so do their answers; the numbers in both and answers of up to 40 characters
+    have to be the same, since "in 1883" and "in 1893" are different facts.
+    In a crowd of look-alikes a row is compared with the 4 before it in each band, not with all.
+
+    Args:
+        rows: The rows.
+        skip: Positions to leave out, such as exact duplicates of a row before them.
+
+    Raises:
+        MissingDependencyError: The package `rensa` is not installed.
+    """
+    left_out = frozenset(skip)
+    positions = [at for at in range(len(rows)) if at not in left_out]
+    bands = _band_hashes((rows[at] for at in positions), len(positions))
+    parent: dict[int, int] = {}
+
+    def root(at: int) -> int:
+        while at != (above := parent.get(at, at)):
+            at = above
+        return at
+
+    for column in range(bands.shape[1]):
+        for run in runs(bands[:, column]):
+            for first, second in _neighbours([positions[at] for at in run]):
+                low, high = sorted((root(first), root(second)))
+                if low != high and _alike(rows[first], rows[second]):
+                    parent[high] = low
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for at in sorted({*parent, *parent.values()}):
+        members[root(at)].append(at)
+    return sorted(members.values(), key=lambda group: group[0])
+
+
+def _neighbours(run: list[int]) -> Iterator[tuple[int, int]]:
+    for index, second in enumerate(run):
+        for first in run[max(0, index - _NEIGHBOURS) : index]:
+            yield first, second
+
+
+def _band_hashes(rows: Iterable[Conversation], count: int) -> NDArray[np.uint32]:
+    """A hash per row and band `[N, bands]`; rows with different numbers or short answers have different ones."""
+    rensa = require("rensa", extra="check", purpose="looking for near duplicates")
+    factors = np.random.default_rng(_SEED).integers(1, 2**62, size=_ROWS_OF_BAND, dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty((count, _BANDS), dtype=np.uint32)
+    remaining = iter(rows)
+    for start in range(0, count, _BATCH):
+        texts = [_parts(row) for row in islice(remaining, _BATCH)]
+        matrix = rensa.RMinHash.digest_matrix_from_token_sets(
+            [_grams(f"{question}\n{answer}") for question, answer in texts], _NUM_PERM, _SEED
+        )
+        values = np.array(matrix.to_rows(), dtype=np.uint64)[:, : _BANDS * _ROWS_OF_BAND]
+        mixed = (values.reshape(len(texts), _BANDS, _ROWS_OF_BAND) * factors).sum(axis=2, dtype=np.uint64)
+        alike = np.array([hash(_must_equal(*text)) for text in texts], dtype=np.int64).view(np.uint64)
+        hashes[start : start + len(texts)] = (mixed ^ alike[:, None]) >> np.uint64(32)
+    return hashes
+
+
+def _parts(row: Conversation) -> tuple[str, str]:
+    """The text of the question and of the answer, folded."""
+    return "\n".join(turn.partition(": ")[2] for turn in question_key(row)), answer_key(row)
+
+
+def _must_equal(question: str, answer: str) -> tuple[object, ...]:
+    """What two near duplicates share exactly."""
+    return (*_NUMBERS.findall(question), "", *_NUMBERS.findall(answer), answer if len(answer) <= _SHORT else None)
+
+
+def _grams(text: str) -> list[str]:
+    return [text[at : at + _GRAM] for at in range(max(1, len(text) - _GRAM + 1))]
+
+
+def _alike(first: Conversation, second: Conversation) -> bool:
+    one, other = _parts(first), _parts(second)
+    return _must_equal(*one) == _must_equal(*other) and all(
+        _jaccard(frozenset(_grams(a)), frozenset(_grams(b))) >= NEAR for a, b in zip(one, other, strict=True)
+    )
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other)
