@@ -31,6 +31,12 @@ class Overflow(StrEnum):
     TRUNCATE = "truncate"
     """Cut the prompt from the left, never a trained token, and count the row."""
 
+    TRUNCATE_ANSWERS = "truncate_answers"
+    """As `truncate`, and where no more of the prompt is left, cut the end of the answers too, and count that apart.
+
+    An answer that is cut trains no stop token.
+    """
+
     @classmethod
     @override
     def _missing_(cls, value: object) -> Overflow:
@@ -55,7 +61,10 @@ class Fitted:
     """Rows that were left out."""
 
     truncated: tuple[int, ...]
-    """Rows of which the beginning was cut."""
+    """Rows of which untrained tokens were cut, or more."""
+
+    cut_answers: tuple[int, ...]
+    """Those of `truncated` that lost trained tokens as well."""
 
 
 def fit(
@@ -70,6 +79,7 @@ def fit(
     `truncate` first takes the untrained tokens behind the last trained one, which no trained token can see,
     and then tokens from the left, but not a BOS at the very beginning.
     It never takes a trained token, nor the last token in front of the first trained one, from which that is predicted.
+    `truncate_answers` takes trained ones from the right where that is not enough.
 
     Args:
         example: Left as it is; a cut makes a new one.
@@ -113,6 +123,7 @@ def fit_all(
     kept: list[tuple[int, RenderedExample]] = []
     dropped: list[int] = []
     truncated: list[int] = []
+    cut_answers: list[int] = []
     problems: list[Problem] = []
     for row, example in enumerate(examples):
         result = _fit(example, max_length, Overflow(policy), bos_token_id)
@@ -124,6 +135,8 @@ def fit_all(
             kept.append((row, result))
             if result is not example:
                 truncated.append(row)
+            if result.num_trained < example.num_trained:
+                cut_answers.append(row)
     if problems:
         raise SequenceTooLongError(f"{len(problems)} of {len(examples)} rows exceed max_length={max_length}", problems)
     return Fitted(
@@ -131,6 +144,7 @@ def fit_all(
         rows=tuple(row for row, _ in kept),
         dropped=tuple(dropped),
         truncated=tuple(truncated),
+        cut_answers=tuple(cut_answers),
     )
 
 
@@ -152,14 +166,16 @@ def _fit(
             )
         case Overflow.DROP:
             return None
-        case Overflow.TRUNCATE:
-            return _truncate(example, max_length, bos_token_id)
+        case Overflow.TRUNCATE | Overflow.TRUNCATE_ANSWERS:
+            return _truncate(example, max_length, bos_token_id, answers=policy is Overflow.TRUNCATE_ANSWERS)
         case _:
             assert_never(policy)
 
 
-def _truncate(example: RenderedExample, max_length: int, bos_token_id: int | None) -> RenderedExample | Problem:
-    """*example* cut to *max_length* without touching a trained token."""
+def _truncate(
+    example: RenderedExample, max_length: int, bos_token_id: int | None, *, answers: bool
+) -> RenderedExample | Problem:
+    """*example* cut to *max_length*, with *answers* also by trained tokens at the end."""
     trained = np.flatnonzero(example.weights[1:]) + 1
     if not len(trained):
         return Problem(found=f"{len(example)} tokens, none of them trained", accepted="a row with something to train")
@@ -168,10 +184,12 @@ def _truncate(example: RenderedExample, max_length: int, bos_token_id: int | Non
     keep = 1 if bos_token_id is not None and int(example.tokens[0]) == bos_token_id else 0
     # The first trained token needs one token before it; a BOS will do.
     needed = keep + end - first if keep else end - first + 1
-    if needed > max_length:
+    if needed > max_length and answers:
+        end -= needed - max_length
+    elif needed > max_length:
         return Problem(
             found=f"{len(example)} tokens, and truncation would have to cut trained ones: they span {end - first}",
-            accepted=f"max_length ≥ {needed}, a shorter answer, or on_overflow='drop'",
+            accepted=f"max_length ≥ {needed}, a shorter answer, or on_overflow='drop' or 'truncate_answers'",
         )
     start = end - (max_length - keep)
     tokens = np.concatenate([example.tokens[:keep], example.tokens[start:end]])

@@ -35,6 +35,34 @@ def load_tokenizer(name_or_directory: str) -> Tokenizer:
     return cast("Tokenizer", tokenizer)
 
 
+def render_with_marks(
+    tokenizer: Any, messages: list[dict[str, Any]], variables: Mapping[str, Any]
+) -> tuple[str, list[tuple[int, int]]]:
+    """What a tokenizer's chat template writes, and which letters of it stand between generation markers.
+
+    `apply_chat_template` tells that of tokens only, by encoding a text that is encoded already.
+
+    Args:
+        tokenizer: One of `transformers`.
+        messages: As `apply_chat_template` takes them.
+        variables: Further variables of the template.
+
+    Returns:
+        The text, and the first letter and the one behind the last of each marked stretch.
+    """
+    from transformers.utils import chat_template_utils
+
+    given = dict(variables)
+    template = tokenizer.get_chat_template(given.pop("chat_template", None), given.get("tools"))
+    texts, marks = cast("Any", chat_template_utils).render_jinja_template(
+        conversations=[messages],
+        chat_template=template,
+        return_assistant_tokens_mask=True,
+        **{**tokenizer.special_tokens_map, **given},
+    )
+    return str(texts[0]), [(int(start), int(end)) for start, end in marks[0]]
+
+
 def load_config(name_or_directory: str) -> Mapping[str, Any]:
     """The model's `config.json` as a mapping; no weights are read.
 

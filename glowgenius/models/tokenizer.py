@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of *text*."""
+        """Token ids of *text*; those of Hugging Face also take `split_special_tokens`, and then write it as text."""
         ...
 
     def decode(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
+from attrs import frozen
 from typing_extensions import override
 
 from glowgenius.errors import RenderingError
-from glowgenius.rendering.control import ControlTokens, double_bos
-from glowgenius.rendering.example import ExampleBuilder
-from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
-from glowgenius.rendering.spans import RenderedText
+from glowgenius.rendering.control import double_bos
+from glowgenius.rendering.example import ExampleBuilder, as_token_array
+from glowgenius.rendering.renderer import Renderer, fingerprint_of
+from glowgenius.rendering.spans import RenderedText, Rewritten
 from glowgenius.rendering.template import ChatTemplate, probe
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from glowgenius.data.message import Message
     from glowgenius.models.tokenizer import Tokenizer
@@ -33,10 +33,11 @@ class ChatTemplateRenderer(Renderer):
     An assistant message is trained from where its generation prompt ends up to and including the token that stops it.
     Both ends are found by rendering the beginning of the conversation, and each example is checked: had the template
     or the tokenizer changed anything before them, the message would be trained in a context that sampling never
-    produces, and the conversation is refused.
+    produces. Where the template rewrites earlier turns, as thinking models do, `render_examples` makes several examples
+    of a conversation; anything else is refused.
     Where the template has `{% generation %}` markers, they decide which of those tokens are trained.
 
-    Text of a message that the tokenizer would take for a control token is refused.
+    Text of a message that reads like a control token is encoded as text, or refused where a tokenizer cannot do that.
     """
 
     def __init__(
@@ -60,8 +61,7 @@ class ChatTemplateRenderer(Renderer):
             raise RenderingError("the tokenizer has no chat template; use QuestionAnswerRenderer(tokenizer)")
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template_kwargs or {})
-        self._control = ControlTokens(tokenizer)
-        self._shape = probe(self._template, self._control)
+        self._shape = probe(self._template)
         self._marked = use_generation_markers and self._template.has_generation_markers
 
     @property
@@ -88,32 +88,48 @@ class ChatTemplateRenderer(Renderer):
     @override
     def description(self) -> str:
         masks = "generation markers" if self._marked else "prefix differences"
-        return f"chat template of the tokenizer (masks from {masks}, stop token {self._shape.stop})"
+        history = ", earlier turns rewritten" if self._template.rewrites_history else ""
+        return f"chat template of the tokenizer (masks from {masks}, stop token {self._shape.stop}{history})"
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
-        self._control.refuse_in(messages)
-        rendered = RenderedText(self._template, self._shape, messages)
-        if double := double_bos(rendered.tokens, self._tokenizer):
-            raise double
-        tokens = rendered.tokens.tolist()
-        builder = ExampleBuilder()
-        for (start, end), weight in self._weighted_spans(rendered, messages, train_on):
-            # A token that two neighbours share belongs to the first of them.
-            builder.add(tokens[len(builder) : start], 0.0)
-            builder.add(tokens[len(builder) : end], weight)
-        builder.add(tokens[len(builder) :], 0.0)
-        return builder.build()
+        example, rewritten = self._example(self._render(messages), messages, _Trained.of(messages, train_on))
+        if rewritten:
+            raise rewritten[min(rewritten)].error
+        return example
+
+    @override
+    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
+        return self._split(self._render(messages), messages, train_on)
+
+    @override
+    def split_all(
+        self, rows: Sequence[Sequence[Message]], train_on: TrainOn
+    ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
+        texts: list[str | RenderingError] = []
+        for messages in rows:
+            try:
+                texts.append(self._template.text(messages))
+            except RenderingError as error:
+                texts.append(error)
+        encoded = iter(self._template.encoder.encode_all([text for text in texts if isinstance(text, str)]))
+        for messages, text in zip(rows, texts, strict=True):
+            if isinstance(text, RenderingError):
+                yield text
+                continue
+            try:
+                yield self._split(self._divided(messages, text, next(encoded)), messages, train_on)
+            except RenderingError as error:
+                yield error
 
     @override
     def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
-        self._control.refuse_in(messages)
         text = self._template.text(messages, add_generation_prompt=True)
         self._template.refuse_lost(messages, text)
-        tokens = self._template.encode(text)
+        tokens = self._template.encoder.encode(text)
         if double := double_bos(tokens, self._tokenizer):
             raise double
-        return tokens
+        return as_token_array(tokens)
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
@@ -130,35 +146,107 @@ class ChatTemplateRenderer(Renderer):
         text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return self._shape.read(text.removesuffix(self._shape.closing) if stopped else text)
 
-    def _weighted_spans(
+    def _render(self, messages: Sequence[Message]) -> RenderedText:
+        text = self._template.text(messages)
+        return self._divided(messages, text, self._template.encoder.encode(text))
+
+    def _divided(self, messages: Sequence[Message], text: str, tokens: list[int]) -> RenderedText:
+        rendered = RenderedText(self._template, self._shape, messages, text, tokens)
+        if double := double_bos(tokens, self._tokenizer):
+            raise double
+        return rendered
+
+    def _split(
         self, rendered: RenderedText, messages: Sequence[Message], train_on: TrainOn
-    ) -> Iterator[tuple[Span, float]]:
-        """The trained positions, in the order of the messages."""
-        marked = self._marks(rendered, messages) if self._marked and train_on is not TrainOn.ALL_TOKENS else None
-        weights = message_weights(messages, train_on)
-        if train_on is TrainOn.ALL_TOKENS and len(set(weights)) == 1:
-            yield (1, len(rendered.tokens)), weights[0]  # nothing comes before the first token to predict it from
-            return
-        for index, (message, weight) in enumerate(zip(messages, weights, strict=True)):
+    ) -> tuple[RenderedExample, ...]:
+        """The whole conversation first; what it has in another form than sampling is trained by shorter ones."""
+        trained = _Trained.of(messages, train_on)
+        examples: list[RenderedExample] = []
+        while True:
+            example, rewritten = self._example(rendered, messages, trained)
+            examples.append(example)
+            if not rewritten:
+                return tuple(reversed(examples))
+            last = max(rewritten)
+            if last == len(messages) - 1:
+                raise rewritten[last].error
+            messages = messages[: last + 1]
+            trained = trained.only(rewritten, last + 1)
+            rendered = self._render(messages)
+
+    def _example(
+        self, rendered: RenderedText, messages: Sequence[Message], trained: _Trained
+    ) -> tuple[RenderedExample, dict[int, Rewritten]]:
+        """The example of *messages*, and those to be trained that it has in another form than sampling."""
+        spans: list[tuple[Span, float]] = []
+        rewritten: dict[int, Rewritten] = {}
+        marked = rendered.marks() if self._marked and not trained.whole else None
+        for index, weight in enumerate(trained.weights):
             if not weight:
                 continue
-            if train_on is TrainOn.ALL_TOKENS:
-                yield rendered.piece(index), weight
-            elif message.role != "assistant":
-                yield rendered.content(index), weight
-            elif marked is None:
-                yield rendered.answer(index), weight
+            found = self._found(rendered, index, messages[index].role, trained, marked)
+            if isinstance(found, Rewritten):
+                rewritten[index] = found
             else:
-                for span in rendered.marked_answer(index, marked):
-                    yield span, weight
+                spans += [(span, weight) for span in found]
+        if trained.everything:
+            # Nothing comes before the first token to predict it from.
+            left_out = [rendered.rewritten_answer(index) for index in sorted(rewritten)]
+            edges = [1, *(edge for span in left_out for edge in span), len(rendered.tokens)]
+            spans = [((edges[at], edges[at + 1]), trained.weights[0]) for at in range(0, len(edges), 2)]
+        return _build(rendered.tokens, spans), rewritten
 
-    def _marks(self, rendered: RenderedText, messages: Sequence[Message]) -> list[bool]:
-        """Which tokens lie between generation markers."""
-        tokens, marks = self._template.assistant_mask(messages)
-        if not np.array_equal(tokens, rendered.tokens):
-            raise unrenderable(
-                "the chat template writes other tokens when it is asked for its generation markers",
-                "ChatTemplateRenderer(…, use_generation_markers=False)",
-                field="messages",
-            )
-        return marks
+    def _found(
+        self, rendered: RenderedText, index: int, role: str, trained: _Trained, marked: Sequence[Span] | None
+    ) -> Sequence[Span] | Rewritten:
+        """Where the trained tokens of message *index* lie."""
+        if trained.everything:
+            try:
+                return [] if role != "assistant" else _listed(rendered.answer(index))
+            except RenderingError:  # such as an assistant who speaks first: nothing that a shorter example would mend
+                return []
+        if trained.whole:
+            return _listed(rendered.piece(index))
+        if role != "assistant":
+            return [rendered.content(index)]
+        return _listed(rendered.answer(index)) if marked is None else rendered.marked_answer(index, marked)
+
+
+@final
+@frozen(kw_only=True)
+class _Trained:
+    """What of a conversation is to be trained."""
+
+    weights: tuple[float, ...]
+    """The weight of each message; 0 is not trained."""
+
+    whole: bool
+    """Whether the headers of messages are trained with them."""
+
+    everything: bool
+    """Whether all tokens are trained alike, also those of no message."""
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], train_on: TrainOn) -> _Trained:
+        weights = tuple(message_weights(messages, train_on))
+        whole = train_on is TrainOn.ALL_TOKENS
+        return cls(weights=weights, whole=whole, everything=whole and len(set(weights)) == 1 and weights[0] > 0)
+
+    def only(self, chosen: Container[int], number: int) -> _Trained:
+        """The *chosen* of the first *number* messages; their headers were trained with the whole conversation."""
+        weights = tuple(weight if at in chosen else 0.0 for at, weight in enumerate(self.weights[:number]))
+        return _Trained(weights=weights, whole=self.whole and not self.everything, everything=False)
+
+
+def _listed(span: Span | Rewritten) -> Sequence[Span] | Rewritten:
+    return span if isinstance(span, Rewritten) else [span]
+
+
+def _build(tokens: Sequence[int], spans: Sequence[tuple[Span, float]]) -> RenderedExample:
+    """All *tokens*, those of *spans* with their weights; a token that two neighbours share belongs to the first."""
+    builder = ExampleBuilder()
+    for (start, end), weight in spans:
+        builder.add(tokens[len(builder) : start], 0.0)
+        builder.add(tokens[len(builder) : end], weight)
+    builder.add(tokens[len(builder) :], 0.0)
+    return builder.build()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
+from attrs import evolve
 from typing_extensions import override
 
 from glowgenius.data.message import Message
 from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.rendering.example import RenderedExample, as_token_array
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,6 +113,37 @@ class CookbookRenderer(Renderer):
         return RenderedExample(model_input.to_ints(), np.asarray(weights))
 
     @override
+    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
+        """One example, or one for each trained answer where the wrapped renderer writes earlier answers otherwise.
+
+        The cookbook says which by `has_extension_property`, and splits with `build_supervised_examples`.
+        Here that is done message by message, so that `TrainOn.CUSTOMIZED` can be split as well.
+
+        Raises:
+            RenderingError: It refuses the messages, or *train_on* trains earlier answers together with what is no
+                answer, which cannot be divided.
+        """
+        weights = message_weights(messages, train_on)
+        chosen = [index for index, weight in enumerate(weights) if weight]
+        answers = [index for index in chosen if messages[index].role == "assistant"]
+        whole = getattr(self._renderer, "has_extension_property", True) or not answers
+        if whole or (len(chosen) == 1 and chosen[0] == len(messages) - 1):
+            return (self.render_messages(messages, train_on),)
+        if train_on is TrainOn.ALL_TOKENS or len(answers) < len(chosen):
+            raise unrenderable(
+                f"{self._name} writes earlier answers otherwise once later messages follow, "
+                f"and train_on={train_on.value!r} trains more than answers, so that it cannot be divided by turn",
+                f"train_on={TrainOn.ALL_ASSISTANT_MESSAGES.value!r}",
+                field="messages",
+            )
+        for index, message in enumerate(messages):
+            _to_cookbook(
+                index, message, train_on
+            )  # which refuses weights that a renderer of the cookbook cannot express
+        plain = [evolve(message, weight=None) for message in messages]
+        return tuple(self.render_messages(plain[: index + 1], TrainOn.LAST_ASSISTANT_MESSAGE) for index in answers)
+
+    @override
     def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
         rows = [_to_cookbook(index, message, None) for index, message in enumerate(messages)]
         try:
@@ -148,11 +181,7 @@ def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict
     if reasoning is not None:
         row["content"] = [{"type": "thinking", "thinking": reasoning}, {"type": "text", "text": message.content}]
     if message.tool_calls:
-        raise unrenderable(
-            "tool calls cannot be handed to a tinker-cookbook renderer, which has a class of its own for them",
-            "ChatTemplateRenderer, or messages without tool calls",
-            field=f"messages[{index}].tool_calls",
-        )
+        row["tool_calls"] = _tool_calls(index, row["tool_calls"])
     if train_on is TrainOn.CUSTOMIZED:
         if message.weight not in (None, 0.0, 1.0):
             raise unrenderable(
@@ -169,6 +198,19 @@ def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict
             field=f"messages[{index}].weight",
         )
     return row
+
+
+def _tool_calls(index: int, calls: Sequence[Any]) -> list[Any]:
+    """The calls as the cookbook's own class, which is there when one of its renderers is."""
+    try:
+        kind: Any = importlib.import_module("tinker_cookbook.renderers").ToolCall
+        return [kind.model_validate(call) for call in calls]
+    except (ImportError, ValueError) as error:
+        raise unrenderable(
+            f"they cannot be handed to a tinker-cookbook renderer: {str(error).splitlines()[0]}",
+            '{"id": …, "type": "function", "function": {"name": …, "arguments": a string of JSON}}',
+            field=f"messages[{index}].tool_calls",
+        ) from error
 
 
 def _from_cookbook(message: Mapping[str, Any]) -> Message:

@@ -81,16 +81,19 @@ class ExampleBuilder:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._weights: list[float] = []
+        self._runs: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def add(self, tokens: Iterable[int], weight: float) -> None:
         """Append *tokens*, each with *weight*."""
+        before = len(self._tokens)
         self._tokens.extend(tokens)
-        self._weights.extend([weight] * (len(self._tokens) - len(self._weights)))
+        self._runs.append((weight, len(self._tokens) - before))
 
     def build(self) -> RenderedExample:
         """The example so far; its first token is not trained, as nothing comes before it to predict it from."""
-        return RenderedExample(self._tokens, [0.0, *self._weights[1:]] if self._weights else [])
+        weights = np.repeat([weight for weight, _ in self._runs], [number for _, number in self._runs])
+        weights[:1] = 0
+        return RenderedExample(np.array(self._tokens, dtype=np.int64), weights)

@@ -9,6 +9,7 @@ from typing_extensions import override
 from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
 from glowgenius.rendering.control import ControlTokens
+from glowgenius.rendering.encoder import Encoder
 from glowgenius.rendering.example import ExampleBuilder
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
@@ -49,7 +50,7 @@ class QuestionAnswerRenderer(Renderer):
                 "the tokenizer has no EOS token, so that the model would never learn to stop; set tokenizer.eos_token"
             )
         self._tokenizer = tokenizer
-        self._control = ControlTokens(tokenizer)
+        self._encoder = Encoder(tokenizer, ControlTokens(tokenizer))
         self._eos = tokenizer.eos_token_id
         first = tokenizer.encode("a", add_special_tokens=True)[:1]
         self._bos = first if first == [tokenizer.bos_token_id] else []
@@ -106,10 +107,10 @@ class QuestionAnswerRenderer(Renderer):
         A stretch of text between two EOS is encoded as one, so that its tokens are those of running text.
         """
         _refuse_inexpressible(messages)
-        self._control.refuse_in(messages)
+        self._encoder.rows(messages)  # which refuses text that can only be encoded as a control token
         builder = ExampleBuilder()
         builder.add(self._bos, 0.0)
-        stretch = _Stretch(self._tokenizer)
+        stretch = _Stretch(self._encoder)
         for index, (message, weight) in enumerate(zip(messages, weights, strict=True)):
             around = weight if headers else 0.0
             if message.role not in _SPEAKERS:
@@ -132,8 +133,8 @@ class QuestionAnswerRenderer(Renderer):
 class _Stretch:
     """Text between two EOS, gathered in parts and encoded as one."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
         self._parts: list[tuple[str, float, int | None]] = []
 
     def add(self, text: str, weight: float, *, index: int | None = None) -> None:
@@ -170,7 +171,7 @@ class _Stretch:
         builder.add(tokens[done:], weight_before)
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+        return self._encoder.encode_text(text) if text else []
 
 
 def _refuse_inexpressible(messages: Sequence[Message]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from attrs import evolve
@@ -15,7 +16,7 @@ from glowgenius.rendering.example import RenderedExample
 from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from glowgenius.data.message import Conversation, Message
     from glowgenius.models.tokenizer import Tokenizer
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _FACTORIES: list[Factory] = []
 """Tried in order by `Renderer.for_model`; filled by the package, so that this module knows no concrete renderer."""
+
+
+_CHUNK: Final = 256
+"""Conversations that are encoded at once."""
 
 
 def offer(factory: Factory) -> None:
@@ -69,10 +74,10 @@ class Renderer(ABC):
 
     @abstractmethod
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
-        """The tokens and weights of *messages*, before the weight of the conversation.
+        """The tokens and weights of *messages* as one example, before the weight of the conversation.
 
         Raises:
-            RenderingError: The messages cannot be expressed.
+            RenderingError: The messages cannot be expressed, or no one example trains them in the contexts of sampling.
         """
 
     @abstractmethod
@@ -87,6 +92,26 @@ class Renderer(ABC):
     def parse(self, tokens: Sequence[int]) -> Message:
         """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out."""
 
+    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
+        """As `render_messages`, in as many examples as it takes to train every turn in the context of sampling.
+
+        One, unless a renderer writes an earlier turn otherwise once later ones follow.
+
+        Raises:
+            RenderingError: The messages cannot be expressed.
+        """
+        return (self.render_messages(messages, train_on),)
+
+    def split_all(
+        self, rows: Sequence[Sequence[Message]], train_on: TrainOn
+    ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
+        """`split_messages` of each of *rows*, with the error as a value; a renderer may work on all of them at once."""
+        for messages in rows:
+            try:
+                yield self.split_messages(messages, train_on)
+            except RenderingError as error:
+                yield error
+
     def render(self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE) -> RenderedExample:
         """The tokens of *conversation* and the loss weight of each.
 
@@ -96,6 +121,7 @@ class Renderer(ABC):
 
         Raises:
             RenderingError: It cannot be expressed; the problem names the file and line it came from.
+                Also where one example cannot train all its turns in the contexts in which they are sampled.
             NothingToTrainError: No token would carry loss.
         """
         train_on = TrainOn(train_on)
@@ -103,14 +129,48 @@ class Renderer(ABC):
             example = self.render_messages(conversation.messages, train_on)
         except RenderingError as error:
             raise _located(error, conversation) from error.__cause__
-        if conversation.weight != 1.0:
-            example = RenderedExample(example.tokens, example.weights * np.float32(conversation.weight))
-        if example.num_trained == 0:
-            problem = _why_nothing_is_trained(conversation, train_on)
-            raise _located(
-                NothingToTrainError("no token of the conversation would be trained", [problem]), conversation
-            )
-        return example
+        return _result(_finished((example,), conversation, train_on))[0]
+
+    def render_examples(
+        self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
+    ) -> tuple[RenderedExample, ...]:
+        """As `render`, in as many examples as it takes to train every turn in the context in which it is sampled.
+
+        That is one for most renderers. Thinking models drop the reasoning of earlier turns, so that no one text has
+        every turn as it is sampled: then each example ends with a turn, and no message is trained in two of them.
+        This is what the trainer trains on.
+
+        Args:
+            conversation: Its `weight` multiplies the weight of every token.
+            train_on: Which messages are trained.
+
+        Returns:
+            At least one example, those that end earlier first.
+
+        Raises:
+            RenderingError: It cannot be expressed; the problem names the file and line it came from.
+            NothingToTrainError: No token would carry loss.
+        """
+        return _result(next(self.render_rows((conversation,), train_on)))
+
+    def render_rows(
+        self, conversations: Iterable[Conversation], train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
+    ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
+        """`render_examples` of one conversation after the other; many are encoded at once.
+
+        Args:
+            conversations: Taken a few hundred at a time, so they may be more than fit into memory.
+            train_on: Which messages are trained.
+
+        Yields:
+            For each conversation its examples, or the error that `render_examples` would raise.
+        """
+        train_on = TrainOn(train_on)
+        rows = iter(conversations)
+        while chunk := list(islice(rows, _CHUNK)):
+            found = self.split_all([conversation.messages for conversation in chunk], train_on)
+            for conversation, examples in zip(chunk, found, strict=True):
+                yield _finished(examples, conversation, train_on)
 
     @staticmethod
     def for_model(name_or_directory: str, *, tokenizer: Tokenizer | None = None) -> Renderer:
@@ -147,6 +207,31 @@ def fingerprint_of(kind: str, tokenizer: Tokenizer, settings: Mapping[str, JSON]
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _finished(
+    examples: tuple[RenderedExample, ...] | RenderingError, conversation: Conversation, train_on: TrainOn
+) -> tuple[RenderedExample, ...] | RenderingError:
+    """*examples* with the weight of their conversation, or an error that says where it stands."""
+    if isinstance(examples, RenderingError):
+        error = _located(examples, conversation)
+        error.__cause__ = examples.__cause__
+        return error
+    if conversation.weight != 1.0:
+        factor = np.float32(conversation.weight)
+        examples = tuple(RenderedExample(example.tokens, example.weights * factor) for example in examples)
+    trained = tuple(example for example in examples if example.num_trained)
+    if not trained:
+        problem = _why_nothing_is_trained(conversation, train_on)
+        return _located(NothingToTrainError("no token of the conversation would be trained", [problem]), conversation)
+    return trained
+
+
+def _result(found: tuple[RenderedExample, ...] | RenderingError) -> tuple[RenderedExample, ...]:
+    """What was found, if it is no error."""
+    if isinstance(found, RenderingError):
+        raise found
+    return found
 
 
 def _located(error: RenderingError, conversation: Conversation) -> RenderingError:

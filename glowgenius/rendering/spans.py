@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-import numpy as np
-from attrs import evolve
+from attrs import evolve, frozen
 
+from glowgenius.rendering.encoder import MARK, TokenizedText
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import unrenderable
 from glowgenius.rendering.template import holds, lost
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.data.message import Message
+    from glowgenius.errors import RenderingError
     from glowgenius.rendering.template import ChatTemplate, TurnShape
 
 _STAND_INS: Final = ("glowgenius one", "another GLOWGENIUS")
@@ -28,19 +29,32 @@ Span = tuple[int, int]
 
 
 @final
+@frozen
+class Rewritten:
+    """What is found instead of a span where later messages make the template write an earlier one otherwise."""
+
+    error: RenderingError
+    """What to raise where the conversation cannot be divided."""
+
+
+@final
 class RenderedText:
     """One conversation rendered by its chat template, as text and as tokens, ready to be divided."""
 
-    def __init__(self, template: ChatTemplate, shape: TurnShape, messages: Sequence[Message]) -> None:
+    def __init__(
+        self, template: ChatTemplate, shape: TurnShape, messages: Sequence[Message], text: str, tokens: list[int]
+    ) -> None:
+        """Refuse what the template leaves out; *text* and *tokens* are all of *messages*."""
         self._template = template
         self._shape = shape
         self._messages = messages
-        self._text = template.text(messages)
-        self.tokens = template.encode(self._text)
+        self._text = text
+        self._tokenized = TokenizedText(text, tokens, template.control)
+        self.tokens = tokens
         """All tokens, `[T]`."""
-        template.refuse_lost(messages, self._text)
+        template.refuse_lost(messages, text)
 
-    def answer(self, index: int) -> Span:
+    def answer(self, index: int) -> Span | Rewritten:
         """Where assistant message *index* lies, from its generation prompt up to and including its stop token.
 
         Raises:
@@ -48,37 +62,77 @@ class RenderedText:
         """
         prompt = self._template.text(self._messages[:index], add_generation_prompt=True)
         turn = self._text if self._is_last(index) else self._template.text(self._messages[: index + 1])
-        if not turn.endswith(self._shape.stop + self._shape.tail):
+        shape = self._shape
+        if not turn.endswith(shape.stop + shape.tail):
             raise unrenderable(
-                f"the template ends it with {turn[-_SNIPPET:]!r} and not with the stop token {self._shape.stop!r}",
+                f"the template ends it with {_shown(turn[-_SNIPPET:])} and not with the stop token {shape.stop!r}",
                 "messages whose turns end with that token, or do not train this one",
                 field=f"messages[{index}]",
             )
-        turn = turn[: len(turn) - len(self._shape.tail)]
+        turn = turn[: len(turn) - len(shape.tail)]
         start = self._tokens_of(prompt, index, prompt=True)
+        if isinstance(start, Rewritten):
+            return start
         self._refuse_incomplete(index, turn[len(prompt) :])
-        end = self._end_of_last() if self._is_last(index) else None
-        return start, self._tokens_of(turn, index) if end is None else end
+        known = self._end_of_last() if self._is_last(index) else None
+        end = self._tokens_of(turn, index) if known is None else known
+        return end if isinstance(end, Rewritten) else (start, end)
 
-    def marked_answer(self, index: int, marked: Sequence[bool]) -> list[Span]:
+    def marks(self) -> list[Span]:
+        """The tokens between generation markers, as stretches in order; a token with a marked letter is marked.
+
+        Raises:
+            RenderingError: The template writes something else when it is asked for them.
+        """
+        text, letters = self._template.marked_letters(self._messages)
+        if text != self._text:
+            raise unrenderable(
+                "the chat template writes another text when it is asked for its generation markers",
+                "ChatTemplateRenderer(…, use_generation_markers=False)",
+                field="messages",
+            )
+        return [(self._edge(start), self._edge(end, behind=True)) for start, end in letters if end > start]
+
+    def marked_answer(self, index: int, marks: Sequence[Span]) -> list[Span] | Rewritten:
         """The parts of assistant message *index* that generation markers cover.
 
         Raises:
             RenderingError: As `answer`, or the markers leave the stop token out.
         """
-        start, stop = self.answer(index)
+        span = self.answer(index)
+        if isinstance(span, Rewritten):
+            return span
+        start, stop = span
         behind = len(self.tokens)
         if not self._is_last(index):
-            behind = self._tokens_of(self._template.text(self._messages[: index + 1]), index)
-        if not marked[stop - 1]:
-            covered = "nothing of it" if not any(marked[start:stop]) else "its text but not its stop token"
+            found = self._tokens_of(self._template.text(self._messages[: index + 1]), index)
+            if isinstance(found, Rewritten):
+                return found
+            behind = found
+        parts = [(max(first, start), min(end, behind)) for first, end in marks if first < behind and end > start]
+        if not any(first < stop <= end for first, end in parts):
+            covered = "its text but not its stop token" if any(first < stop for first, _ in parts) else "nothing of it"
             raise unrenderable(
                 f"the chat template's generation markers cover {covered}, so that the model would never learn to stop",
                 "{% endgeneration %} behind the stop token, or ChatTemplateRenderer(…, use_generation_markers=False)",
                 field=f"messages[{index}]",
             )
-        edges = np.flatnonzero(np.diff(np.array([False, *marked[start:behind], False], dtype=np.int8))) + start
-        return [(int(edges[at]), int(edges[at + 1])) for at in range(0, len(edges), 2)]
+        return parts
+
+    def rewritten_answer(self, index: int) -> Span:
+        """Where assistant message *index* lies in the form that later messages see, header included if that differs.
+
+        Raises:
+            RenderingError: Its beginning cannot be told.
+        """
+        start = self._tokens_of(self._template.text(self._messages[:index], add_generation_prompt=True), index)
+        if isinstance(start, Rewritten):
+            start = self._tokens_of(self._template.text(self._messages[:index]), index)
+        if isinstance(start, Rewritten):
+            raise start.error
+        # No text of a message is encoded as the stop token, so the next one is the template's own.
+        stop = next((at for at in range(start, len(self.tokens)) if self.tokens[at] == self._shape.stop_id), None)
+        return start, len(self.tokens) if stop is None else stop + 1
 
     def content(self, index: int) -> Span:
         """Where the content of message *index* lies, whoever speaks, with the stop token where that follows at once.
@@ -89,12 +143,12 @@ class RenderedText:
         first, second = (self._with_content(index, stand_in) for stand_in in _STAND_INS)
         before = num_shared(first, second)
         after = num_shared(first[::-1], second[::-1])
-        lost = (
+        unlike = (
             first == second
             or self._text[:before] != first[:before]
             or not self._text.endswith(first[len(first) - after :])
         )
-        if lost or before + after > len(self._text):
+        if unlike or before + after > len(self._text):
             raise unrenderable(
                 "the chat template does not write its content as it is",
                 "a train_on that leaves it out",
@@ -104,20 +158,29 @@ class RenderedText:
         end += len(self._shape.stop) if self._text.startswith(self._shape.stop, end) else 0
         # A token that reaches over an edge holds some of the content, so it counts as content:
         # what lies surely outside are the tokens that the text before has too, and those that the text behind has too.
-        head, rest = (self._template.encode(text).tolist() for text in (self._text[:before], self._text[end:]))
-        tokens = self.tokens.tolist()
-        return num_shared(head, tokens), len(tokens) - num_shared(rest[::-1], tokens[::-1])
+        head, rest = (self._template.encoder.encode(text) for text in (self._text[:before], self._text[end:]))
+        return num_shared(head, self.tokens), len(self.tokens) - num_shared(rest[::-1], self.tokens[::-1])
 
-    def piece(self, index: int) -> Span:
-        """Everything that message *index* adds to the tokens, its header included; the first token is left out.
-
-        Raises:
-            RenderingError: The template rewrites messages once later ones follow.
-        """
+    def piece(self, index: int) -> Span | Rewritten:
+        """Everything that message *index* adds to the tokens, its header included; the first token is left out."""
         start = 0 if index == 0 else self._tokens_of(self._template.text(self._messages[:index]), index)
+        if isinstance(start, Rewritten):
+            return start
         if self._is_last(index):
             return max(start, 1), len(self.tokens)
-        return max(start, 1), self._tokens_of(self._template.text(self._messages[: index + 1]), index)
+        end = self._tokens_of(self._template.text(self._messages[: index + 1]), index)
+        return end if isinstance(end, Rewritten) else (max(start, 1), end)
+
+    def _edge(self, place: int, *, behind: bool = False) -> int:
+        """The token in which the letter at *place* lies; with *behind*, the one behind the letter before *place*."""
+        encoder = self._template.encoder
+        whole = encoder.num_tokens(self._text[:place], self._tokenized)
+        if whole is not None:
+            return whole
+        # The edge lies within a token, which belongs to the marked side of it.
+        if behind:
+            return len(self.tokens) - num_shared(encoder.encode(self._text[place:])[::-1], self.tokens[::-1])
+        return num_shared(encoder.encode(self._text[:place]), self.tokens)
 
     def _is_last(self, index: int) -> bool:
         return index == len(self._messages) - 1
@@ -132,39 +195,45 @@ class RenderedText:
         """The end of a last answer without encoding it again: behind its stop token the tail is always the same."""
         tail = self._shape.tail_tokens
         end = len(self.tokens) - len(tail)
-        fits = end > 0 and self.tokens[end - 1] == self._shape.stop_id and self.tokens[end:].tolist() == list(tail)
+        fits = end > 0 and self.tokens[end - 1] == self._shape.stop_id and self.tokens[end:] == list(tail)
         return end if fits else None
 
-    def _tokens_of(self, beginning: str, index: int, *, prompt: bool = False) -> int:
+    def _tokens_of(self, beginning: str, index: int, *, prompt: bool = False) -> int | Rewritten:
         """How many tokens *beginning* has; it has to be the beginning of the conversation, as text and as tokens."""
         field = f"messages[{index}]"
         if not self._text.startswith(beginning):
             at = num_shared(self._text, beginning)
-            alone, here = beginning[at : at + _SNIPPET], self._text[at : at + _SNIPPET]
-            raise unrenderable(
-                f"sampling starts from {alone!r} where this conversation has {here!r}"
+            alone, here = (_shown(text[at : at + _SNIPPET]) for text in (beginning, self._text))
+            error = unrenderable(
+                f"sampling starts from {alone} where this conversation has {here}"
                 if prompt
-                else f"the chat template rewrites it once later messages follow: {alone!r} becomes {here!r}",
+                else f"the chat template rewrites it once later messages follow: {alone} becomes {here}",
                 f"{'chat_template_kwargs that fit the answer, or ' if prompt else ''}"
-                "each turn as a conversation of its own, which ends with the turn to train",
+                "each turn as an example of its own, as render_examples() makes them",
                 field=field,
             )
-        tokens = self._template.encode(beginning)
-        if not np.array_equal(tokens, self.tokens[: len(tokens)]):
+            return Rewritten(error)
+        length = self._template.encoder.num_tokens(beginning, self._tokenized)
+        if length is None:
             place = len(beginning)
             left, right = self._text[max(0, place - _SNIPPET) : place], self._text[place : place + _SNIPPET]
             raise unrenderable(
-                f"the tokenizer divides {left!r} otherwise when {right!r} follows, "
+                f"the tokenizer divides {_shown(left)} otherwise when {_shown(right)} follows, "
                 "so that training would not go on from the tokens that sampling starts with",
                 "no white space at the beginning of the content; "
                 "where the template itself writes that white space, another renderer",
                 field=field,
             )
-        return len(tokens)
+        return length
 
     def _refuse_incomplete(self, index: int, written: str) -> None:
         """Refuse an answer of which the template leaves something out."""
         message = self._messages[index]
         for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content or "")):
-            if not holds(written, text):
+            if not holds(written.replace(MARK, ""), text):
                 raise lost(f"messages[{index}].{name}", "do not train this message, or use a template that writes it")
+
+
+def _shown(text: str) -> str:
+    """*text* for an error, without the marks of the encoder."""
+    return repr(text.replace(MARK, ""))

@@ -10,15 +10,15 @@ from attrs import evolve, frozen
 
 from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
+from glowgenius.models.hub import render_with_marks
 from glowgenius.rendering.control import ControlTokens, double_bos
-from glowgenius.rendering.example import as_token_array
+from glowgenius.rendering.encoder import MARK, Encoder
 from glowgenius.rendering.renderer import unrenderable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.typing import TokenArray
 
 _QUESTION: Final = Message("user", "glowgenius asks")
 _ANSWER: Final = "glowgenius answers"
@@ -37,7 +37,11 @@ class ChatTemplate:
     def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.options = dict(options)
-        self._unwritten: dict[tuple[Message, ...], frozenset[int]] = {}
+        self.control = ControlTokens(tokenizer)
+        """The control tokens of the tokenizer."""
+        self.encoder = Encoder(tokenizer, self.control)
+        """Encodes what the template writes; it writes its own BOS, so none is added."""
+        self._unwritten: dict[tuple[Any, ...], frozenset[int]] = {}
 
     @property
     def source(self) -> str:
@@ -46,12 +50,18 @@ class ChatTemplate:
         return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
 
     @property
+    def rewrites_history(self) -> bool:
+        """Whether it writes a plain answer otherwise once another question follows; a hint, not what masks rest on."""
+        turn = [_QUESTION, Message("assistant", _ANSWER)]
+        return not self.text([*turn, _QUESTION]).startswith(self.text(turn))
+
+    @property
     def has_generation_markers(self) -> bool:
         """Whether the template says by itself which text the assistant generates."""
         return _GENERATION_MARKER.search(self.source) is not None
 
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """What the template writes.
+        """What the template writes; control tokens in the text of messages have a `MARK` in them.
 
         Raises:
             RenderingError: There is no message, or the template refuses these.
@@ -62,7 +72,7 @@ class ChatTemplate:
                 "begin with a system or user message, or do not train the assistant's first message",
                 field="messages[0]",
             )
-        rows = [message.to_dict() for message in messages]
+        rows = self.encoder.rows(messages)
         try:
             text = self.tokenizer.apply_chat_template(
                 rows, tokenize=False, add_generation_prompt=add_generation_prompt, **self.options
@@ -77,17 +87,9 @@ class ChatTemplate:
             raise RenderingError(f"apply_chat_template(tokenize=False) must return a str, got {type(text).__name__}")
         return text
 
-    def encode(self, text: str) -> TokenArray:
-        """The tokens of what the template wrote; it writes its own BOS, so none is added."""
-        return as_token_array(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def assistant_mask(self, messages: Sequence[Message]) -> tuple[TokenArray, list[bool]]:
-        """The tokens of *messages*, and which of them lie between generation markers."""
-        rows = [message.to_dict() for message in messages]
-        encoding = self.tokenizer.apply_chat_template(
-            rows, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.options
-        )
-        return as_token_array(encoding["input_ids"]), [bool(marked) for marked in encoding["assistant_masks"]]
+    def marked_letters(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """What the template writes, and which stretches of it lie between generation markers, in letters."""
+        return render_with_marks(self.tokenizer, self.encoder.rows(messages), self.options)
 
     def refuse_lost(self, messages: Sequence[Message], text: str) -> None:
         """Refuse a rendering that lacks what a system, developer or user message says, or a tool call.
@@ -103,7 +105,7 @@ class ChatTemplate:
                 raise lost(f"messages[{index}].content", f"a role that the template knows, instead of {message.role!r}")
             for at, call in enumerate(message.tool_calls):
                 function = call.get("function", call)
-                if not holds(text, str(function.get("name", ""))):
+                if not holds(text.replace(MARK, ""), str(function.get("name", ""))):
                     raise lost(f"messages[{index}].tool_calls[{at}]", "a model whose chat template knows tool calls")
 
     def _unwritten_in(self, messages: Sequence[Message]) -> frozenset[int]:
@@ -112,18 +114,19 @@ class ChatTemplate:
         Every content is replaced by a text of our own that occurs once, so that what one message says is never taken
         for another that says the same. It depends on who speaks when, so conversations of one form are looked at once.
         """
-        form = tuple(
-            evolve(message, content=_STAND_IN.format(index), weight=None) for index, message in enumerate(messages)
-        )
+        form = tuple((row.role, row.name, row.reasoning_content, row.tool_call_id, row.tool_calls) for row in messages)
         if form not in self._unwritten:
-            text = self.text(form)
+            stand_ins = [
+                evolve(message, content=_STAND_IN.format(index), weight=None) for index, message in enumerate(messages)
+            ]
+            text = self.text(stand_ins)
+            if len(self._unwritten) >= _FORMS_KEPT:
+                self._unwritten.clear()
             self._unwritten[form] = frozenset(
                 index
-                for index, message in enumerate(form)
+                for index, message in enumerate(stand_ins)
                 if message.role in ("system", "developer", "user") and message.content not in text
             )
-            if len(self._unwritten) > _FORMS_KEPT:
-                del self._unwritten[next(iter(self._unwritten))]
         return self._unwritten[form]
 
 
@@ -168,7 +171,7 @@ class TurnShape:
         return Message("assistant", text.strip() if self.trims else text, reasoning_content=reasoning)
 
 
-def probe(template: ChatTemplate, control: ControlTokens) -> TurnShape:
+def probe(template: ChatTemplate) -> TurnShape:
     """The shape of the assistant's turn, from rendering one question and one answer.
 
     The text searched here is our own, so the search cannot be misled by what users write;
@@ -180,11 +183,12 @@ def probe(template: ChatTemplate, control: ControlTokens) -> TurnShape:
     try:
         prompt = template.text([_QUESTION], add_generation_prompt=True)
         generated = _generated(template, prompt, Message("assistant", _ANSWER))
-        if double := double_bos(template.encode(prompt), template.tokenizer):
+        if double := double_bos(template.encoder.encode(prompt), template.tokenizer):
             raise double
     except RenderingError as error:
         reason = error.problems[0].found if error.problems else error.message
         raise RenderingError(f"this chat template cannot be used: {reason}; {_REMEDY}") from error
+    control = template.control
     opening, found, rest = generated.partition(_ANSWER)
     if not found:
         raise RenderingError(f"this chat template cannot be used: it changes the text of answers; {_REMEDY}")
@@ -203,13 +207,14 @@ def probe(template: ChatTemplate, control: ControlTokens) -> TurnShape:
     position, text = stop
     tail = rest[position + len(text) :]
     turn = prompt + generated
+    encode = template.encoder.encode
     return TurnShape(
         opening=opening,
         closing=rest[:position],
         stop=text,
         stop_id=stop_id,
         tail=tail,
-        tail_tokens=tuple(template.encode(turn)[len(template.encode(turn[: len(turn) - len(tail)])) :].tolist()),
+        tail_tokens=tuple(encode(turn)[len(encode(turn[: len(turn) - len(tail)])) :]),
         trims=_generated(template, prompt, Message("assistant", f" \n{_ANSWER}\n ")) == generated,
         reasoning=_reasoning(template, prompt),
     )

@@ -88,10 +88,18 @@ class ByteTokenizer:
         """Their ids."""
         return list(self._special.values())
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """The bytes of *text*, with special tokens as their ids, and BOS in front where the tokenizer adds it."""
+    def encode(self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False) -> list[int]:
+        """The bytes of *text*, with special tokens as their ids, and BOS in front where the tokenizer adds it.
+
+        Args:
+            text: Any text.
+            add_special_tokens: False leaves BOS out.
+            split_special_tokens: True takes special tokens in *text* for text.
+        """
         bos = self.bos_token_id
         tokens = [bos] if add_special_tokens and self._add_bos and bos is not None else []
+        if split_special_tokens:
+            return [*tokens, *text.encode()]
         for part in [text] if self._split is None else self._split.split(text):
             tokens.extend([self._special[part]] if part in self._special else part.encode())
         return tokens

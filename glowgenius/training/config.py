@@ -39,7 +39,7 @@ _ACCUMULATE = (
 _SCHEDULE = "it is called lr_schedule here: 'linear', 'cosine' or 'constant'"
 _WARMUP = "it is called warmup_steps here, a number of steps; trainer.preflight(...) says how many steps the run has"
 _LENGTH = "it is called max_length here"
-_OVERFLOW = "it is called on_overflow here: 'error', 'drop' or 'truncate'"
+_OVERFLOW = "it is called on_overflow here: 'error', 'drop', 'truncate' or 'truncate_answers'"
 _EVAL = "it is called eval_every here: a number of steps, or 'epoch'"
 _SAVE = "it is called save_every here: a number of steps, or 'epoch'"
 _LOGGING = "there is none, because every step is recorded; result.history holds the rows, a callback can show them"
@@ -115,7 +115,7 @@ def _train_on(value: TrainOn | str) -> TrainOn:
     return TrainOn(value)
 
 
-def _overflow(value: Overflow | Literal["error", "drop", "truncate"]) -> Overflow:
+def _overflow(value: Overflow | Literal["error", "drop", "truncate", "truncate_answers"]) -> Overflow:
     return Overflow(value)
 
 
@@ -204,7 +204,8 @@ class TrainingConfig:
     """The most tokens that a row may have; None sets no limit here."""
 
     on_overflow: Overflow = field(default=Overflow.ERROR, converter=_overflow)
-    """What becomes of rows over `max_length`: `error` refuses the data set, `drop` and `truncate` count the rows."""
+    """What becomes of rows over `max_length`: `error` refuses the data set, `drop` leaves them out, `truncate` cuts
+    their prompts, and `truncate_answers` the end of an answer too where that is not enough. All are counted."""
 
     train_on: TrainOn = field(default=TrainOn.LAST_ASSISTANT_MESSAGE, converter=_train_on)
     """Which messages carry loss."""

@@ -79,12 +79,13 @@ class PreflightReport:
     def _steps(self) -> str:
         planned = self.num_epochs * self.steps_per_epoch
         size = min(self.batch_size, self.train.used)
+        noun = "row" if self.train.examples == self.train.rows else "example"
         text = (
             f"{planned:,} = {_times(self.num_epochs, 'epoch')} × {_times(self.steps_per_epoch, 'batch')} "
-            f"of {_times(size, 'row')}"
+            f"of {_times(size, noun)}"
         )
         if self.steps_per_epoch > 1 and self.train.used % self.batch_size:
-            text += f", the last of them {_times(self.train.used % self.batch_size, 'row')}"
+            text += f", the last of them {_times(self.train.used % self.batch_size, noun)}"
         elif size < self.batch_size:
             text += f", fewer than batch_size={self.batch_size}"
         return text if self.total_steps == planned else f"{text}; max_steps={self.total_steps} ends the run earlier"
@@ -250,10 +251,17 @@ def _cadence_warnings(config: TrainingConfig, plan: Plan) -> list[str]:
 
 
 def _rows(counts: RowCounts) -> str:
-    left = ((counts.dropped, "dropped as too long"), (counts.truncated, "truncated"))
+    left = (
+        (counts.dropped, "dropped as too long"),
+        (counts.truncated, "truncated"),
+        (counts.cut_answers, "of these in an answer"),
+    )
     notes = ", ".join(f"{number:,} {what}" for number, what in left if number)
+    given = f"{counts.examples:,}"
+    if counts.examples != counts.rows:
+        given = f"{given} examples, into which {_times(counts.rows, 'row')} are divided by turn,"
     return (
-        f"{counts.used:,} of {counts.rows:,} used{f' ({notes})' if notes else ''}; "
+        f"{counts.used:,} of {given} used{f' ({notes})' if notes else ''}; "
         f"{counts.trained_tokens:,} of {counts.input_tokens:,} tokens"
     )
 

@@ -28,14 +28,20 @@ class RowCounts:
     rows: int
     """Rows given."""
 
+    examples: int
+    """Examples made of them: one each, and several of a conversation that a renderer has to divide by turn."""
+
     used: int
-    """Rows that are left."""
+    """Examples that are left."""
 
     dropped: int
-    """Rows left out because they are over `max_length`."""
+    """Examples left out because they are over `max_length`."""
 
     truncated: int
-    """Rows of which the beginning was cut to `max_length`."""
+    """Examples of which the beginning was cut to `max_length`."""
+
+    cut_answers: int
+    """Those of `truncated` that lost the end of an answer too."""
 
     input_tokens: int
     """Tokens that the model reads in one visit of all rows."""
@@ -44,7 +50,7 @@ class RowCounts:
     """Tokens that carry loss in one visit of all rows."""
 
     longest: int
-    """Tokens of the longest row."""
+    """Tokens of the longest example."""
 
 
 @final
@@ -53,13 +59,13 @@ class PreparedRows:
     """One data set, ready to be sent."""
 
     examples: tuple[ShiftedExample, ...]
-    """The rows that are left, in the order of the data."""
+    """The examples that are left, in the order of the data."""
 
     counts: RowCounts
     """What became of the rows."""
 
     num_without_stop: int
-    """Rows that train the assistant's last message, but not the token at which sampling stops."""
+    """Examples that train the assistant's last message, but not the token at which sampling stops."""
 
 
 def prepare(
@@ -78,22 +84,23 @@ def prepare(
     """
     rendered: list[tuple[int, RenderedExample]] = []
     problems: list[tuple[int, Problem]] = []
-    for row, conversation in enumerate(conversations):
-        try:
-            example = renderer.render(conversation, config.train_on)
-        except RenderingError as error:
-            found = error.problems or (Problem(found=error.message, accepted="see the message"),)
+    for row, examples in enumerate(renderer.render_rows(conversations, config.train_on)):
+        if isinstance(examples, RenderingError):
+            found = examples.problems or (Problem(found=examples.message, accepted="see the message"),)
             problems += [(row, problem) for problem in found]
             continue
-        problems += [(row, problem) for problem in _doubled_bos(example, conversation, renderer)]
-        rendered.append((row, example))
+        for example in examples:
+            problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
+            rendered.append((row, example))
     fitted, too_long = _fit(rendered, conversations, renderer, config)
     shifted = tuple(shift(example) for example in fitted.examples)
     counts = RowCounts(
         rows=len(conversations),
+        examples=len(rendered),
         used=len(shifted),
         dropped=len(fitted.dropped),
         truncated=len(fitted.truncated),
+        cut_answers=len(fitted.cut_answers),
         input_tokens=sum(map(len, shifted)),
         trained_tokens=sum(example.num_trained for example in shifted),
         longest=max((len(example) for example in fitted.examples), default=0),
@@ -132,6 +139,7 @@ def _fit(
         rows=tuple(row for part in parts for row in part.rows),
         dropped=tuple(row for part in parts for row in part.dropped),
         truncated=tuple(row for part in parts for row in part.truncated),
+        cut_answers=tuple(row for part in parts for row in part.cut_answers),
     )
     return whole, problems
 

@@ -62,8 +62,26 @@ def test_truncate_refuses_to_cut_trained_tokens(bos):
     assert str(caught.value) == (
         "the example is longer than max_length=2\n"
         "  7 tokens, and truncation would have to cut trained ones: they span 2 "
-        "→ max_length ≥ 3, a shorter answer, or on_overflow='drop'"
+        "→ max_length ≥ 3, a shorter answer, or on_overflow='drop' or 'truncate_answers'"
     )
+
+
+@pytest.mark.parametrize(
+    ("max_length", "bos", "tokens", "weights"),
+    [
+        (4, None, [2, 3, 4, 5], [0, 0, 1, 0.5]),
+        (2, None, [3, 4], [0, 1]),
+        (2, BOS, [BOS, 4], [0, 1]),
+    ],
+)
+def test_answers_are_cut_only_when_asked_and_only_after_the_prompt(max_length, bos, tokens, weights):
+    assert fit(EXAMPLE, max_length, "truncate_answers", bos_token_id=bos) == RenderedExample(tokens, weights)
+
+
+def test_cut_answers_are_counted_apart():
+    fitted = fit_all([SHORT, EXAMPLE, HOPELESS], 4, "truncate_answers")
+    assert (fitted.rows, fitted.truncated, fitted.cut_answers) == ((0, 1, 2), (1, 2), (2,))
+    assert fitted.examples[2] == RenderedExample([1, 2, 3, 4], [0, 1, 1, 1])
 
 
 def test_truncate_refuses_an_example_with_nothing_trained():
@@ -99,11 +117,11 @@ HOPELESS = RenderedExample([1, 2, 3, 4, 5], [0, 1, 1, 1, 1])
 
 def test_a_whole_data_set_is_counted():
     assert fit_all([SHORT, EXAMPLE, SHORT], 4, "drop") == Fitted(
-        examples=(SHORT, SHORT), rows=(0, 2), dropped=(1,), truncated=()
+        examples=(SHORT, SHORT), rows=(0, 2), dropped=(1,), truncated=(), cut_answers=()
     )
     cut = RenderedExample([2, 3, 4, 5], [0, 0, 1, 0.5])
     assert fit_all([SHORT, EXAMPLE], 4, "truncate") == Fitted(
-        examples=(SHORT, cut), rows=(0, 1), dropped=(), truncated=(1,)
+        examples=(SHORT, cut), rows=(0, 1), dropped=(), truncated=(1,), cut_answers=()
     )
 
 
@@ -131,9 +149,12 @@ def test_all_rows_that_are_too_long_are_in_one_error():
         ((True, "error"), "max_length must be None or an integer ≥ 2, got True (bool)"),
         (
             (5, "truncat"),
-            "on_overflow must be one of 'error', 'drop', 'truncate', got 'truncat' (did you mean 'truncate'?)",
+            (
+                "on_overflow must be one of 'error', 'drop', 'truncate', 'truncate_answers', got 'truncat' "
+                "(did you mean 'truncate'?)"
+            ),
         ),
-        ((5, None), "on_overflow must be one of 'error', 'drop', 'truncate', got None"),
+        ((5, None), "on_overflow must be one of 'error', 'drop', 'truncate', 'truncate_answers', got None"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

@@ -8,6 +8,7 @@ from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import NothingToTrainError, RenderingError
 from glowgenius.rendering import ChatTemplateRenderer, TrainOn, template
 from glowgenius.rendering.control import ControlTokens
+from glowgenius.rendering.encoder import Encoder
 from glowgenius.testing import ByteTokenizer
 from tests.support.chat_tokenizers import (
     CHATML,
@@ -76,10 +77,23 @@ def test_a_base_model_has_no_template():
     assert str(caught.value) == "the tokenizer has no chat template; use QuestionAnswerRenderer(tokenizer)"
 
 
+class Unspelt:
+    """A tokenizer that cannot write a control token as text, as some older ones cannot."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text, *, add_special_tokens=True):
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+
 @pytest.mark.parametrize("control", ["<|im_end|>", "<|endoftext|>", "<|eot_id|>"])
-def test_control_token_text_in_a_message_is_never_a_control_token(control):
+def test_control_token_text_is_refused_where_the_tokenizer_cannot_write_it_as_text(control):
     """`<|endoftext|>` and `<|eot_id|>` have no name in this tokenizer: they are merely added as special."""
-    renderer = ChatTemplateRenderer(family_tokenizer("chatml"))
+    renderer = ChatTemplateRenderer(Unspelt(family_tokenizer("chatml")))
     said = (
         f"the text holds {control!r} at character 4, which the tokenizer would encode as a control token "
         "→ write it differently, for example with a space inside"
@@ -104,7 +118,7 @@ def test_a_template_that_rewrites_history_trains_no_turn_that_sampling_does_not_
     assert refusal(renderer, [QUESTION, ANSWER, QUESTION, ANSWER], TrainOn.ALL_ASSISTANT_MESSAGES) == (
         "messages[1]: the chat template rewrites it once later messages follow: "
         "'<think>\\n\\n</think>\\n\\nQueen' becomes 'Queens.<|im_end|>\\n<|im_s' "
-        "→ each turn as a conversation of its own, which ends with the turn to train"
+        "→ each turn as an example of its own, as render_examples() makes them"
     )
 
 
@@ -114,8 +128,8 @@ def test_an_answer_that_does_not_continue_its_prompt_is_refused():
     assert refusal(renderer, [QUESTION, thought]) == (
         "messages[1]: sampling starts from '\\n</think>\\n\\n' "
         "where this conversation has 'Hm.\\n</think>\\n\\nQueens.<|i' "
-        "→ chat_template_kwargs that fit the answer, "
-        "or each turn as a conversation of its own, which ends with the turn to train"
+        "→ chat_template_kwargs that fit the answer, or each turn as an example of its own, "
+        "as render_examples() makes them"
     )
 
 
@@ -302,15 +316,14 @@ class Distorted:
         return getattr(self._tokenizer, name)
 
 
-def test_markers_that_come_with_other_tokens_are_refused():
+def test_markers_that_come_with_another_text_are_refused():
     tokenizer = bpe_tokenizer(MARKED)
 
-    def other_tokens(rows, **settings):
-        result = tokenizer.apply_chat_template(rows, **settings)
-        return {"input_ids": [1, 2], "assistant_masks": [0, 1]} if settings["tokenize"] else result
+    def another(rows, **settings):
+        return tokenizer.apply_chat_template(rows, **settings).replace("Where?", "Where? ")
 
-    assert refusal(ChatTemplateRenderer(Distorted(tokenizer, other_tokens)), [QUESTION, ANSWER]) == (
-        "messages: the chat template writes other tokens when it is asked for its generation markers "
+    assert refusal(ChatTemplateRenderer(Distorted(tokenizer, another)), [QUESTION, ANSWER]) == (
+        "messages: the chat template writes another text when it is asked for its generation markers "
         "→ ChatTemplateRenderer(…, use_generation_markers=False)"
     )
 
@@ -347,5 +360,7 @@ def test_a_tokenizer_without_control_tokens_has_nothing_to_stop_at():
         "this chat template cannot be used: it puts no special token after the assistant's answer, "
         f"so that the model would never learn to stop; {ANOTHER}"
     )
-    plain = ControlTokens(ByteTokenizer(special_tokens=(), eos_token=None))
-    plain.refuse_in([Message("user", "<|im_end|>")])
+    bytes_only = ByteTokenizer(special_tokens=(), eos_token=None)
+    encoder = Encoder(bytes_only, ControlTokens(bytes_only))
+    assert encoder.rows([Message("user", "<|im_end|>")]) == [{"role": "user", "content": "<|im_end|>"}]
+    assert bytes(encoder.encode("<|im_end|>")) == b"<|im_end|>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -143,14 +144,6 @@ REFUSED = {
             "train_on='customized' → train_on='customized', or no weight"
         ),
     ),
-    "tool calls": (
-        Message("assistant", "b", tool_calls=({"function": {"name": "f"}},)),
-        TrainOn.LAST_ASSISTANT_MESSAGE,
-        (
-            "messages[1].tool_calls: tool calls cannot be handed to a tinker-cookbook renderer, "
-            "which has a class of its own for them → ChatTemplateRenderer, or messages without tool calls"
-        ),
-    ),
 }
 
 
@@ -160,6 +153,17 @@ def test_what_a_cookbook_renderer_cannot_take_is_refused(case):
     with pytest.raises(RenderingError) as caught:
         as_renderer(RoleColon()).render(Conversation(messages=[Message("user", "a"), answer]), train_on)
     assert str(caught.value) == f"the conversation cannot be rendered\n  {problem}"
+
+
+def test_tool_calls_need_the_class_that_the_cookbook_has_for_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tinker_cookbook.renderers", None)
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    with pytest.raises(RenderingError) as caught:
+        as_renderer(RoleColon()).render_prompt([Message("assistant", "b", tool_calls=[call])])
+    assert str(caught.value).startswith(
+        "the conversation cannot be rendered\n"
+        "  messages[0].tool_calls: they cannot be handed to a tinker-cookbook renderer: import of "
+    )
 
 
 def test_its_own_errors_are_told_with_their_cause():

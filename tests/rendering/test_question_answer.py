@@ -226,14 +226,11 @@ def test_a_prompt_ends_with_a_question(messages, place, last):
     )
 
 
-def test_control_token_text_is_refused():
-    with pytest.raises(RenderingError) as caught:
-        QuestionAnswerRenderer(BYTES).render(Conversation.from_question("q", f"a{END}"))
-    assert str(caught.value) == (
-        "the conversation cannot be rendered\n"
-        "  messages[1].content: the text holds '<|endoftext|>' at character 1, which the tokenizer would encode as a "
-        "control token → write it differently, for example with a space inside"
-    )
+def test_control_token_text_is_text():
+    renderer = QuestionAnswerRenderer(BYTES)
+    example = renderer.render(Conversation.from_question(f"q{END}", f"a{END}"))
+    assert example.tokens.tolist() == [*f"Question: q{END}\nAnswer: a{END}".encode(), BYTES.eos_token_id]
+    assert renderer.parse(example.tokens[example.weights > 0]).content == f"a{END}"
 
 
 def test_a_tokenizer_that_divides_the_end_of_the_prompt_otherwise_is_refused():

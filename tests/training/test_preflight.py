@@ -15,6 +15,7 @@ from glowgenius.rendering.example import RenderedExample
 from glowgenius.rendering.renderer import Renderer
 from glowgenius.testing import ByteTokenizer, ScriptedService
 from glowgenius.training.setup import peak_rate
+from tests.support.chat_tokenizers import family_tokenizer
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, config, questions, trainer
 
 LENGTHS = [len(RENDERER.render(row)) for row in TRAIN]
@@ -107,6 +108,30 @@ def test_dropped_and_truncated_rows_are_counted():
     report = check(rows, max_length=40, on_overflow="truncate")
     assert (report.train.used, report.train.truncated, report.train.longest) == (3, 1, 40)
     assert report.lines()[0].startswith("train rows: 3 of 3 used (1 truncated); ")
+
+
+def test_answers_that_are_cut_are_counted_and_warned_of():
+    rows = Dataset.from_records([{"question": "Q?", "answer": "A" * size} for size in (1, 60, 1)])
+    report = check(rows, max_length=50, on_overflow="truncate_answers")
+    assert report.lines()[0].startswith("train rows: 3 of 3 used (1 truncated, 1 of these in an answer); ")
+    assert report.warnings[-1] == (
+        "in 1 of 3 train rows the token that ends the answer is not trained, so the model will not learn to stop"
+    )
+
+
+def test_rows_divided_by_turn_are_said():
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user", "assistant")]
+    rows = Dataset.from_records([{"messages": turns}, {"messages": turns[:2]}])
+    report = check(
+        rows,
+        renderer=ChatTemplateRenderer(family_tokenizer("thinking")),
+        train_on="all_assistant_messages",
+        batch_size=2,
+        num_epochs=1,
+    )
+    assert (report.train.rows, report.train.examples, report.train.used) == (2, 3, 3)
+    assert report.lines()[0].startswith("train rows: 3 of 3 examples, into which 2 rows are divided by turn, used; ")
+    assert report.lines()[1] == "steps: 2 = 1 epoch × 2 batches of 2 examples, the last of them 1 example"
 
 
 def test_dropping_every_row_is_no_run():
@@ -282,7 +307,7 @@ def test_conversations_are_a_data_set():
 
 def test_a_renderer_that_says_no_more_than_a_sentence_is_located_too():
     class Mute(Doubled):
-        def render(self, conversation, train_on=None):
+        def render_messages(self, messages, train_on):
             from glowgenius.errors import RenderingError
 
             raise RenderingError("not today")
