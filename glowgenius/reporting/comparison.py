@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from glowgenius.evaluation.figures import p_value, percent, points
 from glowgenius.evaluation.tables import notes
-from glowgenius.reporting.html import Markup, tag
-from glowgenius.reporting.plots import Dot, Row, whisker_chart
+from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.plots import Dot, Row, whisker_chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError
+from glowgenius.markup.html import Markup, join, page, tag
+from glowgenius.markup.plots import Series, line_chart
 from glowgenius.rendering.preview import Preview
 from glowgenius.reporting.comparison import comparison_sections
-from glowgenius.reporting.html import Markup, join, page, tag
-from glowgenius.reporting.plots import Series, line_chart
 
 if TYPE_CHECKING:
     from glowgenius.evaluation.comparison import Comparison

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from attrs import frozen
 
-from glowgenius.reporting.html import Markup, join, tag
+from glowgenius.markup.html import Markup, join, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

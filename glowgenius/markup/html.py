@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from attrs import frozen
 from typing_extensions import override
 
-from glowgenius.reporting.style import STYLE
+from glowgenius.markup.style import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

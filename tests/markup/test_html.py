@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowgenius.reporting.html import Markup, escape, join, page, tag
+from glowgenius.markup.html import Markup, escape, join, page, tag
 
 
 class Reader(HTMLParser):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowgenius.reporting.plots import Dot, Row, Series, line_chart, log_ticks, ticks, whisker_chart
+from glowgenius.markup.plots import Dot, Row, Series, line_chart, log_ticks, ticks, whisker_chart
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""HTML and SVG by hand: one escape for every text, one style, and charts that load nothing."""
