@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from glowgenius.evaluation import EvaluationResult as EvaluationResult
     from glowgenius.evaluation import compare as compare
     from glowgenius.evaluation import evaluate as evaluate
+    from glowgenius.experiments import SweepResult as SweepResult
+    from glowgenius.experiments import sweep as sweep
     from glowgenius.lora import LearningRateSuggestion as LearningRateSuggestion
     from glowgenius.lora import LoRAConfig as LoRAConfig
     from glowgenius.lora import ParameterBreakdown as ParameterBreakdown
@@ -107,6 +109,7 @@ _HOMES = {
     "StepEnd": "glowgenius.training",
     "StopTraining": "glowgenius.training",
     "SupervisedTrainer": "glowgenius.training",
+    "SweepResult": "glowgenius.experiments",
     "TerminateOnNaN": "glowgenius.training",
     "TrainBegin": "glowgenius.training",
     "TrainEnd": "glowgenius.training",
@@ -121,6 +124,7 @@ _HOMES = {
     "on": "glowgenius.training",
     "preview": "glowgenius.rendering",
     "suggest_learning_rate": "glowgenius.lora",
+    "sweep": "glowgenius.experiments",
     "write_report": "glowgenius.reporting",
 }
 """Where each public name lives; the module is imported when the name is first used."""
@@ -167,6 +171,7 @@ __all__ = [
     "StepLogged",
     "StopTraining",
     "SupervisedTrainer",
+    "SweepResult",
     "TerminateOnNaN",
     "TrainBegin",
     "TrainEnd",
@@ -181,6 +186,7 @@ __all__ = [
     "on",
     "preview",
     "suggest_learning_rate",
+    "sweep",
     "write_report",
 ]
 

@@ -74,6 +74,16 @@ class EvaluationRow:
             "nll": finite(self.nll),
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRow:
+        """The row that `to_dict` wrote; a likelihood that was not finite is None."""
+        fields = {
+            name: values[name] for name in ("index", "question", "prediction", "stop_reason", "nll", "group", "id")
+        }
+        return cls(
+            **fields, accepted=tuple(values["accepted"]), scores=dict(values["scores"]), tags=tuple(values["tags"])
+        )
+
 
 @final
 @frozen(kw_only=True)
@@ -160,6 +170,22 @@ class EvaluationResult:
             "truncated": self.num_truncated,
             "rows": [row.to_dict() for row in self.rows],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationResult:
+        """The result that `to_dict` wrote.
+
+        Raises:
+            EvaluationError: Something is missing in *values*.
+        """
+        try:
+            rows = tuple(EvaluationRow.from_dict(row) for row in values["rows"])
+            metrics = tuple(values["metrics"] if "metrics" in values else rows[0].scores)
+            return cls(
+                name=values["name"], rows=rows, metrics=metrics, max_tokens=values["max_tokens"], seed=values["seed"]
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise EvaluationError(f"these values are no EvaluationResult.to_dict(): {error!r}") from error
 
     @override
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 from attrs import frozen
 from typing_extensions import override
 
-from glowgenius.markup.style import STYLE
+from glowgenius.markup.style import FRAGMENT_STYLE, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +72,11 @@ def page(title: str, body: Iterable[Markup]) -> str:
         f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{content}\n</main>\n"
         "</body>\n</html>\n"
     )
+
+
+def fragment(body: Iterable[Markup]) -> str:
+    """A piece of another page, such as a notebook's output, with a style that touches nothing outside it."""
+    return f'<div class="glowgenius"><style>\n{FRAGMENT_STYLE}</style>\n{join(body)}\n</div>'
 
 
 def _can_be_shown(char: str) -> bool:

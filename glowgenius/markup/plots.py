@@ -14,13 +14,16 @@ from attrs import frozen
 from glowgenius.markup.html import Markup, join, tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 WIDTH: Final = 440.0
 _RIGHT: Final = 12.0
 _ROW: Final = 44.0
 _LETTER: Final = 7.2
 """About the width of one letter of the labels."""
+
+COLOURS: Final = ("one", "two", "three", "four", "five", "six")
+"""Colours of the page for curves that are all of one kind; they differ for the colour-blind as well."""
 
 _LOG_FROM: Final = 50.0
 """A curve that spans more than this factor is drawn on a logarithmic axis."""
@@ -38,10 +41,13 @@ class Series:
     """x and y; y may be NaN or infinite, and then there is a gap."""
 
     colour: str
-    """`base` or `tuned`, a colour of the page."""
+    """`base` or `tuned`, a colour of the page, or one of `COLOURS`."""
 
     dots: bool = False
     """Whether each point is marked."""
+
+    limits: tuple[tuple[float, float] | None, ...] = ()
+    """The interval of each point, where it has one; drawn as whiskers."""
 
     ring_lowest: bool = False
     """Whether the lowest point gets a ring."""
@@ -113,7 +119,14 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], *, x_label: str, y_label: str, may_be_logarithmic: bool = False
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    may_be_logarithmic: bool = False,
+    logarithmic_x: bool = False,
+    show: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
     """Curves over a common x axis, as a figure with its legend.
 
@@ -123,21 +136,26 @@ def line_chart(
         x_label: The name of the x axis.
         y_label: The unit of the y axis.
         may_be_logarithmic: Whether the y axis becomes logarithmic where the values span a factor above 50.
+        logarithmic_x: Whether the x axis is logarithmic, with a label at each point; all x are then above 0.
+        show: Writes a value of the y axis.
     """
     height, left, bottom, top = 240.0, 52.0, 40.0, 22.0
     points = [point for line in series for point in line.drawn]
-    lowest, highest = min(y for _, y in points), max(y for _, y in points)
+    reached = [y for _, y in points] + [y for line in series for limit in line.limits if limit for y in limit]
+    lowest, highest = min(reached), max(reached)
     logarithmic = may_be_logarithmic and lowest > 0 and highest / lowest > _LOG_FROM
     y_ticks = _y_ticks(lowest, highest, logarithmic=logarithmic)
     to_y = _scale(min(lowest, *y_ticks), max(highest, *y_ticks), height - bottom, top, logarithmic=logarithmic)
-    first, last = _widened(min(x for x, _ in points), max(x for x, _ in points))
-    to_x = _scale(first, last, left, WIDTH - _RIGHT)
+    first, last = min(x for x, _ in points), max(x for x, _ in points)
+    first, last = (first / 2, last * 2) if logarithmic_x and first == last else _widened(first, last)
+    indent = 24.0 if logarithmic_x else 0.0
+    to_x = _scale(first, last, left + indent, WIDTH - _RIGHT - indent, logarithmic=logarithmic_x)
     parts: list[Markup] = []
     for value in y_ticks:
         parts.append(_line(left, to_y(value), WIDTH - _RIGHT, to_y(value), "grid"))
-        parts.append(_text(left - 6, to_y(value) + 4, f"{value:g}", anchor="end"))
-    whole = [value for value in ticks(first, last) if value == int(value)]
-    parts.extend(_text(to_x(value), height - bottom + 18, f"{value:g}") for value in whole)
+        parts.append(_text(left - 6, to_y(value) + 4, show(value), anchor="end"))
+    marked = _spaced({x for x, _ in points}, to_x) if logarithmic_x else _whole(first, last)
+    parts.extend(_text(to_x(value), height - bottom + 18, f"{value:g}") for value in marked)
     unit = f"{y_label}, log scale" if logarithmic else y_label
     parts.append(_text(0, 12, unit, anchor="start", class_="soft"))
     parts.append(_text((left + WIDTH - _RIGHT) / 2, height - 4, x_label, class_="soft"))
@@ -145,6 +163,20 @@ def line_chart(
     keys = [(line.colour, f"{'● ' if line.dots else '— '}{line.name}") for line in series]
     rings = [("best", f"○ lowest {line.name}") for line in series if line.ring_lowest]
     return _figure(title, parts, height=height, keys=[*keys, *rings])
+
+
+def _whole(first: float, last: float) -> list[float]:
+    """The labels of an axis of steps."""
+    return [value for value in ticks(first, last) if value == int(value)]
+
+
+def _spaced(values: Iterable[float], to_x: Callable[[float], float]) -> list[float]:
+    """The values whose labels do not run into each other, from the left."""
+    kept: list[float] = []
+    for value in sorted(values):
+        if not kept or to_x(value) - to_x(kept[-1]) > _LETTER * (len(f"{kept[-1]:g}") + len(f"{value:g}")) / 2 + 4:
+            kept.append(value)
+    return kept
 
 
 def whisker_chart(
@@ -228,6 +260,11 @@ def _curve(line: Series, to_x: Callable[[float], float], to_y: Callable[[float],
         else:
             pen = "M"
     parts = [tag("path", d=path, class_=f"path stroke-{line.colour}")]
+    for (x, _), limit in zip(line.points, line.limits, strict=False):
+        if limit is not None:
+            bar = f"path thin stroke-{line.colour}"
+            parts.append(_line(to_x(x), to_y(limit[0]), to_x(x), to_y(limit[1]), bar))
+            parts.extend(_line(to_x(x) - 3, to_y(end), to_x(x) + 3, to_y(end), bar) for end in limit)
     # A single point has no path to see.
     for x, y in line.drawn if line.dots or len(line.drawn) == 1 else []:
         title = tag("title", f"{line.name} {y:.4g} at {x:g}")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-STYLE: Final = """\
-:root {
+LIGHT: Final = """\
   --paper: #ffffff; --ink: #1d2129; --soft: #5b6470; --line: #d8dce2; --shade: #f4f6f8;
   --base: #3b6fb6; --tuned: #b4530a; --good: #1a7f4b; --bad: #b3261e; --warn: #8a6100; --warn-shade: #fff6df;
-  --mark: #c9efd0;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
+  --mark: #c9efd0; --one: #3b6fb6; --two: #b4530a; --three: #1a7f4b; --four: #8e3a9c; --five: #8a6100; --six: #4b5563;
+"""
+"""The colours of a light page."""
+
+DARK: Final = """\
     --paper: #14171c; --ink: #e6e9ee; --soft: #9aa4b2; --line: #343b46; --shade: #1c2128;
     --base: #82aeea; --tuned: #f0a05a; --good: #5fc98e; --bad: #f2897f; --warn: #e3bd5a; --warn-shade: #2b2617;
-    --mark: #1f4d2f;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+    --mark: #1f4d2f; --one: #82aeea; --two: #f0a05a; --three: #5fc98e; --four: #d58be0; --five: #e3bd5a; --six: #a8b0bd;
+"""
+"""The colours of a dark page."""
+
+_BODY: Final = "background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;"
+
+_RULES: Final = """\
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.25rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
@@ -46,6 +48,17 @@ svg .zero { stroke: var(--soft); stroke-dasharray: 3 3; }
 svg .path { fill: none; stroke-width: 1.75; stroke-linejoin: round; }
 svg .stroke-base { stroke: var(--base); } svg .fill-base { fill: var(--base); }
 svg .stroke-tuned { stroke: var(--tuned); } svg .fill-tuned { fill: var(--tuned); }
+svg .stroke-one { stroke: var(--one); } svg .fill-one { fill: var(--one); } .key-one { color: var(--one); }
+svg .stroke-two { stroke: var(--two); } svg .fill-two { fill: var(--two); } .key-two { color: var(--two); }
+svg .stroke-three { stroke: var(--three); } svg .fill-three { fill: var(--three); } .key-three { color: var(--three); }
+svg .stroke-four { stroke: var(--four); } svg .fill-four { fill: var(--four); } .key-four { color: var(--four); }
+svg .stroke-five { stroke: var(--five); } svg .fill-five { fill: var(--five); } .key-five { color: var(--five); }
+svg .stroke-six { stroke: var(--six); } svg .fill-six { fill: var(--six); } .key-six { color: var(--six); }
+svg .thin { stroke-width: 1.1; opacity: .75; }
+svg.heat { width: 100%; min-width: var(--least); max-width: var(--most); }
+svg .heat-cell { fill: var(--tuned); }
+svg .no-value { fill: var(--shade); stroke: var(--line); stroke-dasharray: 4 3; }
+svg .value { font-weight: 600; } svg .small { font-size: 10.5px; }
 svg .hollow { fill: var(--paper); stroke-width: 2; }
 svg .majority { stroke: var(--ink); stroke-width: 2; }
 svg .best { fill: none; stroke: var(--ink); stroke-width: 1.5; }
@@ -84,4 +97,15 @@ pre .over { text-decoration: line-through; opacity: .6; }
 }
 @media print { details:not([open]) > * { display: revert; } article { content-visibility: visible; } }
 """
+
+STYLE: Final = (
+    f":root {{\n{LIGHT}}}\n@media (prefers-color-scheme: dark) {{\n  :root {{\n{DARK}  }}\n}}\n"
+    f"* {{ box-sizing: border-box; }}\nbody {{ margin: 0; {_BODY} }}\n{_RULES}"
+)
 """The style sheet of every page."""
+
+FRAGMENT_STYLE: Final = (
+    f".glowgenius {{\n{LIGHT}}}\n@media (prefers-color-scheme: dark) {{\n  .glowgenius {{\n{DARK}  }}\n}}\n"
+    f".glowgenius {{ padding: .75rem 1rem; {_BODY}\n* {{ box-sizing: border-box; }}\n{_RULES}}}\n"
+)
+"""The same for a piece of somebody else's page, such as a notebook: it touches nothing outside the piece."""

@@ -1,0 +1,105 @@
+"""What a sweep says, as sentences made by rule from its points; every one of them with its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from glowgenius.experiments.units import margin_text, shown, shown_difference, span, span_of_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from glowgenius.experiments.point import SweepPoint
+
+_MOST_NAMED: Final = 3
+"""Diverged points named one by one; the others are counted."""
+
+
+def sentences(points: Sequence[SweepPoint], *, margin: float, base: float | None) -> tuple[str, ...]:
+    """The findings of a sweep.
+
+    Args:
+        points: Every point of the grid, by one metric.
+        margin: Within which a point counts as flat.
+        base: The value before training, if it is known.
+    """
+    best = next((point for point in points if point.standing == "best"), None)
+    if best is None:
+        return ("Every run diverged: try lower learning rates.", *_diverged(points))
+    at_rate = [point for point in points if point.learning_rate == best.learning_rate]
+    at_rank = [point for point in points if point.rank == best.rank]
+    return (
+        _best(best, base),
+        *_axis(at_rate, margin, "rank", f"at learning rate {best.learning_rate:g}", lambda point: f"{point.rank}"),
+        *_axis(at_rank, margin, "learning rate", f"at rank {best.rank}", lambda point: f"{point.learning_rate:g}"),
+        *_edge(points, best),
+        *_diverged(points),
+    )
+
+
+def _best(best: SweepPoint, base: float | None) -> str:
+    limits = "" if best.interval is None else f" (95 % interval {span(best.metric, best.interval)})"
+    before = "" if base is None else f"; before training it was {shown(best.metric, base)}"
+    place = f"rank {best.rank} and learning rate {best.learning_rate:g}"
+    return f"The best {best.metric} is {shown(best.metric, best.value)}{limits}, at {place}{before}."
+
+
+def _axis(
+    points: Sequence[SweepPoint], margin: float, axis: str, where: str, label: Callable[[SweepPoint], str]
+) -> list[str]:
+    """What moving along one axis from the best point does."""
+    others = [point for point in points if point.standing not in ("best", "diverged")]
+    best = next(point for point in points if point.standing == "best")
+    if not others:
+        return []
+    within = margin_text(best.metric, margin)
+    told = [point for point in others if point.standing != "unknown"]
+    if not told:
+        return [f"One number a run cannot tell {axis}s apart {where}: add seeds, or questions."]
+    if all(point.standing == "flat" for point in told):
+        labels = _listed([label(point) for point in points if point.standing in ("flat", "best")])
+        return [f"Flat in {axis} {where}: {labels} are all within {within} of the best."]
+    kinds = (("flat", f"within {within}"), ("unclear", "not to be told apart with so few questions and seeds"))
+    parts = [
+        f"{_listed([label(point) for point in told if point.standing == kind])} {text}"
+        for kind, text in kinds
+        if any(point.standing == kind for point in told)
+    ]
+    parts[:0] = [f"{label(point)} is worse by {_worse(point)}" for point in told if point.standing == "worse"]
+    return [f"Against {axis} {label(best)} {where}: {'; '.join(parts)}."]
+
+
+def _worse(point: SweepPoint) -> str:
+    """How much worse, as a positive amount with its interval."""
+    if point.difference is None or point.difference_interval is None:
+        return "an unknown amount"
+    limits = span_of_difference(point.metric, point.difference_interval)
+    return f"{shown_difference(point.metric, point.difference).lstrip('+-')} (95 % interval of the difference {limits})"
+
+
+def _edge(points: Sequence[SweepPoint], best: SweepPoint) -> list[str]:
+    """A best point at the end of the grid is no optimum."""
+    rates = sorted({point.learning_rate for point in points})
+    if len(rates) == 1 or rates[0] < best.learning_rate < rates[-1]:
+        return []
+    end, beyond = ("lowest", "below") if best.learning_rate == rates[0] else ("highest", "above")
+    return [f"The best learning rate is the {end} of the grid; a better one may lie {beyond} {best.learning_rate:g}."]
+
+
+def _diverged(points: Sequence[SweepPoint]) -> list[str]:
+    """Which points diverged, and why."""
+    found = [point for point in points if point.diverged]
+    if not found:
+        return []
+    runs = sum(len(point.diverged) for point in found)
+    named = [
+        f"rank {point.rank} at learning rate {point.learning_rate:g} ({point.diverged[0]})"
+        for point in found[:_MOST_NAMED]
+    ]
+    more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return [f"{runs} of {sum(len(point.cells) for point in points)} runs diverged: {'; '.join(named)}{more}."]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The labels as an enumeration."""
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
