@@ -160,9 +160,8 @@ def crossed_bootstrap(
 
     if not values or not groups or any(len(row) != len(groups) for row in values):
         lengths = sorted({len(row) for row in values})
-        raise ConfigError(
-            f"crossed_bootstrap() needs one value per group in every row, got {len(groups)} and {lengths}"
-        )
+        found = f"{len(groups)} groups and rows of {lengths} values"
+        raise ConfigError(f"crossed_bootstrap() needs one value per group in every row, got {found}")
     _quantile(level)
     parts = [_cluster_sums(row, groups) for row in values]
     sums, sizes = np.stack([part for part, _ in parts]), parts[0][1]

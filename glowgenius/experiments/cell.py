@@ -112,7 +112,7 @@ class SweepCell:
             "steps": self.steps,
             **{name: finite(value) for name, value in losses.items()},
             "diverged": self.diverged,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.seconds,
             "trained_tokens": self.trained_tokens,
             "trained_parameters": self.trained_parameters,
             "cost_usd": self.cost_usd,

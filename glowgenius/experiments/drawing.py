@@ -52,7 +52,11 @@ def _map(points: Sequence[SweepPoint], metric: str, base: float | None) -> Marku
         for point in points
     }
     better = "lower" if direction(metric) == "min" else "higher"
-    keys = [f"darker is better ({better} {metric})", "outlined: the best", "=: surely within the margin of the best"]
+    keys = [
+        f"stronger colour: {better} {metric}, which is better",
+        "outlined: the best",
+        "=: surely within the margin of the best",
+    ]
     return heat_map(
         f"{metric} by rank and learning rate",
         [str(rank) for rank in ranks],
@@ -112,6 +116,7 @@ def _curves(points: Sequence[SweepPoint], metric: str) -> Markup | None:
                 points=tuple((p.learning_rate, math.nan if p.value is None else p.value) for p in own),
                 colour=COLOURS[index % len(COLOURS)],
                 dots=True,
+                shift=5.0 * (index - (len(ranks) - 1) / 2),
                 limits=tuple(None if p.interval is None else (p.interval.low, p.interval.high) for p in own),
             )
         )

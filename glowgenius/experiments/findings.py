@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from glowgenius.experiments.units import margin_text, shown, shown_difference, span, span_of_difference
 
@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from glowgenius.experiments.point import SweepPoint
-
-_MOST_NAMED: Final = 3
-"""Diverged points named one by one; the others are counted."""
 
 
 def sentences(points: Sequence[SweepPoint], *, margin: float, base: float | None) -> tuple[str, ...]:
@@ -91,13 +88,17 @@ def _diverged(points: Sequence[SweepPoint]) -> list[str]:
     found = [point for point in points if point.diverged]
     if not found:
         return []
-    runs = sum(len(point.diverged) for point in found)
-    named = [
-        f"rank {point.rank} at learning rate {point.learning_rate:g} ({point.diverged[0]})"
-        for point in found[:_MOST_NAMED]
+    runs, total = sum(len(point.diverged) for point in found), sum(len(point.cells) for point in points)
+    ranks: dict[float, list[str]] = {}
+    for point in sorted(found, key=lambda point: (point.learning_rate, point.rank)):
+        ranks.setdefault(point.learning_rate, []).append(str(point.rank))
+    places = [f"learning rate {rate:g} with rank {_listed(names)}" for rate, names in ranks.items()]
+    return [
+        (
+            f"{runs} of {total} runs diverged: {'; '.join(places)}. For rank {found[0].rank} and learning rate "
+            f"{found[0].learning_rate:g}, {found[0].diverged[0]}."
+        )
     ]
-    more = f", and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return [f"{runs} of {sum(len(point.cells) for point in points)} runs diverged: {'; '.join(named)}{more}."]
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -118,7 +118,7 @@ class Work:
             base_loss=base,
             eval_loss=held,
             diverged=diverged,
-            seconds=seconds,
+            seconds=round(seconds, 3),
             trained_tokens=int(sum(row.get("tokens/trained", 0) for row in history)),
             trained_parameters=self._parameters(cell),
             cost_usd=history.last.get("cost/cumulative_usd"),

@@ -49,6 +49,9 @@ class Series:
     limits: tuple[tuple[float, float] | None, ...] = ()
     """The interval of each point, where it has one; drawn as whiskers."""
 
+    shift: float = 0.0
+    """How far the curve is moved to the right in the drawing, so that whiskers at one x do not cover each other."""
+
     ring_lowest: bool = False
     """Whether the lowest point gets a ring."""
 
@@ -251,8 +254,12 @@ def _scale(low: float, high: float, start: float, end: float, *, logarithmic: bo
 
 def _curve(line: Series, to_x: Callable[[float], float], to_y: Callable[[float], float]) -> list[Markup]:
     """The path of a series, broken at gaps, with its dots and ring."""
-    path = ""
-    pen = "M"
+    place = to_x
+
+    def to_shifted(x: float) -> float:
+        return place(x) + line.shift
+
+    to_x, path, pen = to_shifted, "", "M"
     for x, y in line.points:
         if math.isfinite(y):
             path += f"{pen}{to_x(x):.1f},{to_y(y):.1f}"
@@ -290,7 +297,7 @@ def _figure(title: str, parts: Sequence[Markup], *, height: float, keys: Sequenc
     """A drawing under its caption and legend."""
     legend = tag("span", *(tag("i", text, class_=f"key-{colour}") for colour, text in keys), class_="legend")
     caption = tag("figcaption", title, *([legend] if keys else []))
-    drawing = tag("svg", join(parts), viewBox=f"0 0 {WIDTH:g} {height:g}", role="img", aria_label=title)
+    drawing = tag("svg", join(parts), viewBox=f"0 0 {WIDTH:g} {height:g}", role="img", aria_label=title, class_="chart")
     return tag("figure", caption, drawing)
 
 

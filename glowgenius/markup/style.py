@@ -55,6 +55,7 @@ svg .stroke-four { stroke: var(--four); } svg .fill-four { fill: var(--four); } 
 svg .stroke-five { stroke: var(--five); } svg .fill-five { fill: var(--five); } .key-five { color: var(--five); }
 svg .stroke-six { stroke: var(--six); } svg .fill-six { fill: var(--six); } .key-six { color: var(--six); }
 svg .thin { stroke-width: 1.1; opacity: .75; }
+svg.chart { max-width: 38rem; }
 svg.heat { width: 100%; min-width: var(--least); max-width: var(--most); }
 svg .heat-cell { fill: var(--tuned); }
 svg .no-value { fill: var(--shade); stroke: var(--line); stroke-dasharray: 4 3; }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from glowgenius.errors import ConfigError
 from glowgenius.evaluation.intervals import (
     Interval,
     clustered_bootstrap,
+    crossed_bootstrap,
     mcnemar_exact,
     newcombe,
     paired_interval,
+    student,
     wilson,
 )
 
@@ -214,3 +217,48 @@ def test_the_interval_needs_two_scores_per_question():
     with pytest.raises(ConfigError) as error:
         paired_interval([1.0], [1.0, 0.0], [1])
     assert str(error.value) == "paired_interval() needs two scores per question, got 1 and 2"
+
+
+# Questions and seeds
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 30])
+def test_student_against_scipy(count):
+    values = [math.sin(index) for index in range(count)]
+    found = student(values)
+    mean, error = sum(values) / count, stats.sem(values)
+    expected = stats.t.interval(0.95, count - 1, loc=mean, scale=error)
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9)
+
+
+def test_student_needs_two_values():
+    with pytest.raises(ConfigError) as error:
+        student([1.0])
+    assert str(error.value) == "student() needs at least two values, got 1"
+
+
+def test_crossed_bootstrap_of_one_seed_is_the_clustered_one():
+    values = [math.sin(index) for index in range(60)]
+    groups = [index // 3 for index in range(60)]
+    crossed = crossed_bootstrap([values], groups, num_resamples=40_000)
+    clustered = clustered_bootstrap(values, groups, num_resamples=40_000)
+    assert (crossed.low, crossed.high) == pytest.approx((clustered.low, clustered.high), abs=0.005)
+
+
+def test_crossed_bootstrap_has_the_spread_of_both():
+    # Value = question effect + seed effect, both with known variance, so the variance of the mean is their sum.
+    questions, seeds = [math.sin(7 * index) for index in range(50)], [0.1 * index for index in range(6)]
+    values = [[question + seed for question in questions] for seed in seeds]
+    found = crossed_bootstrap(values, range(50), num_resamples=20_000)
+    variance = statistics.pvariance(questions) / 50 + statistics.pvariance(seeds) / 6
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(math.sqrt(variance), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "found"),
+    [([], ["a"], "1 groups and rows of [] values"), ([[1.0], [1.0, 2.0]], ["a"], "1 groups and rows of [1, 2] values")],
+)
+def test_crossed_bootstrap_refuses_what_does_not_fit(values, groups, found):
+    with pytest.raises(ConfigError) as error:
+        crossed_bootstrap(values, groups)
+    assert str(error.value) == f"crossed_bootstrap() needs one value per group in every row, got {found}"
