@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from glowgenius.training import SampleLogger as SampleLogger
     from glowgenius.training import Sampler as Sampler
     from glowgenius.training import SaveCheckpoint as SaveCheckpoint
+    from glowgenius.training import ServiceWait as ServiceWait
     from glowgenius.training import StepBegin as StepBegin
     from glowgenius.training import StepEnd as StepEnd
     from glowgenius.training import StepLogged as StepLogged
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from glowgenius.training import TrainFailed as TrainFailed
     from glowgenius.training import TrainingConfig as TrainingConfig
     from glowgenius.training import TrainingResult as TrainingResult
+    from glowgenius.training import TrainRestart as TrainRestart
     from glowgenius.training import connect as connect
     from glowgenius.training import on as on
 
@@ -105,6 +107,7 @@ _HOMES = {
     "SampleLogger": "glowgenius.training",
     "Sampler": "glowgenius.training",
     "SaveCheckpoint": "glowgenius.training",
+    "ServiceWait": "glowgenius.training",
     "StepBegin": "glowgenius.training",
     "StepEnd": "glowgenius.training",
     "StopTraining": "glowgenius.training",
@@ -115,6 +118,7 @@ _HOMES = {
     "TrainEnd": "glowgenius.training",
     "TrainFailed": "glowgenius.training",
     "TrainOn": "glowgenius.rendering",
+    "TrainRestart": "glowgenius.training",
     "TrainingConfig": "glowgenius.training",
     "TrainingResult": "glowgenius.training",
     "compare": "glowgenius.evaluation",
@@ -166,6 +170,7 @@ __all__ = [
     "SampleLogger",
     "Sampler",
     "SaveCheckpoint",
+    "ServiceWait",
     "StepBegin",
     "StepEnd",
     "StepLogged",
@@ -177,6 +182,7 @@ __all__ = [
     "TrainEnd",
     "TrainFailed",
     "TrainOn",
+    "TrainRestart",
     "TrainingConfig",
     "TrainingResult",
     "compare",

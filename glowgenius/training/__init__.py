@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from glowgenius.training.events import Request as Request
     from glowgenius.training.events import RunEvaluation as RunEvaluation
     from glowgenius.training.events import SaveCheckpoint as SaveCheckpoint
+    from glowgenius.training.events import ServiceWait as ServiceWait
     from glowgenius.training.events import StepBegin as StepBegin
     from glowgenius.training.events import StepEnd as StepEnd
     from glowgenius.training.events import StepLogged as StepLogged
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from glowgenius.training.events import TrainBegin as TrainBegin
     from glowgenius.training.events import TrainEnd as TrainEnd
     from glowgenius.training.events import TrainFailed as TrainFailed
+    from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
     from glowgenius.training.preflight import PreflightReport as PreflightReport
     from glowgenius.training.result import TrainingResult as TrainingResult
@@ -71,6 +73,7 @@ _HOMES = {
     "SampleLogger": "glowgenius.training.callbacks.samples",
     "Sampler": "glowgenius.training.sampler",
     "SaveCheckpoint": "glowgenius.training.events",
+    "ServiceWait": "glowgenius.training.events",
     "StepBegin": "glowgenius.training.events",
     "StepEnd": "glowgenius.training.events",
     "StopTraining": "glowgenius.training.events",
@@ -79,6 +82,7 @@ _HOMES = {
     "TrainBegin": "glowgenius.training.events",
     "TrainEnd": "glowgenius.training.events",
     "TrainFailed": "glowgenius.training.events",
+    "TrainRestart": "glowgenius.training.events",
     "TrainingConfig": "glowgenius.training.config",
     "TrainingResult": "glowgenius.training.result",
     "connect": "glowgenius.training.connection",
@@ -110,6 +114,7 @@ __all__ = [
     "SampleLogger",
     "Sampler",
     "SaveCheckpoint",
+    "ServiceWait",
     "StepBegin",
     "StepEnd",
     "StepLogged",
@@ -119,6 +124,7 @@ __all__ = [
     "TrainBegin",
     "TrainEnd",
     "TrainFailed",
+    "TrainRestart",
     "TrainingConfig",
     "TrainingResult",
     "connect",

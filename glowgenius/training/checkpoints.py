@@ -59,6 +59,9 @@ class CheckpointRecord:
     callbacks: Mapping[str, Any] = field(factory=dict[str, Any])
     """The state of each callback when everything about `step` had been reported, by its key."""
 
+    requests: Mapping[str, Any] = field(factory=dict[str, Any])
+    """What callbacks had asked for by then and what takes effect behind a later step; see `Agenda`."""
+
     def to_json(self) -> dict[str, JSON]:
         """The record as a JSON object; a path that there is none of is left out, as the cookbook does."""
         values: dict[str, JSON] = asdict(self)
@@ -85,6 +88,7 @@ class CheckpointRecord:
             sampler_path=record.get("sampler_path"),
             identity=record["identity"],
             callbacks=record.get("callbacks", {}),
+            requests=record.get("requests", {}),
         )
 
 

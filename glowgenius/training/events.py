@@ -9,6 +9,8 @@ Events come in the order of the steps, the same for every `lookahead`:
       EpochEnd (before the CheckpointSaved of its last step)
     TrainEnd, or TrainFailed
 
+and, at any time in between, ServiceWait and TrainRestart.
+
 A step is reported when its result is there. By then `lookahead` later steps have been submitted: a request to save,
 to evaluate or to stop takes effect behind those, and what comes of it carries their number.
 """
@@ -23,7 +25,7 @@ import attrs
 from attrs import field, frozen
 
 from glowgenius._validators import integer, optional, text
-from glowgenius.errors import ConfigError
+from glowgenius.errors import ConfigError, EngineError
 from glowgenius.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -213,6 +215,74 @@ class EpochEnd:
 
 @final
 @frozen(kw_only=True)
+class ServiceWait:
+    """A result is late: the service has paused for want of capacity or credit, is slow, or is gone.
+
+    Told again at growing intervals. Nothing can be asked for, as nothing could be done.
+    """
+
+    step: int
+    """The step that is being waited for."""
+
+    operation: str
+    """What of it: `forward_backward`, `optim_step`, `evaluation`, `save_state`, …."""
+
+    seconds: float
+    """How long the wait has taken so far."""
+
+    since: str
+    """When it began, as `2026-11-24 14:03:20` in local time."""
+
+    interrupted: bool
+    """Whether Ctrl-C has been pressed already; the next one leaves without saving."""
+
+    @property
+    def message(self) -> str:
+        """The wait as one line for people."""
+        leave = "Ctrl-C again leaves at once" if self.interrupted else "Ctrl-C saves and leaves"
+        return (
+            f"waiting for the service since {self.since} ({self.seconds:,.0f} s): {self.operation} of step "
+            f"{self.step}; {leave}"
+        )
+
+
+@final
+@frozen(kw_only=True)
+class TrainRestart:
+    """The service failed; a new client goes on from the last checkpoint, and the steps behind it are made again.
+
+    Each callback with state has been given the state that it had at `step`.
+    """
+
+    step: int
+    """Updates in that checkpoint; 0 where there was none, so that the run starts anew from its seed."""
+
+    failed_step: int
+    """The last step that had been submitted."""
+
+    error: EngineError = field(eq=False)
+    """What happened."""
+
+    restart: int
+    """1-based: which restart of this run it is."""
+
+    max_restarts: int
+    """How many it may have."""
+
+    @property
+    def message(self) -> str:
+        """The restart as one line for people."""
+        place = f"the checkpoint of step {self.step}" if self.step else "the seed, as there is no checkpoint yet"
+        again = self.failed_step - self.step
+        steps = "1 step is" if again == 1 else f"{again} steps are"
+        return (
+            f"restart {self.restart} of {self.max_restarts} from {place}; {steps} made again, because of "
+            f"{type(self.error).__name__}: {self.error}"
+        )
+
+
+@final
+@frozen(kw_only=True)
 class TrainEnd:
     """The run is over and everything is saved."""
 
@@ -251,6 +321,8 @@ Event: TypeAlias = (
     | CheckpointSaved
     | StepLogged
     | EpochEnd
+    | ServiceWait
+    | TrainRestart
     | TrainEnd
     | TrainFailed
 )
@@ -266,6 +338,8 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     CheckpointSaved,
     StepLogged,
     EpochEnd,
+    ServiceWait,
+    TrainRestart,
     TrainEnd,
     TrainFailed,
 )

@@ -13,8 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from attrs import evolve
-
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.checkpoints import CheckpointRecord
 from glowgenius.training.history import Row, row_from_json, row_to_json
@@ -75,11 +73,22 @@ class RunFolder:
     ) -> None:
         """Write the settings, and exactly the rows and checkpoints that the run starts with."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         write_whole(self.path / CONFIG, json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        self.rewind(rows, records)
+        (self.path / RESULT).unlink(missing_ok=True)
+
+    def rewind(self, rows: Iterable[Row], records: Iterable[CheckpointRecord]) -> None:
+        """Hold exactly these rows and checkpoints."""
         # In this order: killed in between, the last checkpoint still has all of its rows.
         write_whole(self.path / CHECKPOINTS, "".join(_line(record.to_json()) for record in records))
         write_whole(self.path / METRICS, "".join(_line(row_to_json(row)) for row in rows))
-        (self.path / RESULT).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process had begun to write beside a file."""
+        for name in (CONFIG, METRICS, CHECKPOINTS, RESULT):
+            for left in self.path.glob(f".{name}-*"):
+                left.unlink(missing_ok=True)
 
     def add_row(self, row: Row) -> None:
         """Append the row of a step."""
@@ -106,9 +115,10 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return []
-        # A kill in the middle of a write leaves a last line without its line break: it never happened.
-        text = path.read_text(encoding="utf-8")
-        lines = text[: text.rfind("\n") + 1].splitlines()
+        # A kill in the middle of a write leaves a last line without its line break, perhaps half a letter: it never
+        # happened. Only a line break ends a line; text may hold other signs that `splitlines` would divide at.
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        lines = whole.split(b"\n") if whole else []
         records: list[tuple[str, dict[str, Any]]] = []
         for number, line in enumerate(lines, 1):
             place = f"{path}:{number}"
@@ -188,6 +198,5 @@ def find_checkpoint(
         )
     step = chosen[-1].step
     earlier = [record for record in records if record.step < step]
-    # It was perhaps the end of a run that is now to go on.
     rows = [row for row in folder.rows() if row["step"] <= step]
-    return folder.path, rows, [*earlier, evolve(chosen[-1], final=False)]
+    return folder.path, rows, [*earlier, chosen[-1]]

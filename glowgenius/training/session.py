@@ -6,10 +6,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from glowgenius.engines.errors import redact
 from glowgenius.errors import ConfigError, TrainingError
+from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import CheckpointRecord, check_identity
 from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
 from glowgenius.training.loop import TrainingLoop
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from glowgenius.training.history import Row
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.run_folder import RunFolder
+    from glowgenius.training.schedule import Plan
+    from glowgenius.training.waiting import Clock
     from glowgenius.typing import JSON
 
 _LOG = logging.getLogger("glowgenius.training")
@@ -57,23 +60,41 @@ class Start:
         """What to go on from."""
         return self.records[-1].state_path if self.records else None
 
-    def check(self, identity: Mapping[str, JSON], total_steps: int) -> None:
-        """Refuse what would not go on with the same run.
+    def checked(self, identity: Mapping[str, JSON], total_steps: int) -> Start:
+        """The start of a run that goes on with the same updates, up to *total_steps*.
+
+        A run that has ended is complete, whatever ended it, as long as its length is what it was.
 
         Raises:
             ResumeMismatchError: Something that decides the updates has changed.
             ConfigError: There is nothing left to do.
         """
         if not self.records:
-            return
-        check_identity(self.records[-1], identity)
-        if self.step >= total_steps:
+            return self
+        last = self.records[-1]
+        check_identity(last, identity)
+        if last.final and last.total_steps == total_steps:
+            return self
+        if last.step >= total_steps:
             raise ConfigError(
-                f"there is nothing left to train: the checkpoint has {self.step} updates, and the run is to have "
+                f"there is nothing left to train: the checkpoint has {last.step} updates, and the run is to have "
                 f"{total_steps}; raise num_epochs or max_steps to go on"
             )
+        # What ended it then does not end it now.
+        last = evolve(last, final=False, requests={}) if last.final else last
+        return evolve(self, records=(*self.records[:-1], last))
 
-    def lines(self, callbacks: Callbacks, total_steps: int) -> list[str]:
+    def agenda(self, total_steps: int) -> Agenda:
+        """What callbacks had asked for, and where the run ends."""
+        if not self.records:
+            return Agenda(end=total_steps)
+        last = self.records[-1]
+        agenda = Agenda.from_json(last.requests, total_steps=total_steps)
+        if last.final:
+            agenda.end = last.step
+        return agenda
+
+    def lines(self, callbacks: Callbacks, plan: Plan) -> list[str]:
         """What the header says about it."""
         if self.anew:
             return ["resume: the run had no checkpoint yet, so it starts anew"]
@@ -81,16 +102,29 @@ class Start:
             return []
         last = self.records[-1]
         lines = [f"resume: from step {last.step}, at {last.state_path}"]
-        if last.total_steps != total_steps:
-            lines.append(
-                f"resume: the run was to have {last.total_steps} steps and now has {total_steps}; "
-                "from here on the learning rate follows the new number"
-            )
+        if last.final:
+            stop = self.agenda(plan.total_steps).stop
+            why = "" if stop is None else f" ({stop.reason})"
+            lines = [f"resume: the run is complete, it ended at step {last.step}{why}; nothing is left to train"]
+        elif last.total_steps != plan.total_steps:
+            lines.append(self._new_length(last, plan))
         lines += [
             f"warning: the checkpoint holds the state of a callback {key!r}, which is not among the callbacks"
             for key in callbacks.strangers(last.callbacks)
         ]
         return lines
+
+    def _new_length(self, last: CheckpointRecord, plan: Plan) -> str:
+        """What becomes of the learning rate in a run of another length than it had when it began."""
+        begins = f"resume: the run was to have {last.total_steps} steps and now has {plan.total_steps}; "
+        if plan.lr_schedule == "constant":
+            return begins + "a constant learning rate is the same either way"
+        before, after = self.rows[-1]["learning_rate"], plan.step(last.step + 1).learning_rate
+        return (
+            f"{begins}the steps so far followed the {plan.lr_schedule} schedule of {last.total_steps}, the others "
+            f"follow that of {plan.total_steps}: the learning rate was {before:.3g} at step {last.step} and is "
+            f"{after:.3g} at step {last.step + 1}"
+        )
 
 
 @final
@@ -133,6 +167,9 @@ class Session:
 
     folder: RunFolder | None
     """Where it is written."""
+
+    clock: Clock
+    """What time it is."""
 
     def train(self, make_client: Callable[[], TrainingClient]) -> TrainingResult:
         """Do it; *make_client* is the first request.
@@ -191,6 +228,7 @@ class Session:
         )
 
     def _loop(self, client: TrainingClient, recorder: Recorder, began: float) -> TrainingResult:
+        agenda = self.start.agenda(self.run.plan.total_steps)
         loop = TrainingLoop(
             client,
             run=self.run,
@@ -199,10 +237,13 @@ class Session:
             callbacks=self.callbacks,
             recorder=recorder,
             identity=self.identity,
+            agenda=agenda,
+            clock=self.clock,
         )
         loop.run(self.start.step)
+        stop = agenda.stop
         if not recorder.records:
-            reason = "no reason" if loop.stop is None else loop.stop.reason
+            reason = "no reason" if stop is None else stop.reason
             raise TrainingError(f"a callback stopped the run before its first update: {reason}")
         ended = "max_steps" if self.run.plan.cut_short else "completed"
         return TrainingResult(
@@ -211,8 +252,8 @@ class Session:
             history=recorder.history,
             checkpoints=recorder.records,
             best_step=recorder.best_step(self.config.metric_for_best),
-            stop_reason=ended if loop.stop is None else loop.stop.reason,
-            use_step=None if loop.stop is None else loop.stop.use_step,
+            stop_reason=ended if stop is None else stop.reason,
+            use_step=None if stop is None else stop.use_step,
             trained_tokens=recorder.trained_tokens,
             seconds=time.monotonic() - began,
             output_dir=self.config.output_dir,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, assert_never, final
 
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams
+from glowgenius.errors import ConfigError
 from glowgenius.training.checkpoints import checkpoint_name
+from glowgenius.training.events import RunEvaluation, SaveCheckpoint, StopTraining
 from glowgenius.training.pending import Pending, Update, to_data
 
 if TYPE_CHECKING:
     from glowgenius.engines.protocol import TrainingClient
     from glowgenius.engines.tinker_types import Datum
+    from glowgenius.training.agenda import Agenda
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.schedule import PlannedStep
@@ -27,13 +30,17 @@ class Submitter:
         client: What is trained.
         run: The checked rows and the plan.
         config: The settings.
+        agenda: What callbacks have asked for; those of a resumed run may have, before it was killed.
         snapshots: Whether every evaluation comes with a client that samples from the same weights.
     """
 
-    def __init__(self, client: TrainingClient, *, run: Preflight, config: TrainingConfig, snapshots: bool) -> None:
+    def __init__(
+        self, client: TrainingClient, *, run: Preflight, config: TrainingConfig, agenda: Agenda, snapshots: bool
+    ) -> None:
         self._client = client
         self._plan = run.plan
         self._config = config
+        self._agenda = agenda
         self._snapshots = snapshots
         self._examples = run.train.examples
         # Built once and never written to, so that requests under way can share it.
@@ -46,12 +53,16 @@ class Submitter:
         """Whether there is an evaluation set."""
         return bool(self._held_out)
 
+    def newest(self, current: Pending) -> Pending:
+        """The step behind which the next request would stand: *current*, being reported, if nothing else is."""
+        return self.under_way[-1] if self.under_way else current
+
     def begin(self) -> None:
         """Evaluate the adapter before its first update, where there is an evaluation set."""
         if self.can_evaluate:
             pending = Pending(step=0)
             self.under_way.append(pending)
-            self.enqueue_evaluation(pending)
+            self._enqueue_evaluation(pending)
 
     def submit(self, planned: PlannedStep) -> None:
         """Gradient, update, and what belongs directly behind them."""
@@ -73,20 +84,50 @@ class Submitter:
             optimizer = self._client.optim_step(params)
             pending.sent.append(optimizer)
         pending.update = Update(planned=planned, forward_backward=gradient, optimizer=optimizer)
-        if planned.step == self._plan.total_steps:
-            self.enqueue_end(pending)
+        if planned.step == self._agenda.end:
+            self._enqueue_end(pending)
             return
-        if self._plan.is_due(config.save_every, planned):
+        if self._plan.is_due(config.save_every, planned) or planned.step in self._agenda.saves:
             self.enqueue_state(pending)
-        if self._plan.is_due(config.eval_every, planned):
-            self.enqueue_evaluation(pending)
+        if self._plan.is_due(config.eval_every, planned) or planned.step in self._agenda.evaluations:
+            self._enqueue_evaluation(pending)
 
-    def enqueue_end(self, pending: Pending) -> None:
+    def ask(self, request: SaveCheckpoint | RunEvaluation | StopTraining, pending: Pending) -> None:
+        """Put what a callback asks for when *pending* is reported behind the step that comes `lookahead` later.
+
+        By then that step has been submitted, unless an interruption has ended the run: in that case what was asked for
+        waits in the checkpoint for the run to be resumed, so that it makes no difference.
+
+        Raises:
+            ConfigError: An evaluation without an evaluation set.
+        """
+        step = min(pending.step + self._config.lookahead, self._agenda.end)
+        target = next((each for each in (pending, *self.under_way) if each.step == step), None)
+        match request:
+            case SaveCheckpoint():
+                self._agenda.saves.add(step)
+                if target is not None:
+                    self.enqueue_state(target)
+            case RunEvaluation():
+                if not self.can_evaluate:
+                    raise ConfigError("a callback asked for RunEvaluation(), but train() was given no eval_dataset")
+                self._agenda.evaluations.add(step)
+                if target is not None:
+                    self._enqueue_evaluation(target)
+            case StopTraining():
+                if self._agenda.stop is None:
+                    self._agenda.stop, self._agenda.end = request, step
+                    if target is not None:
+                        self._enqueue_end(target)
+            case _:
+                assert_never(request)
+
+    def _enqueue_end(self, pending: Pending) -> None:
         """*pending* is the last step: keep its state and its weights, and evaluate it."""
         pending.final = True
         self.enqueue_state(pending)
-        self.enqueue_weights(pending)
-        self.enqueue_evaluation(pending)
+        self._enqueue_weights(pending)
+        self._enqueue_evaluation(pending)
 
     def enqueue_state(self, pending: Pending) -> None:
         """Keep weights and optimizer of *pending*, once."""
@@ -97,7 +138,7 @@ class Submitter:
                 pending.state = self._client.save_state(checkpoint_name(pending.step), user_metadata=position)
                 pending.sent.append(pending.state)
 
-    def enqueue_weights(self, pending: Pending) -> None:
+    def _enqueue_weights(self, pending: Pending) -> None:
         """Keep the weights of *pending*, once; those of step 0 are the base model's."""
         if pending.weights is None and pending.step:
             with mapped(f"save_weights_for_sampler of step {pending.step}"):
@@ -106,12 +147,12 @@ class Submitter:
             # Or the next step may overtake it, and be in the weights that are kept as those of this one.
             settle_place(self._client)
 
-    def enqueue_evaluation(self, pending: Pending) -> None:
+    def _enqueue_evaluation(self, pending: Pending) -> None:
         """Evaluate the weights of *pending*, once, and keep them where they may turn out to be the best."""
         if not self.can_evaluate or pending.evaluation is not None:
             return
         if self._config.metric_for_best is not None:
-            self.enqueue_weights(pending)
+            self._enqueue_weights(pending)
         with mapped(f"evaluation of step {pending.step}"):
             if self._snapshots:
                 pending.snapshot = self._client.save_weights_and_get_sampling_client()

@@ -27,6 +27,7 @@ from glowgenius.training.setup import (
     refuse_alpha,
     run_identity,
 )
+from glowgenius.training.waiting import Clock
 
 if TYPE_CHECKING:
     import os
@@ -96,6 +97,7 @@ class SupervisedTrainer:
         self._client: TrainingClient | None = None
         self._client_is_used = False
         self._engine_found: Engine | None = None
+        self._clock = Clock()
 
     @classmethod
     def from_client(
@@ -277,7 +279,7 @@ class SupervisedTrainer:
             train=train,
             evaluation=held,
         )
-        start.check(identity, run.plan.total_steps)
+        start = start.checked(identity, run.plan.total_steps)
         session = Session(
             base_model=self._base_model,
             config=self._config,
@@ -293,11 +295,12 @@ class SupervisedTrainer:
                 f"renderer: {self.renderer.description}",
                 *run.report.lines(),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
-                *start.lines(self._callbacks, run.plan.total_steps),
+                *start.lines(self._callbacks, run.plan),
             ),
             lora=self._lora,
             rank=self._rank,
             folder=folder,
+            clock=self._clock,
         )
         return session.train(lambda: self._make_client(engine, start))
 

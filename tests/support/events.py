@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from glowgenius.errors import EngineError
 from glowgenius.training.events import (
     CheckpointSaved,
     EpochBegin,
     EpochEnd,
     EvaluateBegin,
     EvaluateEnd,
+    ServiceWait,
     StepBegin,
     StepEnd,
     StepLogged,
     TrainBegin,
     TrainEnd,
     TrainFailed,
+    TrainRestart,
 )
 from tests.support.training import config
 
@@ -46,6 +49,8 @@ EVALUATE_END = EvaluateEnd(step=1, metrics={"eval/loss": 2.0}, is_best=True)
 SAVED = CheckpointSaved(step=1, name="000001", state_path="p", sampler_path=None, final=False)
 LOGGED = StepLogged(step=1, metrics={"train/loss": 2.0})
 EPOCH_END = EpochEnd(epoch=1, step=1, loss=2.0)
+WAIT = ServiceWait(step=2, operation="optim_step", seconds=60.5, since="2026-11-24 14:03:20", interrupted=False)
+RESTART = TrainRestart(step=2, failed_step=3, error=EngineError("gone"), restart=1, max_restarts=3)
 TRAIN_END = TrainEnd(step=4, stop_reason="completed", best_step=None, trained_tokens=48)
 FAILED = TrainFailed(error=ValueError("broken"), step=1)
 ALL = [
@@ -58,6 +63,8 @@ ALL = [
     SAVED,
     LOGGED,
     EPOCH_END,
+    WAIT,
+    RESTART,
     TRAIN_END,
     FAILED,
 ]

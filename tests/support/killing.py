@@ -1,6 +1,8 @@
-"""A service whose process dies at a chosen moment: at the n-th call of a client, or at the n-th wait for a result."""
+"""A process that dies at a chosen moment: at the n-th call of a client, at the n-th wait, at the n-th write."""
 
 from __future__ import annotations
+
+from glowgenius.training import run_folder
 
 METHODS = (
     "forward",
@@ -75,3 +77,46 @@ class MortalFuture:
     def result(self, timeout=None):
         self._owner.count_wait()
         return self._future.result(timeout)
+
+    def future(self):
+        return self._future.future()
+
+
+class MortalDisk:
+    """A process that dies at the *at*-th write into a run folder: `before` it, in the middle (`half`), or `after` it.
+
+    What is left then is what an operating system leaves: an appended line without its end, or a file that was to be
+    renamed and was not.
+    """
+
+    MOMENTS = ("before", "half", "after")
+
+    def __init__(self, monkeypatch, *, at=None, moment="half"):
+        self.at, self.moment, self.writes = at, moment, 0
+        self._write, self._append = run_folder.write_whole, run_folder._append
+        monkeypatch.setattr(run_folder, "write_whole", self.write)
+        monkeypatch.setattr(run_folder, "_append", self.append)
+
+    def write(self, path, text):
+        def half():
+            (path.parent / f".{path.name}-k1ll3d").write_bytes(text.encode()[: len(text) // 2])
+
+        self._die_or(half, lambda: self._write(path, text))
+
+    def append(self, path, line, *, sync):
+        def half():
+            with path.open("ab") as file:
+                file.write(line.encode()[: len(line) // 2])
+
+        self._die_or(half, lambda: self._append(path, line, sync=sync))
+
+    def _die_or(self, half, whole):
+        self.writes += 1
+        dies = self.writes == self.at
+        if dies and self.moment == "half":
+            half()
+        if dies and self.moment != "after":
+            raise Killed(f"write {self.writes}, {self.moment}")
+        whole()
+        if dies:
+            raise Killed(f"write {self.writes}, after")

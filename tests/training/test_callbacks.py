@@ -60,7 +60,7 @@ def test_a_misspelt_hook_fails_when_the_class_is_defined():
     assert str(raised.value) == (
         "Mine.on_epoch_edn: there is no such hook (did you mean 'on_epoch_end'?); the hooks are on_train_begin, "
         "on_epoch_begin, on_step_begin, on_step_end, on_evaluate_begin, on_evaluate, on_save, on_log, on_epoch_end, "
-        "on_train_end, on_exception"
+        "on_wait, on_restart, on_train_end, on_exception"
     )
 
 

@@ -12,154 +12,24 @@ from glowgenius.errors import CheckpointError, ConfigError, ResumeMismatchError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering import QuestionAnswerRenderer
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.events import StopTraining
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.killing import Killed, MortalService
-from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config, questions, trainer, updates
-
-ROWS = questions(5)
-SETTINGS = {"batch_size": 2, "num_epochs": 2, "save_every": 2, "eval_every": 3, "lr_schedule": "cosine"}
-STEPS = 6
-
-
-class Counting(Callback):
-    """State that depends on every event: a resumed run has to end with the same."""
-
-    def __init__(self):
-        self.losses = []
-
-    def state_dict(self):
-        return {"losses": self.losses}
-
-    def load_state_dict(self, state):
-        self.losses = list(state["losses"])
-
-    def on_train_begin(self, event):
-        self.losses = []
-
-    def on_step_end(self, event):
-        self.losses.append(event.loss)
-
-    def on_evaluate(self, event):
-        self.losses.append(event.metrics["eval/loss"])
-
-    def on_epoch_end(self, event):
-        self.losses.append(event.loss)
-
-
-def train(service, folder, *, resume=None, lookahead=1, callbacks=(), **settings):
-    run = trainer(service, callbacks=callbacks, output_dir=folder, lookahead=lookahead, **{**SETTINGS, **settings})
-    return run.train(ROWS, HELD_OUT, resume_from_checkpoint=resume)
-
-
-def weights_of(service, result):
-    return service.checkpoints[result.final_checkpoint.state_path].model.parameters
+from tests.support.resuming import ROWS, SETTINGS, STEPS, Counting, train, weights_of
+from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config, trainer, updates
 
 
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch):
-    """Hundreds of runs: nothing here depends on when the disk has written."""
+    """Many runs: nothing here depends on when the disk has written."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    service, counting = MortalService(ScriptedService(tokenizer=TOKENIZER)), Counting()
-    result = train(service, folder, callbacks=[counting])
-    return {
-        "updates": updates(service.service),
-        "weights": weights_of(service.service, result),
-        "metrics": (folder / "metrics.jsonl").read_text(),
-        "history": result.history,
-        "losses": counting.losses,
-        "best_step": result.best_step,
-        "calls": service.calls,
-        "waits": service.waits,
-    }
-
-
-def check_resumed(uninterrupted, folder, lookahead, **moment):
-    service = ScriptedService(tokenizer=TOKENIZER)
-    with pytest.raises(Killed):
-        train(MortalService(service, **moment), folder, lookahead=lookahead, callbacks=[Counting()])
-    records = [json.loads(line) for line in (folder / "checkpoints.jsonl").read_text().splitlines()]
-    saved = max([record["step"] for record in records if "state_path" in record], default=0)
-    done = len(service.operations("optim_step"))
-    counting = Counting()
-    result = train(service, folder, resume=True, lookahead=lookahead, callbacks=[counting])
-    resumed = [
-        (batch.fingerprint, step.adam_params.learning_rate)
-        for batch, step in zip(
-            [operation for operation in service.operations("forward_backward") if _later(service, operation)],
-            service.operations("optim_step")[done:],
-            strict=True,
-        )
-    ]
-    assert resumed == uninterrupted["updates"][saved:]
-    assert np.array_equal(weights_of(service, result), uninterrupted["weights"])
-    assert (folder / "metrics.jsonl").read_text() == uninterrupted["metrics"]
-    assert result.history == uninterrupted["history"]
-    assert counting.losses == uninterrupted["losses"]
-    assert result.best_step == uninterrupted["best_step"]
-    assert json.loads((folder / "result.json").read_text())["status"] == "completed"
-    return saved
-
-
-def _later(service, operation):
-    """Whether an operation belongs to the second client, the one of the resumed run."""
-    clients = list(dict.fromkeys(entry.client for entry in service.journal if entry.client is not None))
-    return operation.client == clients[-1]
-
-
-@pytest.mark.parametrize("lookahead", [0, 2])
-def test_killed_at_every_call_of_the_engine(uninterrupted, tmp_path, lookahead):
-    """Before a submission, between gradient and update, before a save, before an evaluation."""
-    starts = [
-        check_resumed(uninterrupted, tmp_path / str(call), lookahead, at_call=call)
-        for call in range(1, uninterrupted["calls"] + 1)
-    ]
-    assert starts == sorted(starts)
-    assert {0, 2} <= set(starts) <= {0, 2, 4}
-
-
-@pytest.mark.parametrize("lookahead", [1])
-def test_killed_at_every_wait(uninterrupted, tmp_path, lookahead):
-    """In flight, during an evaluation, during a save, after the last update."""
-    starts = [
-        check_resumed(uninterrupted, tmp_path / str(wait), lookahead, at_wait=wait)
-        for wait in range(1, uninterrupted["waits"] + 1)
-    ]
-    assert starts == sorted(starts)
-    assert {0, 2} <= set(starts) <= {0, 2, 4}
-
-
-@pytest.mark.parametrize("hook", ["on_step_end", "on_evaluate", "on_save", "on_epoch_end"])
-def test_killed_in_a_callback(uninterrupted, tmp_path, hook):
-    def die(event):
-        if event.step >= 3:
-            raise Killed
-
-    service = ScriptedService(tokenizer=TOKENIZER)
-    with pytest.raises(Killed):
-        train(service, tmp_path, callbacks=[Counting(), Recorder(**{hook: die})])
-    counting = Counting()
-    result = train(service, tmp_path, resume=True, callbacks=[counting])
-    assert np.array_equal(weights_of(service, result), uninterrupted["weights"])
-    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted["metrics"]
-    assert counting.losses == uninterrupted["losses"]
-
-
-def test_killed_in_the_middle_of_writing_a_line(uninterrupted, tmp_path):
-    service = ScriptedService(tokenizer=TOKENIZER)
-    with pytest.raises(Killed):
-        train(MortalService(service, at_call=14), tmp_path, callbacks=[Counting()])
-    for name in ("metrics.jsonl", "checkpoints.jsonl"):
-        with (tmp_path / name).open("a") as file:
-            file.write('{"step": 9, "tra')
-    result = train(service, tmp_path, resume=True, callbacks=[Counting()])
-    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted["metrics"]
-    assert result.history == uninterrupted["history"]
+    result = train(ScriptedService(tokenizer=TOKENIZER), folder)
+    return {"history": result.history, "metrics": (folder / "metrics.jsonl").read_text()}
 
 
 def killed_after(folder, step, service, **settings):
@@ -216,29 +86,74 @@ def test_the_folder_of_another_run_can_be_named(uninterrupted, tmp_path):
         train(service, tmp_path / "new", resume=tmp_path / "old")
 
 
-@pytest.mark.parametrize("longer", [{"num_epochs": 3}, {"max_steps": 8, "num_epochs": 9}])
-def test_a_finished_run_can_be_made_longer(tmp_path, longer):
+@pytest.mark.parametrize(
+    ("longer", "rates"),
+    [({"num_epochs": 3}, ("0.0335", "0.125")), ({"max_steps": 8, "num_epochs": 9}, ("0.0335", "0.0732"))],
+)
+def test_a_finished_run_can_be_made_longer(tmp_path, longer, rates):
     service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
     first = train(service, tmp_path)
     more = train(service, tmp_path, resume=True, callbacks=[recorder], **longer)
     total = longer.get("max_steps", 9)
     assert recorder.events[0].header[-1] == (
-        f"resume: the run was to have 6 steps and now has {total}; "
-        "from here on the learning rate follows the new number"
+        f"resume: the run was to have 6 steps and now has {total}; the steps so far followed the cosine schedule of 6, "
+        f"the others follow that of {total}: the learning rate was {rates[0]} at step 6 and is {rates[1]} at step 7"
     )
+    assert [f"{row['learning_rate']:.3g}" for row in more.history[6:8]] == list(rates)
     assert [row["step"] for row in more.history] == list(range(total + 1))
     assert more.history[:7].rows == first.history.rows
     assert [record.final for record in more.checkpoints] == [False] * (len(more.checkpoints) - 1) + [True]
     assert service.checkpoints[more.final_checkpoint.state_path].model.updates == total
 
 
-def test_a_finished_run_has_nothing_left(tmp_path):
+def test_with_a_constant_rate_the_longer_run_is_the_one_that_was_long_from_the_beginning(tmp_path):
+    settings = {"lr_schedule": "constant", "warmup_steps": 2}
+    long, service, recorder = ScriptedService(tokenizer=TOKENIZER), ScriptedService(tokenizer=TOKENIZER), Recorder()
+    whole = train(long, None, num_epochs=4, **settings)
+    train(service, tmp_path, num_epochs=1, **settings)
+    more = train(service, tmp_path, resume=True, callbacks=[recorder], num_epochs=4, **settings)
+    assert recorder.events[0].header[-1] == (
+        "resume: the run was to have 3 steps and now has 12; a constant learning rate is the same either way"
+    )
+    assert updates(service) == updates(long)
+    assert np.array_equal(weights_of(service, more), weights_of(long, whole))
+
+
+def test_a_finished_run_is_given_back(tmp_path):
+    """Killed behind its last checkpoint, or started again by a script that always resumes."""
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    first = train(service, tmp_path)
+    again = train(service, tmp_path, resume=True, callbacks=[recorder])
+    assert recorder.names == ["TrainBegin", "TrainEnd"]
+    assert recorder.events[0].header[-1] == (
+        "resume: the run is complete, it ended at step 6; nothing is left to train"
+    )
+    assert len(service.operations("optim_step")) == STEPS
+    assert (again.history, again.checkpoints) == (first.history, first.checkpoints)
+    assert (again.best_step, again.stop_reason) == (first.best_step, "completed")
+
+
+def test_a_run_that_a_callback_has_ended_stays_ended_until_it_is_made_longer(tmp_path):
+    service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
+    stop = Recorder(on_evaluate=lambda event: StopTraining("enough", use_step=3) if event.step == 3 else None)
+    train(service, tmp_path, callbacks=[stop])
+    again = train(service, tmp_path, resume=True, callbacks=[recorder])
+    assert recorder.events[0].header[-1] == (
+        "resume: the run is complete, it ended at step 4 (enough); nothing is left to train"
+    )
+    assert (again.stop_reason, again.final_checkpoint.step, again.sampler_step) == ("enough", 4, 3)
+    longer = train(service, tmp_path, resume=True, num_epochs=3)
+    assert (longer.stop_reason, longer.final_checkpoint.step) == ("completed", 9)
+    assert [record.step for record in longer.checkpoints if record.final] == [9]
+
+
+def test_a_run_made_shorter_than_it_is_has_nothing_left(tmp_path):
     service = ScriptedService(tokenizer=TOKENIZER)
     train(service, tmp_path)
     with pytest.raises(ConfigError) as raised:
-        train(service, tmp_path, resume=True)
+        train(service, tmp_path, resume=True, max_steps=5)
     assert str(raised.value) == (
-        "there is nothing left to train: the checkpoint has 6 updates, and the run is to have 6; raise num_epochs or "
+        "there is nothing left to train: the checkpoint has 6 updates, and the run is to have 5; raise num_epochs or "
         "max_steps to go on"
     )
 

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         EvaluateEnd,
         Event,
         Request,
+        ServiceWait,
         StepBegin,
         StepEnd,
         StepLogged,
         TrainBegin,
         TrainEnd,
         TrainFailed,
+        TrainRestart,
     )
     from glowgenius.typing import JSON
 
@@ -41,10 +43,12 @@ HOOKS: Final = (
     "on_save",
     "on_log",
     "on_epoch_end",
+    "on_wait",
+    "on_restart",
     "on_train_end",
     "on_exception",
 )
-"""The hooks, in the order of a run."""
+"""The hooks, in the order of a run; a wait and a restart may come anywhere."""
 
 
 class Callback:
@@ -114,6 +118,12 @@ class Callback:
 
     def on_epoch_end(self, event: EpochEnd) -> Request | None:
         """Every row has been visited once more."""
+
+    def on_wait(self, event: ServiceWait) -> None:
+        """The service takes long to answer; called again at growing intervals."""
+
+    def on_restart(self, event: TrainRestart) -> None:
+        """The service failed, and the steps behind the last checkpoint are going to be made again."""
 
     def on_train_end(self, event: TrainEnd) -> None:
         """The run is over, and everything is saved."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, assert_never, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never, cast, final
 
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.callbacks.base import Callback, FunctionCallback
@@ -16,12 +16,14 @@ from glowgenius.training.events import (
     EvaluateEnd,
     Event,
     Request,
+    ServiceWait,
     StepBegin,
     StepEnd,
     StepLogged,
     TrainBegin,
     TrainEnd,
     TrainFailed,
+    TrainRestart,
 )
 
 if TYPE_CHECKING:
@@ -29,20 +31,19 @@ if TYPE_CHECKING:
 
     from glowgenius.typing import JSON
 
-_NO_REQUESTS: Final = (TrainBegin, StepLogged, TrainEnd, TrainFailed)
+E = TypeVar("E", bound=Event)
+
+_NO_REQUESTS: Final = (TrainBegin, StepLogged, ServiceWait, TrainRestart, TrainEnd, TrainFailed)
 """Events at which there is nothing to ask for."""
 
 
-def deliver(callback: Callback, event: Event) -> Request | None:  # noqa: C901, PLR0912 - one case an event
+def deliver(callback: Callback, event: Event) -> Request | None:
     """Call the hook of *callback* for *event*, and check what it answers."""
     if isinstance(callback, FunctionCallback):
         return callback.handle(event)
     match event:
-        case TrainBegin():
-            begin: Callable[[TrainBegin], object] = callback.on_train_begin
-            answer: object = begin(event)
         case EpochBegin():
-            answer = callback.on_epoch_begin(event)
+            answer: object = callback.on_epoch_begin(event)
         case StepBegin():
             answer = callback.on_step_begin(event)
         case StepEnd():
@@ -53,20 +54,38 @@ def deliver(callback: Callback, event: Event) -> Request | None:  # noqa: C901, 
             answer = callback.on_evaluate(event)
         case CheckpointSaved():
             answer = callback.on_save(event)
-        case StepLogged():
-            logged: Callable[[StepLogged], object] = callback.on_log
-            answer = logged(event)
         case EpochEnd():
             answer = callback.on_epoch_end(event)
-        case TrainEnd():
-            end: Callable[[TrainEnd], object] = callback.on_train_end
-            answer = end(event)
-        case TrainFailed():
-            failed: Callable[[TrainFailed], object] = callback.on_exception
-            answer = failed(event)
+        case TrainBegin() | StepLogged() | ServiceWait() | TrainRestart() | TrainEnd() | TrainFailed():
+            answer = _inform(callback, event)
         case _:
             assert_never(event)
     return _checked(answer, event)
+
+
+def _inform(
+    callback: Callback, event: TrainBegin | StepLogged | ServiceWait | TrainRestart | TrainEnd | TrainFailed
+) -> object:
+    """Call the hook for an event at which there is nothing to ask for; what untyped ones answer all the same."""
+    match event:
+        case TrainBegin():
+            return _call(callback.on_train_begin, event)
+        case StepLogged():
+            return _call(callback.on_log, event)
+        case ServiceWait():
+            return _call(callback.on_wait, event)
+        case TrainRestart():
+            return _call(callback.on_restart, event)
+        case TrainEnd():
+            return _call(callback.on_train_end, event)
+        case TrainFailed():
+            return _call(callback.on_exception, event)
+        case _:
+            assert_never(event)
+
+
+def _call(hook: Callable[[E], object], event: E) -> object:
+    return hook(event)
 
 
 def _checked(answer: object, event: Event) -> Request | None:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
         EvaluateBegin,
         EvaluateEnd,
         Event,
+        ServiceWait,
         StepBegin,
         StepEnd,
         StepLogged,
         TrainBegin,
         TrainEnd,
         TrainFailed,
+        TrainRestart,
     )
 
 
@@ -93,6 +95,14 @@ class JSONLLogger(Callback):
 
     @override
     def on_epoch_end(self, event: EpochEnd) -> None:
+        self._write(event)
+
+    @override
+    def on_wait(self, event: ServiceWait) -> None:
+        self._write(event)
+
+    @override
+    def on_restart(self, event: TrainRestart) -> None:
         self._write(event)
 
     @override

@@ -1,0 +1,238 @@
+"""One step is done: who is told what, in which order, and what is written down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from glowgenius.errors import ConfigError
+from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
+from glowgenius.training.events import (
+    CheckpointSaved,
+    EpochBegin,
+    EpochEnd,
+    EvaluateBegin,
+    EvaluateEnd,
+    Event,
+    LogMetrics,
+    StepBegin,
+    StepEnd,
+    StepLogged,
+    StopTraining,
+)
+from glowgenius.training.history import canonical
+from glowgenius.training.pending import mean_loss
+from glowgenius.training.sampler import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResponse
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.agenda import Agenda
+    from glowgenius.training.callbacks.dispatch import Callbacks
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.pending import Pending, Update
+    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.recorder import Recorder
+    from glowgenius.training.schedule import PlannedStep
+    from glowgenius.training.submission import Submitter
+    from glowgenius.training.waiting import Waiter
+    from glowgenius.typing import JSON
+
+OWN_METRICS = frozenset({"step", "epoch", "train/loss", "eval/loss", "learning_rate", "tokens/trained", "tokens/input"})
+"""What only the trainer writes into a row."""
+
+
+@final
+class Reporter:
+    """Waits for everything about one step, tells the callbacks, and commits the row and the checkpoint.
+
+    Args:
+        run: The checked rows and the plan.
+        config: The settings.
+        renderer: For callbacks that sample.
+        callbacks: Who is told.
+        recorder: What is kept.
+        identity: What decides the updates, for the checkpoints.
+        agenda: What callbacks have asked for, for the checkpoints.
+        submitter: Takes what callbacks ask for.
+        waiter: Waits for results.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Preflight,
+        config: TrainingConfig,
+        renderer: Renderer,
+        callbacks: Callbacks,
+        recorder: Recorder,
+        identity: Mapping[str, JSON],
+        agenda: Agenda,
+        submitter: Submitter,
+        waiter: Waiter,
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._renderer = renderer
+        self._callbacks = callbacks
+        self._recorder = recorder
+        self._identity = identity
+        self._agenda = agenda
+        self._submitter = submitter
+        self._wait = waiter.result
+        self._heed = waiter.heed
+        self._examples = run.train.examples
+        self._held_out = () if run.evaluation is None else run.evaluation.examples
+
+    def report(self, pending: Pending) -> None:
+        """Everything about one step, in one fixed order."""
+        pending.row["step"] = pending.step
+        if pending.update is not None:
+            self._report_update(pending, pending.update)
+        self._report_evaluation(pending)
+        if pending.update is not None and pending.update.planned.ends_epoch:
+            epoch = pending.update.planned.epoch
+            loss = self._recorder.epoch_loss(epoch, pending.row)
+            self._tell(EpochEnd(epoch=epoch, step=pending.step, loss=loss), pending)
+        paths: tuple[str | None, str | None] = (None, None)
+        # A callback may ask for more about this very step while it is told about the last thing.
+        while True:
+            self._heed(pending)
+            if pending.evaluation is not None and not pending.evaluated:
+                self._report_evaluation(pending)
+            elif pending.saved != (pending.state is not None, pending.weights is not None):
+                paths = self._report_saved(pending)
+            else:
+                break
+        metrics = {name: value for name, value in pending.row.items() if name != "step"}
+        self._tell(StepLogged(step=pending.step, metrics=metrics), pending)
+        # The record is made last, so that the state of the callbacks is what it was when all of this was over.
+        self._recorder.commit(pending.row, None if paths == (None, None) else self._record(pending, *paths))
+
+    def _tell(self, event: Event, pending: Pending) -> dict[str, float]:
+        """Tell everyone, do what they ask for, and return what they have measured."""
+        measured: dict[str, float] = {}
+        for request in self._callbacks.dispatch(event):
+            if isinstance(request, LogMetrics):
+                measured |= {canonical(name): value for name, value in request.metrics.items()}
+                continue
+            if isinstance(request, StopTraining):
+                self._check_use_step(request, pending)
+            self._submitter.ask(request, pending)
+        taken = sorted(OWN_METRICS & set(measured))
+        if taken:
+            raise ConfigError(f"LogMetrics[{taken[0]!r}] is measured by the trainer itself; choose another name")
+        pending.row |= measured
+        return measured
+
+    def _check_use_step(self, request: StopTraining, pending: Pending) -> None:
+        if self._agenda.stop is not None:
+            return  # the first one counts
+        record = self._recorder.record_of(request.use_step)
+        kept = record is not None and record.sampler_path is not None
+        if request.use_step is None or kept or (request.use_step == pending.step and pending.weights is not None):
+            return
+        raise ConfigError(
+            f"StopTraining(use_step={request.use_step}): the weights of that step were not kept; those of evaluated "
+            "steps are, with an eval_dataset and metric_for_best set"
+        )
+
+    def _report_update(self, pending: Pending, update: Update) -> None:
+        planned = update.planned
+        if planned.batch == 1:
+            self._tell(EpochBegin(epoch=planned.epoch, num_epochs=self._config.num_epochs), pending)
+        begin = StepBegin(
+            step=planned.step,
+            epoch=planned.epoch,
+            learning_rate=planned.learning_rate,
+            num_rows=len(planned.rows),
+        )
+        self._tell(begin, pending)
+        output = self._wait(update.forward_backward, pending, "forward_backward")
+        response = self._wait(update.optimizer, pending, "optim_step")
+        event = self._step_end(planned, output, response)
+        pending.row |= {
+            "epoch": event.epoch,
+            "train/loss": event.loss,
+            "learning_rate": event.learning_rate,
+            "tokens/trained": event.trained_tokens,
+            "tokens/input": event.input_tokens,
+            **event.metrics,
+        }
+        self._tell(event, pending)
+
+    def _step_end(self, planned: PlannedStep, output: ForwardBackwardOutput, response: OptimStepResponse) -> StepEnd:
+        examples = [self._examples[row] for row in planned.rows]
+        return StepEnd(
+            step=planned.step,
+            epoch=planned.epoch,
+            total_steps=self._run.plan.total_steps,
+            loss=mean_loss(output, examples),
+            learning_rate=planned.learning_rate,
+            num_rows=len(examples),
+            trained_tokens=sum(example.num_trained for example in examples),
+            input_tokens=sum(map(len, examples)),
+            metrics={f"optimizer/{name}": float(value) for name, value in (response.metrics or {}).items()},
+        )
+
+    def _report_evaluation(self, pending: Pending) -> None:
+        if pending.evaluation is None or pending.evaluated:
+            return
+        pending.evaluated = True
+        sampler = None
+        if pending.snapshot is not None:
+            client = self._wait(pending.snapshot, pending, "snapshot")
+            sampler = Sampler(client, self._renderer, name=f"step {pending.step}")
+        measured = self._tell(EvaluateBegin(step=pending.step, num_rows=len(self._held_out), sampler=sampler), pending)
+        output = self._wait(pending.evaluation, pending, "evaluation")
+        metrics = {"eval/loss": mean_loss(output, self._held_out), **measured}
+        pending.row.update(metrics)
+        best = self._config.metric_for_best
+        value = self._value_for_best(metrics)
+        is_best = pending.step > 0 and self._recorder.is_best(best, value)
+        self._tell(EvaluateEnd(step=pending.step, metrics=metrics, is_best=is_best), pending)
+
+    def _value_for_best(self, metrics: Mapping[str, float]) -> float | None:
+        if self._config.metric_for_best is None:
+            return None
+        name = canonical(self._config.metric_for_best)
+        if name not in metrics:
+            raise ConfigError(
+                f"metric_for_best={self._config.metric_for_best!r} is not measured at an evaluation; "
+                f"measured are: {', '.join(metrics)}. A callback adds others by returning LogMetrics from "
+                "on_evaluate_begin"
+            )
+        return metrics[name]
+
+    def _report_saved(self, pending: Pending) -> tuple[str | None, str | None]:
+        """Wait for the checkpoints of a step, tell about them, and return the paths of state and weights."""
+        state, weights = pending.state, pending.weights
+        pending.saved = (state is not None, weights is not None)
+        state_path = None if state is None else self._wait(state, pending, "save_state").path
+        sampler_path = None if weights is None else self._wait(weights, pending, "save_weights_for_sampler").path
+        saved = CheckpointSaved(
+            step=pending.step,
+            name=checkpoint_name(pending.step),
+            state_path=state_path,
+            sampler_path=sampler_path,
+            final=pending.final,
+        )
+        self._tell(saved, pending)
+        return state_path, sampler_path
+
+    def _record(self, pending: Pending, state_path: str | None, sampler_path: str | None) -> CheckpointRecord:
+        epoch, batch = divmod(pending.step, self._run.plan.steps_per_epoch)
+        return CheckpointRecord(
+            name=checkpoint_name(pending.step),
+            step=pending.step,
+            epoch=epoch,
+            batch=batch,
+            total_steps=self._run.plan.total_steps,
+            final=pending.final,
+            state_path=state_path,
+            sampler_path=sampler_path,
+            identity=self._identity,
+            callbacks=self._callbacks.state() if state_path is not None else {},
+            requests=self._agenda.after(pending.step) if state_path is not None else {},
+        )
