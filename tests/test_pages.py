@@ -16,7 +16,8 @@ import pytest
 from glowgenius import errors
 from glowgenius.data.columns import SHAPES
 from glowgenius.training.callbacks.base import HOOKS
-from glowgenius.training.events import EVENTS, REQUESTS
+from glowgenius.training.events import EVENTS
+from glowgenius.training.requests import REQUESTS
 from tests.support.pages import Snippet, compiled, snippets
 from tests.support.source import PACKAGE, ROOT
 

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from glowgenius.training.events import EvaluateBegin as EvaluateBegin
     from glowgenius.training.events import EvaluateEnd as EvaluateEnd
     from glowgenius.training.events import Event as Event
-    from glowgenius.training.events import LogMetrics as LogMetrics
-    from glowgenius.training.events import Request as Request
-    from glowgenius.training.events import RunEvaluation as RunEvaluation
-    from glowgenius.training.events import SaveCheckpoint as SaveCheckpoint
     from glowgenius.training.events import ServiceWait as ServiceWait
     from glowgenius.training.events import StepBegin as StepBegin
     from glowgenius.training.events import StepEnd as StepEnd
     from glowgenius.training.events import StepLogged as StepLogged
-    from glowgenius.training.events import StopTraining as StopTraining
     from glowgenius.training.events import TrainBegin as TrainBegin
     from glowgenius.training.events import TrainEnd as TrainEnd
     from glowgenius.training.events import TrainFailed as TrainFailed
     from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
     from glowgenius.training.preflight import PreflightReport as PreflightReport
+    from glowgenius.training.requests import LogMetrics as LogMetrics
+    from glowgenius.training.requests import Request as Request
+    from glowgenius.training.requests import RunEvaluation as RunEvaluation
+    from glowgenius.training.requests import SaveCheckpoint as SaveCheckpoint
+    from glowgenius.training.requests import StopTraining as StopTraining
     from glowgenius.training.result import TrainingResult as TrainingResult
     from glowgenius.training.rows import RowCounts as RowCounts
     from glowgenius.training.sampler import Completion as Completion
@@ -63,20 +63,20 @@ _HOMES = {
     "Event": "glowgenius.training.events",
     "History": "glowgenius.training.history",
     "JSONLLogger": "glowgenius.training.callbacks.jsonl",
-    "LogMetrics": "glowgenius.training.events",
+    "LogMetrics": "glowgenius.training.requests",
     "StepLogged": "glowgenius.training.events",
     "PreflightReport": "glowgenius.training.preflight",
     "ProgressBar": "glowgenius.training.callbacks.progress",
-    "Request": "glowgenius.training.events",
+    "Request": "glowgenius.training.requests",
     "RowCounts": "glowgenius.training.rows",
-    "RunEvaluation": "glowgenius.training.events",
+    "RunEvaluation": "glowgenius.training.requests",
     "SampleLogger": "glowgenius.training.callbacks.samples",
     "Sampler": "glowgenius.training.sampler",
-    "SaveCheckpoint": "glowgenius.training.events",
+    "SaveCheckpoint": "glowgenius.training.requests",
     "ServiceWait": "glowgenius.training.events",
     "StepBegin": "glowgenius.training.events",
     "StepEnd": "glowgenius.training.events",
-    "StopTraining": "glowgenius.training.events",
+    "StopTraining": "glowgenius.training.requests",
     "SupervisedTrainer": "glowgenius.training.trainer",
     "TerminateOnNaN": "glowgenius.training.callbacks.terminate_on_nan",
     "TrainBegin": "glowgenius.training.events",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import define, field
 
-from glowgenius.training.events import StopTraining
+from glowgenius.training.requests import StopTraining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What happens in a run, as frozen values: one class per moment, and what a callback may answer.
+"""What happens in a run, as frozen values: one class per moment.
 
 Events come in the order of the steps, the same for every `lookahead`:
 
@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 import attrs
 from attrs import field, frozen
 
-from glowgenius._validators import integer, optional, text
-from glowgenius.errors import ConfigError, EngineError
 from glowgenius.training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from glowgenius.errors import EngineError
     from glowgenius.training.sampler import Sampler
     from glowgenius.typing import JSON
 
@@ -344,58 +343,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     TrainFailed,
 )
 """The event classes."""
-
-
-@final
-@frozen
-class StopTraining:
-    """End the run behind the steps that are already submitted; the last step is evaluated and saved as always."""
-
-    reason: str = field(validator=text())
-    """Why; becomes `result.stop_reason`."""
-
-    use_step: int | None = field(default=None, kw_only=True, validator=optional(integer(at_least=1)))
-    """The step whose weights `result.sampler` answers with; None means those of the last one."""
-
-
-@final
-@frozen
-class SaveCheckpoint:
-    """Keep a state to go on from, behind the steps that are already submitted."""
-
-
-@final
-@frozen
-class RunEvaluation:
-    """Evaluate the weights behind the steps that are already submitted."""
-
-
-def _measurements(values: Mapping[str, float]) -> Mapping[str, float]:
-    measured: dict[str, float] = {}
-    for name, value in dict(values).items():
-        try:
-            measured[name] = float(value)
-        except (TypeError, ValueError):
-            raise ConfigError(
-                f"LogMetrics[{name!r}] must be a number, got {value!r} ({type(value).__name__})"
-            ) from None
-    return measured
-
-
-@final
-@frozen
-class LogMetrics:
-    """Add figures to the row of the step that is being reported, and so to history and run folder."""
-
-    metrics: Mapping[str, float] = field(converter=_measurements)
-    """Name → value, such as `{"eval/exact_match": 0.8}`."""
-
-
-Request: TypeAlias = StopTraining | SaveCheckpoint | RunEvaluation | LogMetrics
-"""What a hook may return besides None."""
-
-REQUESTS: Final[tuple[type[Request], ...]] = (StopTraining, SaveCheckpoint, RunEvaluation, LogMetrics)
-"""The request classes."""
 
 
 def to_json(event: Event) -> dict[str, JSON]:

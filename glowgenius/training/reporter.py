@@ -13,14 +13,13 @@ from glowgenius.training.events import (
     EvaluateBegin,
     EvaluateEnd,
     Event,
-    LogMetrics,
     StepBegin,
     StepEnd,
     StepLogged,
-    StopTraining,
 )
 from glowgenius.training.history import canonical
 from glowgenius.training.pending import mean_loss
+from glowgenius.training.requests import LogMetrics, StopTraining
 from glowgenius.training.sampler import Sampler
 
 if TYPE_CHECKING:

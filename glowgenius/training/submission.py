@@ -10,8 +10,8 @@ from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams
 from glowgenius.errors import ConfigError
 from glowgenius.training.checkpoints import checkpoint_name
-from glowgenius.training.events import RunEvaluation, SaveCheckpoint, StopTraining
 from glowgenius.training.pending import Pending, Update, to_data
+from glowgenius.training.requests import RunEvaluation, SaveCheckpoint, StopTraining
 
 if TYPE_CHECKING:
     from glowgenius.engines.protocol import TrainingClient

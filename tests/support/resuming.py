@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import RunEvaluation, SaveCheckpoint, StopTraining
+from glowgenius.training.requests import RunEvaluation, SaveCheckpoint, StopTraining
 from tests.support.training import HELD_OUT, questions, trainer
 
 ROWS = questions(5)

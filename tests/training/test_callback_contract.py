@@ -17,8 +17,9 @@ from glowgenius.errors import MissingDependencyError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback, FunctionCallback, on
 from glowgenius.training.callbacks.dispatch import Callbacks, deliver
-from glowgenius.training.events import EVENTS, REQUESTS, StepEnd
+from glowgenius.training.events import EVENTS, StepEnd
 from glowgenius.training.loop import TrainingLoop
+from glowgenius.training.requests import REQUESTS
 from glowgenius.training.session import Session
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.events import RESTART, WAIT

@@ -8,18 +8,8 @@ import pytest
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.callbacks.base import HOOKS, Callback, on
 from glowgenius.training.callbacks.dispatch import Callbacks, deliver
-from glowgenius.training.events import (
-    EVENTS,
-    REQUESTS,
-    EvaluateEnd,
-    LogMetrics,
-    RunEvaluation,
-    SaveCheckpoint,
-    StepEnd,
-    StopTraining,
-    TrainFailed,
-    to_json,
-)
+from glowgenius.training.events import EVENTS, EvaluateEnd, StepEnd, TrainFailed, to_json
+from glowgenius.training.requests import REQUESTS, LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
 from tests.support.events import (
     ALL,
     BEGIN,

@@ -14,7 +14,7 @@ from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.csv_logger import CSVLogger
 from glowgenius.training.callbacks.jsonl import JSONLLogger
 from glowgenius.training.callbacks.samples import SampleLogger
-from glowgenius.training.events import LogMetrics
+from glowgenius.training.requests import LogMetrics
 from tests.support.killing import Killed
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 

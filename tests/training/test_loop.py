@@ -11,15 +11,9 @@ from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResp
 from glowgenius.errors import ConfigError, EngineError, TrainingError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import (
-    EvaluateEnd,
-    LogMetrics,
-    RunEvaluation,
-    SaveCheckpoint,
-    StepEnd,
-    StopTraining,
-)
+from glowgenius.training.events import EvaluateEnd, StepEnd
 from glowgenius.training.pending import mean_loss, to_data
+from glowgenius.training.requests import LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
 from tests.support.training import (
     HELD_OUT,
     RENDERER,

@@ -12,7 +12,7 @@ from glowgenius.errors import CheckpointError, ConfigError, ResumeMismatchError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering import QuestionAnswerRenderer
 from glowgenius.testing import ScriptedService
-from glowgenius.training.events import StopTraining
+from glowgenius.training.requests import StopTraining
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.killing import Killed, MortalService
 from tests.support.resuming import ROWS, SETTINGS, STEPS, Counting, train, weights_of

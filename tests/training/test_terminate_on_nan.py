@@ -9,7 +9,7 @@ import pytest
 
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
-from glowgenius.training.events import StopTraining
+from glowgenius.training.requests import StopTraining
 from tests.support.events import STEP_END
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, trainer
 

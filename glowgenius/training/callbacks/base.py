@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         EvaluateBegin,
         EvaluateEnd,
         Event,
-        Request,
         ServiceWait,
         StepBegin,
         StepEnd,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         TrainFailed,
         TrainRestart,
     )
+    from glowgenius.training.requests import Request
     from glowgenius.typing import JSON
 
 HOOKS: Final = (

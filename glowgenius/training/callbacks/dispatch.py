@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, assert_never, cast, final
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.callbacks.base import Callback, FunctionCallback
 from glowgenius.training.events import (
-    REQUESTS,
     CheckpointSaved,
     EpochBegin,
     EpochEnd,
     EvaluateBegin,
     EvaluateEnd,
     Event,
-    Request,
     ServiceWait,
     StepBegin,
     StepEnd,
@@ -25,6 +23,7 @@ from glowgenius.training.events import (
     TrainFailed,
     TrainRestart,
 )
+from glowgenius.training.requests import REQUESTS, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -9,13 +9,13 @@ from typing_extensions import override
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import EvaluateEnd, RunEvaluation, StopTraining
 from glowgenius.training.history import canonical, direction, is_better
+from glowgenius.training.requests import RunEvaluation, StopTraining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from glowgenius.training.events import EpochEnd, TrainBegin
+    from glowgenius.training.events import EpochEnd, EvaluateEnd, TrainBegin
     from glowgenius.typing import JSON
 
 _MODES = ("auto", "min", "max")

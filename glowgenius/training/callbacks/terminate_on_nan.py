@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, final
 from typing_extensions import override
 
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import EvaluateEnd, StepEnd, StopTraining
+from glowgenius.training.requests import StopTraining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from glowgenius.training.events import TrainBegin
+    from glowgenius.training.events import EvaluateEnd, StepEnd, TrainBegin
     from glowgenius.typing import JSON
 
 
