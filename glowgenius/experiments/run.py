@@ -14,8 +14,8 @@ from glowgenius.errors import GlowGeniusError
 from glowgenius.evaluation.evaluate import evaluate
 from glowgenius.experiments.cell import Cell, SweepCell, divergence, losses
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import StopTraining
 from glowgenius.training.history import History
+from glowgenius.training.requests import StopTraining
 from glowgenius.training.run_folder import RunFolder
 from glowgenius.training.sampler import Sampler
 from glowgenius.training.trainer import SupervisedTrainer
