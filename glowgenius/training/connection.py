@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius.engines.probe import check_server, shown
 from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from glowgenius.engines.protocol import ServiceClient
+    from glowgenius.engines.self_test import SelfTest
 
 Engine: TypeAlias = Literal["local", "tinker"]
 
@@ -46,10 +48,29 @@ class Connection:
     reason: str
     """Why this engine, as the end of a sentence: `because …`."""
 
+    address: str | None = None
+    """Where the server is, if it is not the hosted service."""
+
     @override
     def __str__(self) -> str:
         where = "on this machine" if self.engine == "local" else "over the network"
+        if self.address is not None:
+            where = f"the server at {self.address}"
         return f"engine: {self.engine} ({where}), because {self.reason}"
+
+    def self_test(self, base_model: str, *, seconds: float = 120.0) -> SelfTest:
+        """Ask the engine for one tiny step, and compare each number with what it is on Tinker.
+
+        Servers that speak Tinker's protocol differ in what they make of it, and do not say so.
+        Eight adapters are made, and fewer than forty requests of under a hundred tokens each.
+
+        Args:
+            base_model: A model that the engine has.
+            seconds: The longest wait for one answer.
+        """
+        from glowgenius.engines.self_test import self_test
+
+        return self_test(self.service, base_model, seconds=seconds)
 
     @override
     def __reduce__(self) -> Any:
@@ -63,9 +84,13 @@ def connect(
     base_url: str | None = None,
     api_key: str | None = None,
     checkpoint_directory: str | Path | None = None,
+    check: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Choose an engine and make its service; nothing is sent yet.
+    """Choose an engine and make its service.
+
+    Nothing is sent to the hosted service. A server at an address of its own is asked one question, as one that is away
+    or older than the SDK makes the SDK wait for minutes instead of failing.
 
     Args:
         engine: `tinker` is the hosted service, or a server that speaks its protocol; `local` is this machine; `auto`
@@ -73,11 +98,14 @@ def connect(
         base_url: The address of a server. Default: `TINKER_BASE_URL`, else the hosted service.
         api_key: The key. Default: what the SDK finds.
         checkpoint_directory: Where the local engine keeps checkpoints.
+        check: Whether a server at *base_url* is asked that question.
         environment: Where variables are looked up, for tests; the process's own by default.
 
     Raises:
         ConfigError: The engine is not known, or an argument does not belong to it.
-        AuthenticationError: Tinker was chosen, and there is no usable key.
+        AuthenticationError: Tinker was chosen, and there is no usable key, or the server refuses it.
+        ServiceUnavailableError: The server does not answer.
+        EngineError: The server is older than the SDK, or something else.
         MissingDependencyError: This machine was chosen, and torch is not installed.
     """
     if engine not in ENGINES:
@@ -90,7 +118,11 @@ def connect(
         _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
         return Connection(service=_local(checkpoint_directory, reason), engine=chosen, reason=reason)
     _refuse(reason, "local", checkpoint_directory=checkpoint_directory)
-    return Connection(service=_tinker(base_url, api_key, environment), engine=chosen, reason=reason)
+    base_url = base_url or environment.get("TINKER_BASE_URL") or None
+    service = _tinker(base_url, api_key, environment, check=check)
+    return Connection(
+        service=service, engine=chosen, reason=reason, address=None if base_url is None else shown(base_url)
+    )
 
 
 def _choose(
@@ -142,7 +174,7 @@ def _local(checkpoint_directory: str | Path | None, reason: str) -> ServiceClien
     return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto")
 
 
-def _tinker(base_url: str | None, api_key: str | None, environment: Mapping[str, str]) -> ServiceClient:
+def _tinker(base_url: str | None, api_key: str | None, environment: Mapping[str, str], *, check: bool) -> ServiceClient:
     # The SDK notices a missing key only in the middle of its first request, so it is looked for here.
     key = api_key or environment.get("TINKER_API_KEY")
     if not key and not environment.get("TINKER_CREDENTIAL_CMD") and not _has_stored_key(environment):
@@ -153,6 +185,9 @@ def _tinker(base_url: str | None, api_key: str | None, environment: Mapping[str,
             f"connect: {source} is not a Tinker key, as it does not begin with 'tml-'; copy it whole from the console, "
             "or train on this machine with engine='local'"
         )
+    from glowgenius.engines.tinker_types import SDK_VERSION
     from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
 
+    if check and base_url is not None:
+        check_server(base_url, key or None, sdk_version=SDK_VERSION)
     return TinkerServiceClient(base_url=base_url, api_key=api_key)

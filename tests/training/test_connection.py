@@ -14,6 +14,9 @@ from glowgenius.errors import AuthenticationError, ConfigError, MissingDependenc
 from glowgenius.training.connection import KEY_SOURCES, Connection, connect
 
 KEY = "tml-secret-of-the-test"
+SERVER = "http://127.0.0.1:1"
+"""Where nobody listens."""
+
 NO_KEY = (
     "connect: there is no API key for Tinker. Give one by TINKER_API_KEY, TINKER_CREDENTIAL_CMD or `tinker auth login` "
     "(a self-hosted server takes any that begins with 'tml-'), or train on this machine with engine='local'"
@@ -44,17 +47,29 @@ def store(home, content):
     [
         ({"TINKER_API_KEY": KEY}, {}, "TINKER_API_KEY is set"),
         ({"TINKER_CREDENTIAL_CMD": "print-key"}, {}, "TINKER_CREDENTIAL_CMD is set"),
-        ({"TINKER_BASE_URL": "http://127.0.0.1:1", "TINKER_CREDENTIAL_CMD": "x"}, {}, "TINKER_BASE_URL is set"),
-        ({"TINKER_API_KEY": KEY, "TINKER_BASE_URL": "http://127.0.0.1:1"}, {}, "TINKER_API_KEY is set"),
         ({}, {"api_key": KEY}, "api_key was given"),
-        ({"TINKER_API_KEY": KEY}, {"base_url": "http://127.0.0.1:1"}, "base_url was given"),
     ],
 )
-def test_a_key_or_an_address_chooses_tinker(choose, environment, options, reason):
+def test_a_key_chooses_tinker(choose, environment, options, reason):
     connection = choose(environment=environment, **options)
-    assert (connection.engine, connection.reason) == ("tinker", reason)
+    assert (connection.engine, connection.reason, connection.address) == ("tinker", reason, None)
     assert isinstance(connection.service, tinker_types.ServiceClient)
     assert str(connection) == f"engine: tinker (over the network), because {reason}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "reason"),
+    [
+        ({"TINKER_BASE_URL": SERVER, "TINKER_CREDENTIAL_CMD": "x"}, {}, "TINKER_BASE_URL is set"),
+        ({"TINKER_API_KEY": KEY, "TINKER_BASE_URL": SERVER}, {}, "TINKER_API_KEY is set"),
+        ({"TINKER_API_KEY": KEY}, {"base_url": SERVER}, "base_url was given"),
+        ({"TINKER_API_KEY": KEY, "TINKER_BASE_URL": "http://127.0.0.1:2"}, {"base_url": SERVER}, "base_url was given"),
+    ],
+)
+def test_an_address_is_said_and_chooses_tinker(choose, environment, options, reason):
+    connection = choose(environment=environment, check=False, **options)
+    assert isinstance(connection.service, tinker_types.ServiceClient)
+    assert str(connection) == f"engine: tinker (the server at {SERVER}), because {reason}"
 
 
 def test_a_stored_key_chooses_tinker(choose, home):
@@ -181,7 +196,7 @@ def test_a_command_for_keys_stands_in_for_a_wrong_one(choose):
 
 def test_a_key_is_neither_shown_nor_pickled(choose):
     connection = choose(api_key=KEY)
-    assert repr(connection) == "Connection(engine='tinker', reason='api_key was given')"
+    assert repr(connection) == "Connection(engine='tinker', reason='api_key was given', address=None)"
     assert KEY not in f"{connection} {connection!r}"
     with pytest.raises(TypeError) as info:
         pickle.dumps(connection)

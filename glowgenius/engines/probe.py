@@ -1,0 +1,103 @@
+"""Is there a server at an address, and does it speak the SDK's protocol: asked once, before anything can hang.
+
+A server that is away, or older than the SDK, makes the SDK wait and repeat for minutes instead of failing.
+What the SDK asks first tells most of it in one short request.
+"""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from glowgenius.errors import AuthenticationError, ConfigError, EngineError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+SECONDS = 10.0
+"""How long a server may take for its first answer."""
+
+FIRST_REQUEST = "/api/v1/client/config"
+"""What the SDK asks before anything else, since 0.18."""
+
+_SKIP = "connect(check=False) leaves out this question"
+_OLDER, _REFUSED, _FAILED = {404, 405}, {401, 403}, 500
+
+
+def shown(address: str) -> str:
+    """*address* without the name and password that may be in it."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds: float = SECONDS) -> None:
+    """Ask the server at *address* what the SDK will ask first.
+
+    Args:
+        address: Its `base_url`.
+        api_key: The key, if there is a fixed one.
+        sdk_version: What the SDK says about itself.
+        seconds: How long to wait.
+
+    Raises:
+        ConfigError: *address* is no address of a server.
+        ServiceUnavailableError: Nobody answers, or the server fails.
+        AuthenticationError: The server refuses the key.
+        EngineError: Somebody else answers, or a server that is older than the SDK.
+    """
+    if urlsplit(address).scheme not in {"http", "https"} or not urlsplit(address).hostname:
+        raise ConfigError(
+            f"connect: base_url must be an address such as 'http://127.0.0.1:8000', got {shown(address)!r}"
+        )
+    headers = {"Content-Type": "application/json", **({"X-API-Key": api_key} if api_key else {})}
+    body = json.dumps({"sdk_version": sdk_version}).encode()
+    # A name and password in the address are for the SDK: they are not sent here, and a 401 may then be about them.
+    request = Request(shown(address).rstrip("/") + FIRST_REQUEST, data=body, headers=headers)  # noqa: S310 - checked above
+    has_key = bool(api_key) and shown(address) == address
+    where = f"connect: the server at {shown(address)}"
+    try:
+        with urlopen(request, timeout=seconds) as response:  # noqa: S310 - checked above
+            _check_answer(response, where)
+    except HTTPError as error:
+        with error:
+            _check_status(error.code, where, sdk_version, has_key=has_key)
+    except (URLError, OSError, HTTPException) as error:
+        # The SDK has certificates of its own, so one that is refused here says nothing about it.
+        reason = getattr(error, "reason", error)
+        if "CERTIFICATE_VERIFY_FAILED" not in str(reason):
+            raise ServiceUnavailableError(
+                f"{where} does not answer ({_said(reason, seconds)}). Check that it runs and that the address is "
+                f"right; with a proxy set, NO_PROXY must cover a server on this machine. {_SKIP}"
+            ) from error
+
+
+def _said(reason: object, seconds: float) -> str:
+    return f"nothing within {seconds:g} s" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
+
+
+def _check_answer(response: HTTPResponse, where: str) -> None:
+    try:
+        answer: Any = json.loads(response.read())
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise EngineError(f"{where} is no Tinker server: it does not answer in JSON. Check the address. {_SKIP}")
+
+
+def _check_status(status: int, where: str, sdk_version: str, *, has_key: bool) -> None:
+    if status in _OLDER:
+        raise EngineError(
+            f"{where} is older than the Tinker SDK {sdk_version} here, or is no Tinker server: it does not know "
+            f"{FIRST_REQUEST}. The SDK would wait for it and not fail. Install a newer server, or in an environment "
+            f"of its own the SDK that it was made for. {_SKIP}"
+        )
+    if status in _REFUSED and has_key:
+        raise AuthenticationError(f"{where} refuses the API key (status {status}). Give the key of this server")
+    if status >= _FAILED:
+        raise ServiceUnavailableError(
+            f"{where} fails (status {status}); the SDK would repeat its requests for minutes. Look at its log. {_SKIP}"
+        )
