@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
@@ -155,6 +155,12 @@ class ServiceClient:
         """Finish what is queued and end the session; its clients are not used afterwards."""
         del status, detail
         return self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close("success" if kind is None else "errored").result()
 
     @property
     def dtype(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 from glowgenius.errors import ConfigError, ModelNotFoundError, RequestRejectedError, nearest
 from glowgenius.testing.bigram import Bigram
@@ -166,6 +166,12 @@ class ScriptedService:
     ) -> EngineFuture[None]:
         """Take no more operations, from this service or its clients."""
         return self._queue.close(status if detail is None else f"{status}: {detail}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close("success" if kind is None else "errored").result()
 
     def _resume(
         self, kind: str, path: str, base_model: str | None, user_metadata: dict[str, str] | None, *, optimizer: bool

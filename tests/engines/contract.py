@@ -20,7 +20,7 @@ from attrs import frozen
 from glowgenius.engines.errors import translate
 from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
-from glowgenius.errors import CheckpointError, ModelNotFoundError, RequestRejectedError
+from glowgenius.errors import CheckpointError, EngineError, ModelNotFoundError, RequestRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -514,6 +514,11 @@ class EngineContract:
         client.optim_step(AdamParams(learning_rate=engine.learning_rate))
         assert good.result().metrics["loss:sum"] == near(before)
         assert loss_of(client, batch(20)) < before
+
+    def test_a_service_is_closed_at_the_end_of_a_block(self, engine):
+        with engine.service() as service:
+            client = service.create_lora_training_client(engine.base_model, rank=4, seed=0).result(timeout=60)
+        assert isinstance(error_of(lambda: client.forward(batch(1), "cross_entropy")), EngineError)
 
     # Futures.
 
