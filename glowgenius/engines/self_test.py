@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import numpy as np
-from attrs import field, frozen
+from attrs import frozen
 from typing_extensions import override
 
 from glowgenius.engines.errors import mapped
@@ -71,7 +71,7 @@ class SelfTest:
     base_model: str
     """The model it was asked with."""
 
-    findings: tuple[Finding, ...] = field(converter=tuple)
+    findings: tuple[Finding, ...]
     """What was asked, in order; it ends with the first thing that got no answer."""
 
     @property
@@ -204,7 +204,10 @@ class _Test:
 
     def _client(self) -> TrainingClient:
         with self._within("create_lora_training_client") as wait:
-            return wait(self._service.create_lora_training_client(self._base_model, rank=RANK, seed=0))
+            client: TrainingClient = wait(
+                self._service.create_lora_training_client(self._base_model, rank=RANK, seed=0)
+            )
+        return client
 
     def _after(self, calls: Sequence[list[Datum]], asked: Datum) -> float:
         """The loss of *asked* after a step of a fresh adapter with the gradients of *calls*, and one with its own.
