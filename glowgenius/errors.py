@@ -74,9 +74,11 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """The place as a prefix: `path:line: `, `row 3: ` or nothing, with the id when known."""
+        """The place as a prefix: `path:line: `, `path, row 3: `, `row 3: ` or nothing, with the id when known."""
         if self.path is not None and self.line is not None:
             place = f"{self.path}:{self.line}"
+        elif self.path is not None and self.row is not None:
+            place = f"{self.path}, row {self.row}"
         elif self.path is not None:
             place = self.path
         elif self.row is not None:

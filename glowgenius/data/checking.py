@@ -14,7 +14,7 @@ from glowgenius.data.sameness import accepted_keys, prompt_key, row_key
 from glowgenius.errors import ConfigError, Problem, RenderingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from glowgenius.data.message import Conversation
     from glowgenius.data.report import Finding, TokenStatistics
@@ -63,8 +63,8 @@ class CountsTokens(Protocol):
         """What renders, in one line."""
         ...
 
-    def render(self, conversation: Conversation, /) -> Rendered:
-        """The row as tokens."""
+    def render_rows(self, conversations: Iterable[Conversation], /) -> Iterator[tuple[Rendered, ...] | RenderingError]:
+        """Each row as the examples it is trained as, or why it cannot be."""
         ...
 
 
@@ -163,9 +163,9 @@ def check_rows(
 def _check_arguments(renderer: object, max_length: object) -> None:
     if renderer is None and max_length is not None:
         raise ConfigError("max_length counts tokens, so it needs renderer=, such as Renderer.for_model(…)")
-    if renderer is not None and not callable(getattr(renderer, "render", None)):
+    if renderer is not None and not callable(getattr(renderer, "render_rows", None)):
         kind = type(renderer).__name__
-        raise ConfigError(f"renderer must have a method render, such as Renderer.for_model(…) has, got a {kind}")
+        raise ConfigError(f"renderer must have a method render_rows, such as Renderer.for_model(…) has, got a {kind}")
     if max_length is not None and (not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1):
         raise ConfigError(f"max_length must be an integer ≥ 1, got {max_length!r} ({type(max_length).__name__})")
 
@@ -252,18 +252,17 @@ def _tokens(
     lengths, trained = array("q"), 0
     long, broken = list[int](), list[int]()
     sizes, reasons = list[str](), list[str]()
-    for position, row in enumerate(rows):
-        try:
-            example = renderer.render(row)
-        except RenderingError as error:
+    for position, examples in enumerate(renderer.render_rows(rows)):
+        if isinstance(examples, RenderingError):
             broken.append(position)
-            reasons.append(str(error.problems[0].found if error.problems else error.message))
+            reasons.append(str(examples.problems[0].found if examples.problems else examples.message))
             continue
-        lengths.append(len(example))
-        trained += example.num_trained
-        if max_length is not None and len(example) > max_length:
+        longest = max(map(len, examples))
+        lengths.extend(map(len, examples))
+        trained += sum(example.num_trained for example in examples)
+        if max_length is not None and longest > max_length:
             long.append(position)
-            sizes.append(f"{len(example):,} tokens")
+            sizes.append(f"{longest:,} tokens")
     found: list[Finding] = []
     if long:
         words = Kind("problem", f"more than {max_length:,} tokens", "shorten them, or choose another on_overflow")

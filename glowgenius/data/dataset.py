@@ -8,7 +8,7 @@ import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, final, overload
+from typing import TYPE_CHECKING, Literal, final, overload
 
 from typing_extensions import override
 
@@ -16,8 +16,9 @@ from glowgenius.data.columns import Fault
 from glowgenius.data.files import write_lines
 from glowgenius.data.loading import load, shape_named
 from glowgenius.data.message import Conversation
-from glowgenius.data.readers import read_rows
-from glowgenius.data.rows import EXAMPLE, RawRow, row_of
+from glowgenius.data.readers import file_name, file_rows
+from glowgenius.data.renaming import Renaming
+from glowgenius.data.rows import RawRow, check_records, record_row
 from glowgenius.data.splits import permutation, split_positions
 from glowgenius.errors import ConfigError, DatasetError
 
@@ -63,8 +64,14 @@ class Dataset(Sequence[Conversation]):
         return made
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, format: str | None = None) -> Dataset:  # noqa: A002 - public name
-        """Read a `.jsonl`, `.json`, `.csv` or `.tsv` file, in UTF-8.
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,  # noqa: A002 - public name
+        columns: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Read a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file; each may be packed as `.gz`. Text is UTF-8.
 
         The columns decide the format: `messages` (OpenAI), `question` + `answer`, `prompt` + `completion`,
         `instruction` + `output` (Alpaca, with `input`, `system`, `history`), `input` + `output`, or
@@ -75,16 +82,16 @@ class Dataset(Sequence[Conversation]):
             path: The file; its suffix says what it is.
             format: The format's name, as in `dataset.format`, where the columns fit more than one. Columns
                 of the other formats are then kept as metadata.
+            columns: Name in the file → name here, such as `{"query": "question"}`; a column given the name
+                `metadata` is kept there under its own.
 
         Raises:
-            ConfigError: There is no such format.
+            ConfigError: There is no such format or column.
             DatasetError: Any row cannot be used; the error lists every problem with its line.
+            MissingDependencyError: The file is Parquet, and the package `pyarrow` is not installed.
         """
-        shape = None if format is None else shape_named(format)
-        name = os.fspath(path)
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a path of bytes at run time
-            raise ConfigError(f"path must be a str or a pathlib.Path, got {path!r} ({type(path).__name__})")
-        return cls._of(*load(read_rows(Path(name)), path=name, shape=shape))
+        name = file_name(path)
+        return cls._of(*load(file_rows(name, Renaming(columns)), path=name, shape=shape_named(format)))
 
     @classmethod
     def from_records(
@@ -92,20 +99,55 @@ class Dataset(Sequence[Conversation]):
         records: Iterable[Mapping[str, object] | Conversation],
         *,
         format: str | None = None,  # noqa: A002 - public name
+        columns: Mapping[str, str] | None = None,
     ) -> Dataset:
         """Rows from memory: mappings with the columns that files have, or conversations, or both.
 
         Args:
             records: The rows; at least one.
             format: As for `from_file`.
+            columns: As for `from_file`.
 
         Raises:
-            ConfigError: There is no such format, or *records* is one mapping or a string.
+            ConfigError: There is no such format or column, or *records* is one mapping or a string.
             DatasetError: Any record cannot be used; the error lists every problem with its 0-based row.
         """
-        shape = None if format is None else shape_named(format)
-        _check_records(records)
-        return cls._of(*load(map(_record, records), path=None, shape=shape))
+        names = Renaming(columns)
+        check_records(records)
+        rows = map(record_row, records)
+        return cls._of(*load(names.apply(rows) if names else rows, path=None, shape=shape_named(format)))
+
+    @classmethod
+    def from_huggingface(
+        cls,
+        name_or_dataset: object,
+        split: str | None = None,
+        *,
+        format: str | None = None,  # noqa: A002 - public name
+        columns: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Rows of a Hugging Face data set.
+
+        Arrow fills in null wherever one row lacks what another has: columns, and keys of messages and tool calls.
+        These nulls are taken out again, and so are those that were meant. Class labels become their names.
+
+        Args:
+            name_or_dataset: A name on the hub, a folder (of data files, or from `save_to_disk`), or a
+                `datasets.Dataset`, `DatasetDict` or iterable data set.
+            split: Which part, where it has parts; needed if it has more than one.
+            format: As for `from_file`.
+            columns: As for `from_file`.
+
+        Raises:
+            ConfigError: An argument is not valid.
+            DatasetError: It cannot be loaded, or any row cannot be used.
+            MissingDependencyError: The package `datasets` is not installed.
+        """
+        from glowgenius.data.huggingface import read_huggingface
+
+        names, shape = Renaming(columns), shape_named(format)
+        rows, name = read_huggingface(name_or_dataset, split)
+        return cls._of(*load(names.apply(rows) if names else rows, path=name, shape=shape))
 
     @property
     def format(self) -> str:
@@ -131,6 +173,15 @@ class Dataset(Sequence[Conversation]):
     def groups(self) -> tuple[str, ...]:
         """The names of the groups, each once, in the order of their first rows."""
         return tuple(dict.fromkeys(row.group for row in self._rows if row.group is not None))
+
+    @property
+    def splits(self) -> dict[str, Dataset]:
+        """The parts that the column `split` names, in the order of their first rows; rows without one are in none."""
+        parts: dict[str, list[Conversation]] = {}
+        for row in self._rows:
+            if row.split is not None:
+                parts.setdefault(row.split, []).append(row)
+        return {name: Dataset._of(rows, self._format) for name, rows in parts.items()}
 
     @override
     def __len__(self) -> int:
@@ -279,24 +330,6 @@ class Dataset(Sequence[Conversation]):
             )
         except OSError as error:
             raise DatasetError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
-
-
-def _check_records(records: object) -> None:
-    """Refuse what can be iterated over and yet is no series of rows."""
-    kind = type(records).__name__
-    if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
-        hint = "; Dataset.from_file reads files" if isinstance(records, str) else ""
-        raise ConfigError(f"records must be an iterable of rows such as {EXAMPLE}, got a {kind}{hint}")
-
-
-def _record(record: object) -> RawRow | Conversation:
-    if isinstance(record, Conversation):
-        return record
-    if isinstance(record, Mapping):
-        return row_of(cast("object", record), None)
-    hint = " (of a pandas.DataFrame, pass frame.to_dict('records'))" if isinstance(record, str) else ""
-    found = f"a Python {type(record).__name__}"
-    return RawRow(columns={}, faults=(Fault(None, found, f"a mapping such as {EXAMPLE}, or a Conversation{hint}"),))
 
 
 def _conversations_only(items: Iterable[object]) -> list[RawRow | Conversation]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-from typing import TYPE_CHECKING, BinaryIO, final
+import zlib
+from typing import TYPE_CHECKING, BinaryIO, cast, final
 
 from attrs import frozen
 
@@ -13,18 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-SUFFIXES = (".csv", ".json", ".jsonl", ".tsv")
-"""The files that can be read, by the end of their names."""
+SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".tsv")
+"""The files that can be read, by the end of their names; `.gz` may follow."""
+
+PACKED = ".gz"
+"""The end of the name of a file that is unpacked while it is read."""
 
 _BOM = b"\xef\xbb\xbf"
+_SAVE_AS_UTF8 = "UTF-8 text: save it with that encoding"
 _NO_TEXT = {
-    b"\xff\xfe": ("UTF-16 text", "UTF-8 text: save it with that encoding"),
-    b"\xfe\xff": ("UTF-16 text", "UTF-8 text: save it with that encoding"),
+    b"\xff\xfe\x00\x00": ("UTF-32 text", _SAVE_AS_UTF8),
+    b"\x00\x00\xfe\xff": ("UTF-32 text", _SAVE_AS_UTF8),
+    b"\xff\xfe": ("UTF-16 text", _SAVE_AS_UTF8),
+    b"\xfe\xff": ("UTF-16 text", _SAVE_AS_UTF8),
     b"PK\x03\x04": ("a zip archive, perhaps an Excel workbook", "a text file: unpack it, or export it as CSV (UTF-8)"),
-    b"\x1f\x8b": ("a gzip archive", "the unpacked file: run gunzip on it"),
-    b"PAR1": ("a Parquet file", "the rows as .jsonl"),
+    b"\x1f\x8b": ("a gzip archive", "a name that ends in .gz, such as data.jsonl.gz"),
+    b"PAR1": ("a Parquet file", "a name that ends in .parquet"),
+    b"(\xb5/\xfd": ("a zstd archive", "the unpacked file: run unzstd on it"),
+    b"BZh": ("a bzip2 archive", "the unpacked file: run bunzip2 on it"),
 }
 _SHOWN_NEIGHBOURS = 5
+_HEAD = 64
+_SHORTEST = 3
 
 
 def nothing_there(*, empty: bool) -> str:
@@ -67,7 +79,7 @@ def lines(path: Path) -> Iterator[Line]:
     """
     offset = 0
     with _opened(path) as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in _raw_lines(file):
             start = 0
             if number == 1:
                 _refuse_binary(raw)
@@ -83,7 +95,7 @@ def whole_text(path: Path) -> str:
         UnreadableError: The file cannot be opened, it is no text file, or a byte is not UTF-8.
     """
     with _opened(path) as file:
-        raw = file.read()
+        raw = b"".join(line for _, line in _raw_lines(file))
     _refuse_binary(raw)
     start = len(_BOM) if raw.startswith(_BOM) else 0
     try:
@@ -94,6 +106,23 @@ def whole_text(path: Path) -> str:
     raise UnreadableError(found, "text in UTF-8", line=line)
 
 
+def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines as bytes; what goes wrong on the way is an `UnreadableError`."""
+    number = 0
+    try:
+        for number, raw in enumerate(file, start=1):
+            yield number, raw
+    except EOFError:
+        found, accepted = "the gzip archive ends too early", "the complete file: copy or download it again"
+    except (gzip.BadGzipFile, zlib.error) as error:
+        found, accepted = f"no gzip archive, or a damaged one ({error})", "a file packed by gzip"
+    except OSError as error:
+        found, accepted = error.strerror or str(error), "a file that can be read"
+    else:
+        return
+    raise UnreadableError(found, accepted, line=number or None)
+
+
 def _line(number: int, raw: bytes, offset: int) -> Line:
     try:
         return Line(number, raw.decode(), None)
@@ -102,17 +131,33 @@ def _line(number: int, raw: bytes, offset: int) -> Line:
 
 
 def _bad_byte(byte: int, offset: int) -> str:
-    return f"byte 0x{byte:02x} at offset {offset} is not UTF-8"
+    letter = bytes([byte]).decode("cp1252", errors="replace")
+    guess = f" (in Windows-1252 it would be {letter!r})" if letter.isprintable() and letter != "\ufffd" else ""
+    return f"byte 0x{byte:02x} at offset {offset} is not UTF-8{guess}"
 
 
 def _refuse_binary(start: bytes) -> None:
     for magic, (found, accepted) in _NO_TEXT.items():
         if start.startswith(magic):
             raise UnreadableError(found, accepted)
+    head = start[:_HEAD]
+    if len(head) > _SHORTEST and 2 * head.count(0) >= len(head) - 1:  # Latin letters in UTF-16: every second byte is 0
+        raise UnreadableError("UTF-16 text without a byte order mark", _SAVE_AS_UTF8)
+
+
+def check_there(path: Path) -> None:
+    """Refuse a path where no file can be opened, with the same words for every kind of file.
+
+    Raises:
+        UnreadableError: It cannot be opened.
+    """
+    _opened(path).close()
 
 
 def _opened(path: Path) -> BinaryIO:
     try:
+        if path.suffix.lower() == PACKED:
+            return cast("BinaryIO", gzip.open(path, "rb"))
         return path.open("rb")
     except FileNotFoundError:
         raise UnreadableError(*_not_there(path)) from None
@@ -136,10 +181,16 @@ def _not_there(path: Path) -> tuple[str, str]:
     return f"no such file in {str(folder)!r}", accepted
 
 
+def kind_of(path: Path) -> str:
+    """The suffix that says what a file holds, in small letters; that of `.gz` left out."""
+    inner = path.with_suffix("") if path.suffix.lower() == PACKED else path
+    return inner.suffix.lower()
+
+
 def _names(folder: Path) -> list[str]:
     """The data files of a folder; none where it may not be listed."""
     try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
+        return sorted(entry.name for entry in folder.iterdir() if kind_of(entry) in SUFFIXES)
     except OSError:
         return []
 

@@ -107,7 +107,7 @@ def pair_finding(
 def place(rows: Sequence[Conversation], position: int) -> str:
     """Where a row stands: file and line if it was read from one, else its position, and its id if it has one."""
     row = rows[position]
-    where = f"row {position}" if row.source is None else f"{row.source.path}:{row.source.line}"
+    where = f"row {position}" if row.source is None else str(row.source)
     return where if row.id is None else f"{where} (id {row.id!r})"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from attrs import frozen
+
 from glowgenius.data.columns import SHAPES, Fault, Shape, likeliest, plan, recognise
 from glowgenius.data.files import UnreadableError
 from glowgenius.data.formats import MISSING, read_row, row_faults, row_id, used_columns
@@ -20,17 +22,37 @@ _COLUMNS_NAMED = 8
 _FORMATS = ", ".join(" + ".join(shape.required) for shape in SHAPES.values())
 
 
-def shape_named(name: str) -> Shape:
-    """The format of that name.
+def shape_named(name: str | None) -> Shape | None:
+    """The format of that name; None stands for the one that the columns make.
 
     Raises:
         ConfigError: There is no such format.
     """
+    if name is None:
+        return None
     if name not in SHAPES:
         known = ", ".join(map(repr, SHAPES))
         hint = nearest(name, SHAPES) if isinstance(name, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
         raise ConfigError(f"format must be one of {known}, got {name!r}{hint}")
     return SHAPES[name]
+
+
+@final
+@frozen(kw_only=True)
+class Loaded:
+    """The rows that can be used, and what is wrong with the others."""
+
+    conversations: tuple[Conversation, ...]
+    """In their order; all rows only if there are no problems."""
+
+    format: str
+    """The name of the format."""
+
+    problems: tuple[Problem, ...]
+    """Everything that is wrong, in the order of the rows."""
+
+    headline: str
+    """What an error about the problems begins with."""
 
 
 def load(
@@ -39,12 +61,26 @@ def load(
     """Every row as a conversation, and the name of the format.
 
     Args:
-        rows: Rows of a file or of memory; conversations pass as they are, if they can be trained on.
-        path: The file, as the user named it; None for rows from memory.
-        shape: The format that the user named; None recognises it from the first row that has one.
+        rows: As for `read_all`.
+        path: As for `read_all`.
+        shape: As for `read_all`.
 
     Raises:
         DatasetError: There are rows that cannot be used, the file cannot be read, or there are no rows.
+    """
+    found = read_all(rows, path=path, shape=shape)
+    if found.problems:
+        raise DatasetError(found.headline, found.problems)
+    return found.conversations, found.format
+
+
+def read_all(rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None) -> Loaded:
+    """Every row as a conversation or as problems.
+
+    Args:
+        rows: Rows of a file or of memory; conversations pass as they are, if they can be trained on.
+        path: The file, as the user named it; None for rows from memory.
+        shape: The format that the user named; None recognises it from the first row that has one.
     """
     loader = _Loader(path, shape)
     broken: UnreadableError | None = None
@@ -92,7 +128,7 @@ class _Loader:
 
     def _read(self, position: int, row: RawRow, shape: Shape) -> None:
         columns = plan(used_columns(row.columns), shape, forced=self._forced)
-        source = None if self._path is None or row.line is None else Source(self._path, row.line, position)
+        source = None if self._path is None else Source(self._path, row.line, position)
         conversation = read_row(row.columns, shape, columns, source)
         if isinstance(conversation, Conversation):
             self._conversations.append(conversation)
@@ -119,8 +155,8 @@ class _Loader:
     def _problem(self, position: int, line: int | None, name: str | None, fault: Fault) -> Problem:
         return Problem(path=self._path, line=line, row=position, row_id=name, **fault._asdict())
 
-    def finish(self, broken: UnreadableError | None) -> tuple[tuple[Conversation, ...], str]:
-        """The conversations and their format, or the one error about all that is wrong."""
+    def finish(self, broken: UnreadableError | None) -> Loaded:
+        """The conversations, their format, and all that is wrong."""
         shape = self._shape or next(filter(None, map(_guess, self._waiting)), None)
         for position, row in self._waiting:
             if shape is None:
@@ -133,9 +169,12 @@ class _Loader:
             problems.append(Problem(path=self._path, line=broken.line, found=broken.found, accepted=broken.accepted))
         elif not self._total:
             problems.append(Problem(path=self._path, found="no rows", accepted="at least one row"))
-        if problems:
-            raise DatasetError(self._headline(broken), problems)
-        return tuple(self._conversations), "messages" if shape is None else shape.name
+        return Loaded(
+            conversations=tuple(self._conversations),
+            format="messages" if shape is None else shape.name,
+            problems=tuple(problems),
+            headline=self._headline(broken),
+        )
 
     def _ordered_problems(self) -> list[Problem]:
         """By row; a column that is wrong in every row of a long file is one problem, not thousands of them."""

@@ -142,11 +142,15 @@ class Source:
     path: str
     """The file, as the user named it."""
 
-    line: int
-    """1-based line on which the row starts."""
+    line: int | None
+    """1-based line on which the row starts; None in files without lines, such as Parquet."""
 
     row: int
     """0-based position among the rows of the file."""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.path}, row {self.row}" if self.line is None else f"{self.path}:{self.line}"
 
 
 @final

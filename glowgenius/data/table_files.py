@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from glowgenius.data.renaming import Renaming
+
 _LONGEST_CELL = 2**31 - 1
 _JSON_COLUMNS = ("messages", "conversations", "history", "metadata")
 """Columns whose cells hold JSON text."""
@@ -27,7 +29,7 @@ _EMPTY_IS_ABSENT = (*_JSON_COLUMNS, *_LIST_COLUMNS, "weight", "id", "group", "sp
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
-def read_table(path: Path, separator: str) -> Iterator[RawRow]:
+def read_table(path: Path, separator: str, names: Renaming) -> Iterator[RawRow]:
     """A table with a header line; blank lines are no rows, and quoted cells may span lines.
 
     Raises:
@@ -36,7 +38,7 @@ def read_table(path: Path, separator: str) -> Iterator[RawRow]:
     # The standard limit of 131,072 characters refuses long conversations; it is a setting of the whole process.
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
-        yield from _Table(path, separator).rows()
+        yield from _Table(path, separator, names).rows()
     finally:
         csv.field_size_limit(limit)
 
@@ -64,12 +66,13 @@ class _Lines:
 class _Table:
     """The state of reading one table."""
 
-    def __init__(self, path: Path, separator: str) -> None:
+    def __init__(self, path: Path, separator: str, names: Renaming) -> None:
         self._lines = _Lines(path)
         # Without strict, a quote that is never closed swallows the rest of the file into one cell, silently.
         self._reader = csv.reader(self._lines, delimiter=separator, strict=True)
         self._separator = separator
         self._decoder = StrictDecoder()
+        self._names = names
 
     def rows(self) -> Iterator[RawRow]:
         """Every row below the header."""
@@ -109,7 +112,10 @@ class _Table:
 
     def _row(self, header: list[str], cells: list[str], line: int, header_line: int) -> RawRow:
         faults: list[Fault] = []
-        columns = {column: self._value(column, cell, faults) for column, cell in zip(header, cells, strict=True)}
+        columns = {
+            column: self._value(self._names.name(column), cell, faults)
+            for column, cell in zip(header, cells, strict=True)
+        }
         return RawRow(columns=columns, line=line, faults=tuple(faults), header_line=header_line)
 
     def _value(self, column: str, cell: str, faults: list[Fault]) -> Any:

@@ -114,6 +114,12 @@ def _read_message(field: str, turn: object, faults: list[Fault]) -> Message | No
     keys = {
         str(key): item for key, item in given.items() if item is not None and not (key == "tool_calls" and item == [])
     }
+    parts = as_list(keys.get("content"))
+    if parts is not None and "role" in keys:
+        found_in_parts = _join_parts(f"{field}.content", parts, keys)
+        if found_in_parts:
+            faults.extend(found_in_parts)
+            return None
     renamed = {key: _meant_key(key) for key in keys if key not in _MESSAGE_KEYS}
     found = [
         Fault(f"{field}.{key}", "no such key of a message", f"did you mean {meant!r}?" if meant else _KEYS_ACCEPTED)
@@ -130,6 +136,33 @@ def _read_message(field: str, turn: object, faults: list[Fault]) -> Message | No
     weight = float(keys["trainable"]) if "trainable" in keys and "weight" not in keys else keys.get("weight")
     options = {key: keys[key] for key in ("reasoning_content", "name", "tool_call_id", "tool_calls") if key in keys}
     return Message(keys["role"], keys.get("content", ""), weight=weight, **options)
+
+
+def _join_parts(field: str, parts: Sequence[Any], keys: dict[str, Any]) -> list[Fault]:
+    """Put the text of a message that comes in parts in *keys*, without anything between the parts.
+
+    Parts of kind `text`, and of the assistant also `thinking`, which becomes `reasoning_content`; others are faults.
+    """
+    pieces: dict[str, list[str]] = {"text": [], "thinking": []}
+    faults: list[Fault] = []
+    for position, item in enumerate(parts):
+        part = as_mapping(item)
+        kind = None if part is None else part.get("type")
+        said = None if part is None or not isinstance(kind, str) else part.get(kind)
+        if isinstance(kind, str) and kind in pieces and isinstance(said, str):
+            pieces[kind].append(said)
+        else:
+            found = (
+                f"a part of type {describe(kind)}" if isinstance(kind, str) and kind not in pieces else describe(item)
+            )
+            faults.append(Fault(f"{field}[{position}]", found, "{'type': 'text', 'text': …}: rows of text only"))
+    if pieces["thinking"] and "reasoning_content" in keys:
+        faults.append(Fault(field, "a part of type 'thinking' beside 'reasoning_content'", "one of the two"))
+    if not faults:
+        keys["content"] = "".join(pieces["text"])
+        if pieces["thinking"]:
+            keys["reasoning_content"] = "".join(pieces["thinking"])
+    return faults
 
 
 def _meant_key(key: str) -> str | None:

@@ -208,7 +208,7 @@ def _row(
 ) -> PreviewRow:
     example = renderer.render(conversation, train_on)
     source = conversation.source
-    place = f"row {index}" if source is None else f"{source.path}:{source.line}"
+    place = f"row {index}" if source is None else str(source)
     return PreviewRow(
         title=place if conversation.id is None else f"{place} (id {conversation.id!r})",
         runs=tuple(_runs(example, renderer.tokenizer, max_length)),

@@ -171,10 +171,12 @@ class Bytes:
 
     description = "bytes"
 
-    def render(self, conversation):
-        if conversation.question == "unrenderable":
-            raise gg.errors.RenderingError("no")
-        return Rendered(len(conversation.question) + len(conversation.answer), len(conversation.answer))
+    def render_rows(self, conversations):
+        for row in conversations:
+            if row.question == "unrenderable":
+                yield gg.errors.RenderingError("no")
+            else:
+                yield (Rendered(len(row.question) + len(row.answer), len(row.answer)),)
 
 
 @attrs.frozen
@@ -231,7 +233,7 @@ def test_the_renderer_of_the_library_is_one():
         ({"max_length": 9}, "max_length counts tokens, so it needs renderer=, such as Renderer.for_model(…)"),
         ({"renderer": Bytes(), "max_length": 0}, "max_length must be an integer ≥ 1, got 0 (int)"),
         ({"renderer": Bytes(), "max_length": True}, "max_length must be an integer ≥ 1, got True (bool)"),
-        ({"renderer": "q"}, "renderer must have a method render, such as Renderer.for_model(…) has, got a str"),
+        ({"renderer": "q"}, "renderer must have a method render_rows, such as Renderer.for_model(…) has, got a str"),
         ({"near": "yes"}, "near must be True, False or None, got 'yes' (str)"),
     ],
 )

@@ -26,9 +26,9 @@ SOME = "a string with something in it"
         ("a.csv", "", ": an empty file → a header such as question,answer with rows below it"),
         ("a.tsv", "\n\n", ": a file with nothing but white space → a header such as question,answer with rows below it"),
         ("a.csv", "\nquestion,answer\n\n", ":2: a header and no rows → at least one row below the header"),
-        ("a.txt", GOOD, ": the suffix '.txt' → one of .csv, .json, .jsonl, .tsv"),
-        ("a.jsonls", GOOD, ": the suffix '.jsonls' → one of .csv, .json, .jsonl, .tsv (did you mean '.jsonl'?)"),
-        ("a", GOOD, ": a file name without a suffix → one of .csv, .json, .jsonl, .tsv"),
+        ("a.txt", GOOD, ": the suffix '.txt' → one of .csv, .json, .jsonl, .parquet, .tsv"),
+        ("a.jsonls", GOOD, ": the suffix '.jsonls' → one of .csv, .json, .jsonl, .parquet, .tsv (did you mean '.jsonl'?)"),
+        ("a", GOOD, ": a file name without a suffix → one of .csv, .json, .jsonl, .parquet, .tsv"),
         ("a.jsonl", f"\n[{GOOD}]", ":2: a JSON document that begins with '[', not one object a line → one JSON object a line; or name the file .json"),
         ("a.jsonl", '{\n"question": "Q"\n}', ":1: a JSON document that begins with '{', not one object a line → one JSON object a line; or name the file .json"),
         ("a.json", f"{GOOD}\n{GOOD}", ":1: one object after the other → an array of rows; or name the file .jsonl"),
@@ -48,7 +48,7 @@ SOME = "a string with something in it"
         ("a.csv", "question,answer\rQ,A\r", ":1: a line that ends in a bare carriage return → lines that end in \\n or \\r\\n"),
         ("a.jsonl", GOOD.encode("utf-16"), ": UTF-16 text → UTF-8 text: save it with that encoding"),
         ("a.csv", b"PK\x03\x04rest", ": a zip archive, perhaps an Excel workbook → a text file: unpack it, or export it as CSV (UTF-8)"),
-        ("a.json", b"\x1f\x8brest", ": a gzip archive → the unpacked file: run gunzip on it"),
+        ("a.json", b"\x1f\x8brest", ": a gzip archive → a name that ends in .gz, such as data.jsonl.gz"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(folder, name, content, problem):
@@ -152,3 +152,15 @@ def test_a_file_in_a_place_that_may_not_be_listed(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert missing("a.csv") == cannot("a.csv", f": no such file in {str(folder)!r} → the path of a file that exists")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (GOOD.encode("utf-16-le"), "UTF-16 text without a byte order mark"),
+        (GOOD.encode("utf-16-be"), "UTF-16 text without a byte order mark"),
+        (GOOD.encode("utf-32"), "UTF-32 text"),
+    ],
+)
+def test_other_encodings_are_named(folder, content, found):
+    assert error("a.jsonl", content) == cannot("a.jsonl", f": {found} → UTF-8 text: save it with that encoding")

@@ -307,6 +307,7 @@ def test_a_forced_format_names_its_missing_columns():
 
 ROLES = "one of system, developer, user, assistant, tool"
 KEYS = "one of role, content, weight, trainable, reasoning_content, name, tool_call_id, tool_calls"
+PART = "{'type': 'text', 'text': …}: rows of text only"
 CALLS = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': …}}"
 
 
@@ -320,7 +321,16 @@ CALLS = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': 
         ({}, [f"role: missing → {ROLES}", "content: missing → a string"]),
         ({"role": None, "content": None}, [f"role: null → {ROLES}", "content: null → a string"]),
         ({"role": "user", "content": 5}, [f"content: the number 5 → {SOME}"]),
-        ({"role": "user", "content": [{"type": "text"}]}, [f"content: a list of 1 → {SOME}"]),
+        ({"role": "user", "content": [{"type": "text"}]}, [f"content[0]: an object → {PART}"]),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "See:"}, {"type": "image_url", "image_url": {}}]},
+            [f"content[1]: a part of type the string 'image_url' → {PART}"],
+        ),
+        ({"role": "user", "content": []}, [f"content: an empty string → {SOME}"]),
+        (
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "t"}], "reasoning_content": "r"},
+            ["content: a part of type 'thinking' beside 'reasoning_content' → one of the two"],
+        ),
         ({"role": "assistant", "content": ""}, [f"content: an empty string → {SOME}"]),
         (
             {"from": "human", "value": "Q"},
@@ -354,3 +364,20 @@ CALLS = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': 
 )
 def test_what_is_wrong_with_a_message_is_named(turn, problems):
     assert turn_faults(turn) == [f"messages[0].{problem}" for problem in problems]
+
+
+def test_text_in_parts_is_joined_and_thinking_becomes_reasoning():
+    parts = [
+        {"type": "thinking", "thinking": "Stadium"},
+        {"type": "text", "text": "The "},
+        {"type": "text", "text": "Bronx"},
+    ]
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Where?"}]},
+        {"role": "assistant", "content": parts},
+    ]
+    (row,) = Dataset.from_records([{"messages": messages}])
+    assert row.messages == (
+        Message("user", "Where?"),
+        Message("assistant", "The Bronx", reasoning_content="Stadium"),
+    )

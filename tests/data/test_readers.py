@@ -222,18 +222,18 @@ def test_bytes_that_are_not_utf8_are_found_by_line_and_offset(folder):
     bad = GOOD.encode().replace(b"Q", b"Caf\xe9")
     assert error("a.jsonl", GOOD.encode() + b"\n" + bad + b"\n" + bad) == lines(
         "a.jsonl: 2 of 3 rows cannot be used; nothing was loaded",
-        "a.jsonl:2: byte 0xe9 at offset 50 is not UTF-8 → text in UTF-8",
-        "a.jsonl:3: byte 0xe9 at offset 86 is not UTF-8 → text in UTF-8",
+        "a.jsonl:2: byte 0xe9 at offset 50 is not UTF-8 (in Windows-1252 it would be 'é') → text in UTF-8",
+        "a.jsonl:3: byte 0xe9 at offset 86 is not UTF-8 (in Windows-1252 it would be 'é') → text in UTF-8",
     )
     assert error("a.json", b"\xef\xbb\xbf[\n" + bad + b"]") == cannot(
-        "a.json", ":2: byte 0xe9 at offset 22 is not UTF-8 → text in UTF-8"
+        "a.json", ":2: byte 0xe9 at offset 22 is not UTF-8 (in Windows-1252 it would be 'é') → text in UTF-8"
     )
     assert error("a.csv", b"\xef\xbb\xbfquestion,answer\nQ,A\nQ,\xff\n") == lines(
         "a.csv: 1 of 2 rows cannot be used; nothing was loaded",
-        "a.csv:3: byte 0xff at offset 25 is not UTF-8 → text in UTF-8",
+        "a.csv:3: byte 0xff at offset 25 is not UTF-8 (in Windows-1252 it would be 'ÿ') → text in UTF-8",
     )
     assert error("a.csv", b"question,\xff\nQ,A\n") == cannot(
-        "a.csv", ":1: byte 0xff at offset 9 is not UTF-8 → text in UTF-8"
+        "a.csv", ":1: byte 0xff at offset 9 is not UTF-8 (in Windows-1252 it would be 'ÿ') → text in UTF-8"
     )
 
 
