@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from glowgenius.training import History as History
     from glowgenius.training import JSONLLogger as JSONLLogger
     from glowgenius.training import LogMetrics as LogMetrics
+    from glowgenius.training import MLflowLogger as MLflowLogger
     from glowgenius.training import PreflightReport as PreflightReport
     from glowgenius.training import ProgressBar as ProgressBar
     from glowgenius.training import RunEvaluation as RunEvaluation
@@ -62,13 +63,16 @@ if TYPE_CHECKING:
     from glowgenius.training import StepLogged as StepLogged
     from glowgenius.training import StopTraining as StopTraining
     from glowgenius.training import SupervisedTrainer as SupervisedTrainer
+    from glowgenius.training import TensorBoardLogger as TensorBoardLogger
     from glowgenius.training import TerminateOnNaN as TerminateOnNaN
+    from glowgenius.training import TrackioLogger as TrackioLogger
     from glowgenius.training import TrainBegin as TrainBegin
     from glowgenius.training import TrainEnd as TrainEnd
     from glowgenius.training import TrainFailed as TrainFailed
     from glowgenius.training import TrainingConfig as TrainingConfig
     from glowgenius.training import TrainingResult as TrainingResult
     from glowgenius.training import TrainRestart as TrainRestart
+    from glowgenius.training import WandbLogger as WandbLogger
     from glowgenius.training import connect as connect
     from glowgenius.training import on as on
 
@@ -94,8 +98,8 @@ _HOMES = {
     "LearningRateSuggestion": "glowgenius.lora",
     "LoRAConfig": "glowgenius.lora",
     "LogMetrics": "glowgenius.training",
+    "MLflowLogger": "glowgenius.training",
     "Message": "glowgenius.data",
-    "StepLogged": "glowgenius.training",
     "ParameterBreakdown": "glowgenius.lora",
     "PreflightReport": "glowgenius.training",
     "Preview": "glowgenius.rendering",
@@ -110,10 +114,13 @@ _HOMES = {
     "ServiceWait": "glowgenius.training",
     "StepBegin": "glowgenius.training",
     "StepEnd": "glowgenius.training",
+    "StepLogged": "glowgenius.training",
     "StopTraining": "glowgenius.training",
     "SupervisedTrainer": "glowgenius.training",
     "SweepResult": "glowgenius.experiments",
+    "TensorBoardLogger": "glowgenius.training",
     "TerminateOnNaN": "glowgenius.training",
+    "TrackioLogger": "glowgenius.training",
     "TrainBegin": "glowgenius.training",
     "TrainEnd": "glowgenius.training",
     "TrainFailed": "glowgenius.training",
@@ -121,6 +128,7 @@ _HOMES = {
     "TrainRestart": "glowgenius.training",
     "TrainingConfig": "glowgenius.training",
     "TrainingResult": "glowgenius.training",
+    "WandbLogger": "glowgenius.training",
     "compare": "glowgenius.evaluation",
     "connect": "glowgenius.training",
     "evaluate": "glowgenius.evaluation",
@@ -158,6 +166,7 @@ __all__ = [
     "LearningRateSuggestion",
     "LoRAConfig",
     "LogMetrics",
+    "MLflowLogger",
     "Message",
     "ParameterBreakdown",
     "PreflightReport",
@@ -177,7 +186,9 @@ __all__ = [
     "StopTraining",
     "SupervisedTrainer",
     "SweepResult",
+    "TensorBoardLogger",
     "TerminateOnNaN",
+    "TrackioLogger",
     "TrainBegin",
     "TrainEnd",
     "TrainFailed",
@@ -185,6 +196,7 @@ __all__ = [
     "TrainRestart",
     "TrainingConfig",
     "TrainingResult",
+    "WandbLogger",
     "compare",
     "connect",
     "evaluate",

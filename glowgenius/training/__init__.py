@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from glowgenius.training.callbacks.progress import ProgressBar as ProgressBar
     from glowgenius.training.callbacks.samples import SampleLogger as SampleLogger
     from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
+    from glowgenius.training.callbacks.trackers.mlflow import MLflowLogger as MLflowLogger
+    from glowgenius.training.callbacks.trackers.tensorboard import TensorBoardLogger as TensorBoardLogger
+    from glowgenius.training.callbacks.trackers.trackio import TrackioLogger as TrackioLogger
+    from glowgenius.training.callbacks.trackers.wandb import WandbLogger as WandbLogger
     from glowgenius.training.checkpoints import CheckpointRecord as CheckpointRecord
     from glowgenius.training.config import TrainingConfig as TrainingConfig
     from glowgenius.training.connection import Connection as Connection
@@ -63,8 +67,9 @@ _HOMES = {
     "Event": "glowgenius.training.events",
     "History": "glowgenius.training.history",
     "JSONLLogger": "glowgenius.training.callbacks.jsonl",
+    "LogMetrics": "glowgenius.training.events",
     "LogMetrics": "glowgenius.training.requests",
-    "StepLogged": "glowgenius.training.events",
+    "MLflowLogger": "glowgenius.training.callbacks.trackers.mlflow",
     "PreflightReport": "glowgenius.training.preflight",
     "ProgressBar": "glowgenius.training.callbacks.progress",
     "Request": "glowgenius.training.requests",
@@ -76,15 +81,20 @@ _HOMES = {
     "ServiceWait": "glowgenius.training.events",
     "StepBegin": "glowgenius.training.events",
     "StepEnd": "glowgenius.training.events",
+    "StepLogged": "glowgenius.training.events",
+    "StopTraining": "glowgenius.training.events",
     "StopTraining": "glowgenius.training.requests",
     "SupervisedTrainer": "glowgenius.training.trainer",
+    "TensorBoardLogger": "glowgenius.training.callbacks.trackers.tensorboard",
     "TerminateOnNaN": "glowgenius.training.callbacks.terminate_on_nan",
+    "TrackioLogger": "glowgenius.training.callbacks.trackers.trackio",
     "TrainBegin": "glowgenius.training.events",
     "TrainEnd": "glowgenius.training.events",
     "TrainFailed": "glowgenius.training.events",
     "TrainRestart": "glowgenius.training.events",
     "TrainingConfig": "glowgenius.training.config",
     "TrainingResult": "glowgenius.training.result",
+    "WandbLogger": "glowgenius.training.callbacks.trackers.wandb",
     "connect": "glowgenius.training.connection",
     "on": "glowgenius.training.callbacks.base",
 }
@@ -106,6 +116,7 @@ __all__ = [
     "History",
     "JSONLLogger",
     "LogMetrics",
+    "MLflowLogger",
     "PreflightReport",
     "ProgressBar",
     "Request",
@@ -120,13 +131,16 @@ __all__ = [
     "StepLogged",
     "StopTraining",
     "SupervisedTrainer",
+    "TensorBoardLogger",
     "TerminateOnNaN",
+    "TrackioLogger",
     "TrainBegin",
     "TrainEnd",
     "TrainFailed",
     "TrainRestart",
     "TrainingConfig",
     "TrainingResult",
+    "WandbLogger",
     "connect",
     "on",
 ]
