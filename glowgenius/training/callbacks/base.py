@@ -80,6 +80,11 @@ class Callback:
             if name.startswith("on_"):
                 _check_hook(f"{cls.__name__}.{name}", name, hook)
 
+    @override
+    def __repr__(self) -> str:
+        """As errors name it; an address would tell nobody anything."""
+        return f"{type(self).__name__}()"
+
     @property
     def state_key(self) -> str:
         """Under which name the state is kept; has to be unique among the callbacks with state."""

@@ -43,10 +43,6 @@ class ProgressBar(Callback):
         self._evaluated: dict[str, float] = {}
 
     @override
-    def __repr__(self) -> str:
-        return "ProgressBar()"
-
-    @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._total = event.total_steps
         self._figures, self._evaluated = {}, {}

@@ -30,10 +30,6 @@ class TerminateOnNaN(Callback):
         self._best_step: int | None = None
 
     @override
-    def __repr__(self) -> str:
-        return "TerminateOnNaN()"
-
-    @override
     def state_dict(self) -> Mapping[str, JSON]:
         return {"best_step": self._best_step}
 
