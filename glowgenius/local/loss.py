@@ -8,49 +8,93 @@ import numpy as np
 import torch
 
 from glowgenius.local.packing import Pass, Row, plan
+from glowgenius.local.stack import Gradients
+from glowgenius.local.threads import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from glowgenius.local.adapter import Adapter
+    from glowgenius.local.llama import Llama, ModelAdapter
     from glowgenius.local.model import BaseModel
     from glowgenius.typing import LogprobArray
 
 
 def score(
-    model: BaseModel, adapter: Adapter | None, rows: Sequence[Row], *, max_tokens: int, backward: bool
+    model: BaseModel, adapter: Adapter | None, rows: Sequence[Row], *, max_tokens: int, backward: bool, threads: int = 1
 ) -> tuple[float, list[LogprobArray]]:
     """The summed loss of *rows* and the log-probabilities of their weighted targets.
 
     Gradients are added to the adapter's matrices when *backward* is set.
     Logits are computed only where a weight is not 0; elsewhere the returned log-probability is 0.
 
+    Args:
+        model: The frozen part.
+        adapter: What is applied to it; None is the base model.
+        rows: What is scored.
+        max_tokens: How many tokens are in the network at once, over all *threads*.
+        backward: Whether gradients are asked for.
+        threads: How many passes are done side by side, each on one thread. The bits of the results depend on the
+            number, and on nothing that happens while they are computed.
+
     Returns:
         The loss in nats, and one array `[T]` for each row.
     """
     logprobs: list[LogprobArray] = [np.zeros(len(row.targets), np.float32) for row in rows]
     total = 0.0
-    # One row may be a thousand times heavier than another, but none is worth a pass when none of it is scored.
-    live = [index for index, row in enumerate(rows) if np.any(row.weights)]
-    with model.using(adapter) as network, torch.set_grad_enabled(backward):
-        for packed in plan([rows[index] for index in live], max_tokens):
-            members = [live[index] for index in packed.members]
-            chosen, weights = _run(network, packed, [rows[index] for index in members], model)
-            loss = -(chosen * weights).sum()
-            if backward:
-                torch.autograd.backward(loss)
-            total += float(loss.detach())
-            values = chosen.detach().cpu().numpy()
-            start = 0
-            for index, places in zip(members, packed.places, strict=True):
-                logprobs[index][places] = values[start : start + len(places)]
-                start += len(places)
+    for packed, chosen, loss in _passes(model, adapter, rows, max_tokens=max_tokens, backward=backward, threads=threads):
+        total += loss
+        values = chosen.cpu().numpy()
+        start = 0
+        for index, places in zip(packed.members, packed.places, strict=True):
+            logprobs[index][places] = values[start : start + len(places)]
+            start += len(places)
     return total, logprobs
 
 
-def _run(network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and weights of the weighted targets of one pass, `[n]` each, rows one after another."""
+def _passes(
+    model: BaseModel, adapter: Adapter | None, rows: Sequence[Row], *, max_tokens: int, backward: bool, threads: int
+) -> Iterator[tuple[Pass, torch.Tensor, float]]:
+    """Every pass with its log-probabilities `[n]` and its loss, in order."""
+    llama = model.llama
+    if llama is None:
+        with model.using(adapter) as network, torch.set_grad_enabled(backward):
+            for packed in plan(rows, max_tokens):
+                yield packed, *_through_transformers(network, packed, rows, model, backward=backward)
+        return
+    passes = plan(rows, max(1, max_tokens // threads), parts=threads)
+    prepared = llama.adapter(adapter)
+
+    def run(packed: Pass) -> tuple[torch.Tensor, float, Gradients]:
+        return _quickly(llama, prepared, packed, rows, backward=backward)
+
+    for packed, (chosen, loss, gradients) in zip(passes, side_by_side(run, passes, threads), strict=True):
+        if adapter is not None and backward:
+            gradients.add_to(adapter)
+        yield packed, chosen, loss
+
+
+@torch.no_grad()
+def _quickly(
+    llama: Llama, adapter: ModelAdapter, packed: Pass, rows: Sequence[Row], *, backward: bool
+) -> tuple[torch.Tensor, float, Gradients]:
+    """Log-probabilities of the weighted targets of one pass, its loss, and what it adds to the gradient."""
+    gradients = Gradients()
+    where, targets, weights = _targets(packed, rows, llama.embedding.device)
+    frame = llama.frame(packed)
+    hidden, kept = llama.forward(packed, frame, adapter, keep=backward)
+    chosen, gradient = llama.unembed(hidden, adapter, where, targets, weights, gradients if backward else None)
+    if backward:
+        llama.backward(gradient, kept, frame, adapter, gradients)
+    return chosen, float(-(chosen * weights).sum()), gradients
+
+
+def _through_transformers(
+    network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel, *, backward: bool
+) -> tuple[torch.Tensor, float]:
+    """Log-probabilities of the weighted targets of one pass, and its loss, by the model's own modules."""
     device = model.device
+    where, targets, weights = _targets(packed, rows, device)
     logits = network(
         input_ids=_tensor(packed.tokens, device)[None],
         attention_mask=_masks(packed, model),
@@ -58,21 +102,32 @@ def _run(network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel) -> t
         use_cache=False,
         logits_to_keep=_tensor(packed.scored, device),
     ).logits[0]
-    normalised = torch.log_softmax(logits.float(), dim=-1)
-    where = _tensor(np.concatenate(packed.lookup), device)
-    pairs = list(zip(rows, packed.places, strict=True))
-    targets = _tensor(np.concatenate([row.targets[places] for row, places in pairs]), device)
-    weights = _tensor(np.concatenate([row.weights[places] for row, places in pairs]), device)
-    return normalised[where, targets], weights
+    chosen = torch.log_softmax(logits.float(), dim=-1)[where, targets]
+    loss = -(chosen * weights).sum()
+    if backward:
+        torch.autograd.backward(loss)
+    return chosen.detach(), float(loss.detach())
+
+
+def _targets(
+    packed: Pass, rows: Sequence[Row], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of every weighted target: which scored place predicts it, its token, its weight; `[n]`, row after row."""
+    pairs = [(rows[index], places) for index, places in zip(packed.members, packed.places, strict=True)]
+    return (
+        _tensor(np.concatenate(packed.lookup), device),
+        _tensor(np.concatenate([row.targets[places] for row, places in pairs]), device),
+        _tensor(np.concatenate([row.weights[places] for row, places in pairs]), device),
+    )
 
 
 def attention_mask(packed: Pass, window: int | None) -> torch.Tensor:
-    """`[1, 1, S, S]`, 0 where a token may look and −∞ where not: at the prefix and at its own row, never ahead.
+    """`[1, 1, S, S]`, 0 where a token may look and −∞ where not: at its family's beginning and its row, never ahead.
 
     *window* bounds how many tokens back it sees, itself included.
     """
-    segments, positions = torch.tensor(packed.segments), torch.tensor(packed.positions)
-    own = (segments[:, None] == segments[None, :]) | (segments[None, :] == 0)
+    owners, kin, positions = torch.tensor(packed.owners), torch.tensor(packed.kin), torch.tensor(packed.positions)
+    own = (kin[:, None] == kin[None, :]) & ((owners[:, None] == owners[None, :]) | (owners[None, :] < 0))
     behind = positions[:, None] - positions[None, :]
     seen = own & (behind >= 0)
     if window is not None:

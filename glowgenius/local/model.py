@@ -13,6 +13,7 @@ from torch import nn
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
+from glowgenius.local.llama import Llama, unsuitable
 from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_causal_lm
 
@@ -56,6 +57,10 @@ class BaseModel:
         self._lock = threading.RLock()
         self._kinds: dict[str, str] = {}
         self._layers = self._wrap()
+        self.slow_because = unsuitable(self.network)
+        """Why the model is computed by the modules of `transformers`; None where the quick path serves it."""
+        self.llama = Llama(self.network, self._layers) if self.slow_because is None else None
+        """The quick path, where there is one."""
 
     @property
     def vocabulary_size(self) -> int:

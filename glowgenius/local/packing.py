@@ -1,7 +1,8 @@
-"""Sequences of different lengths in one row, without padding, and a common beginning only once.
+"""Sequences of different lengths in one row, without padding, and what they have in common only once.
 
-Rows of one data set often start with the same system prompt. A pass holds that prefix once, followed by the rest of
-each sequence; every sequence attends to the prefix and to itself, and keeps the positions it would have alone.
+Rows of one data set often begin alike: a system prompt, the first words of a question. Rows that do form a family;
+a pass holds the beginning of a family once, followed by the rest of each of its rows. Every row attends to its
+family's beginning and to itself, and keeps the positions it would have alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from glowgenius.typing import TokenArray, WeightArray
 
@@ -34,20 +35,44 @@ class Row:
 
 @final
 @frozen(kw_only=True, eq=False)
+class Family:
+    """Rows of one pass that begin alike, by the place of their tokens in it."""
+
+    start: int
+    """Where the common beginning stands."""
+
+    prefix: int
+    """How many tokens long it is; 0 where the rows have nothing in common."""
+
+    starts: tuple[int, ...]
+    """Where what is left of each row stands, longest first, one directly behind the other."""
+
+    lengths: tuple[int, ...]
+    """How many tokens are left of each row; at least one."""
+
+
+@final
+@frozen(kw_only=True, eq=False)
 class Pass:
     """Several sequences laid out for one run through the network; `S` tokens in all."""
 
     members: tuple[int, ...]
     """Which rows of the batch are in it."""
 
+    families: tuple[Family, ...]
+    """How they stand in it."""
+
     tokens: TokenArray
-    """`[S]`: the common prefix, then what is left of each row."""
+    """`[S]`: of each family the common beginning, then what is left of each row."""
 
     positions: TokenArray
     """`[S]`: the position of each token in its own sequence."""
 
-    segments: TokenArray = field(repr=False)
-    """`[S]`: 0 for the common prefix, k + 1 for the tokens of member k."""
+    kin: TokenArray = field(repr=False)
+    """`[S]`: the family of each token."""
+
+    owners: TokenArray = field(repr=False)
+    """`[S]`: k for the tokens of member k alone, −1 where a family shares them."""
 
     scored: TokenArray
     """`[P]`: the places in `tokens` whose logits are needed, each once."""
@@ -59,60 +84,119 @@ class Pass:
     """For each member, its own positions that carry weight, `[n]`."""
 
 
-def plan(rows: Sequence[Row], max_tokens: int) -> Iterator[Pass]:
-    """Lay *rows* out in passes of at most *max_tokens* tokens, in the order given.
+_WORTHWHILE = 4
+"""Rows are kept in one family at a loss of this many tokens: more families are more, smaller products."""
 
-    A row longer than *max_tokens* gets a pass of its own; nothing is cut.
+
+def plan(rows: Sequence[Row], max_tokens: int, *, parts: int = 1) -> list[Pass]:
+    """Lay *rows* out in passes of at most *max_tokens* tokens, and of about equal size.
+
+    Tokens behind the last weighted position of a row change nothing and are left out, and so are rows without weight.
+    A row longer than *max_tokens* gets a pass of its own; nothing is cut. What comes out depends on the arguments
+    alone, never on timing.
+
+    Args:
+        rows: What is to be scored.
+        max_tokens: The most that a pass may hold.
+        parts: Into how many passes of equal size the work is divided, where there are rows enough.
     """
-    members: list[int] = []
-    prefix, size = 0, 0
-    for index, row in enumerate(rows):
-        length = len(row.inputs)
-        if members:
-            shared = min(prefix, _common(rows[members[0]].inputs, row.inputs), length - 1)
-            grown = (
-                size + (len(members) - 1) * (prefix - shared) + length - shared
-                if shared < prefix
-                else (size + length - shared)
-            )
-            if grown <= max_tokens:
-                members.append(index)
-                prefix, size = shared, grown
+    live = [index for index, row in enumerate(rows) if np.any(row.weights)]
+    cut = {index: rows[index].inputs[: int(np.flatnonzero(rows[index].weights)[-1]) + 1] for index in live}
+    families = _families(cut)
+    return [_lay_out(rows, cut, groups) for groups in _fill(families, cut, max_tokens, parts)]
+
+
+def _families(cut: dict[int, TokenArray]) -> list[tuple[int, list[int]]]:
+    """The rows that are laid out together, with the length of what they have in common."""
+    # In the order of their tokens, rows with a long common beginning are neighbours.
+    order = sorted(cut, key=lambda index: cut[index].tolist())
+    families: list[tuple[int, list[int]]] = []
+    for index in order:
+        length = len(cut[index])
+        if families:
+            prefix, members = families[-1]
+            # Each row keeps a token of its own.
+            shared = min(prefix, _common(cut[members[-1]], cut[index]), length - 1)
+            if shared - (len(members) - 1) * (prefix - shared) > -_WORTHWHILE:
+                families[-1] = (shared, [*members, index])
                 continue
-            yield _lay_out(rows, members)
-        members, prefix, size = [index], length - 1, length
-    if members:
-        yield _lay_out(rows, members)
+        families.append((length - 1, [index]))
+    return [(prefix if len(members) > 1 else 0, members) for prefix, members in families]
 
 
-def _lay_out(rows: Sequence[Row], members: Sequence[int]) -> Pass:
-    first = rows[members[0]].inputs
-    prefix = 0
-    if len(members) > 1:
-        prefix = min(min(_common(first, rows[i].inputs), len(rows[i].inputs) - 1) for i in members)
-    tokens, positions, segments = [first[:prefix]], [np.arange(prefix)], [np.zeros(prefix, np.int64)]
-    starts: list[int] = []
-    start = prefix
-    for k, index in enumerate(members):
-        rest = rows[index].inputs[prefix:]
-        tokens.append(rest)
-        positions.append(np.arange(prefix, prefix + len(rest)))
-        segments.append(np.full(len(rest), k + 1, np.int64))
-        starts.append(start)
-        start += len(rest)
-    places = tuple(np.flatnonzero(rows[index].weights).astype(np.int64) for index in members)
-    at = [np.where(own < prefix, own, own - prefix + begin) for own, begin in zip(places, starts, strict=True)]
+def _fill(
+    families: Sequence[tuple[int, list[int]]], cut: dict[int, TokenArray], max_tokens: int, parts: int
+) -> list[list[list[int]]]:
+    """Rows by pass and family. A family that is cut in two pays for its common beginning twice."""
+    total = sum(prefix + sum(len(cut[i]) - prefix for i in members) for prefix, members in families)
+    wanted = max(parts, -(-total // max_tokens))
+    share = -(-(total + (wanted - 1) * max((prefix for prefix, _ in families), default=0)) // wanted)
+    passes: list[list[list[int]]] = [[]]
+    size = 0
+    for prefix, members in families:
+        passes[-1].append([])
+        size += prefix
+        for index in members:
+            own = len(cut[index]) - prefix
+            full = size + own > max_tokens or (size + own // 2 >= share and len(passes) < wanted)
+            if full and any(passes[-1]):
+                passes.append([[]])
+                size = prefix
+            passes[-1][-1].append(index)
+            size += own
+    return [[group for group in groups if group] for groups in passes if any(groups)]
+
+
+def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[Sequence[int]]) -> Pass:
+    tokens: list[TokenArray] = []
+    positions: list[TokenArray] = []
+    kin: list[TokenArray] = []
+    owners: list[TokenArray] = []
+    families: list[Family] = []
+    members: list[int] = []
+    at: list[TokenArray] = []
+    end = 0
+
+    def put(part: TokenArray, first: int, owner: int) -> int:
+        nonlocal end
+        tokens.append(part)
+        positions.append(np.arange(first, first + len(part), dtype=np.int64))
+        kin.append(np.full(len(part), len(families), np.int64))
+        owners.append(np.full(len(part), owner, np.int64))
+        end += len(part)
+        return end - len(part)
+
+    for group in groups:
+        prefix = _shared([cut[index] for index in group])
+        start = put(cut[group[0]][:prefix], 0, -1)
+        starts: list[int] = []
+        ordered = sorted(group, key=lambda index: -len(cut[index]))
+        for index in ordered:
+            starts.append(put(cut[index][prefix:], prefix, len(members)))
+            places = np.flatnonzero(rows[index].weights)
+            at.append(np.where(places < prefix, places + start, places - prefix + starts[-1]))
+            members.append(index)
+        lengths = tuple(len(cut[index]) - prefix for index in ordered)
+        families.append(Family(start=start, prefix=prefix, starts=tuple(starts), lengths=lengths))
     scored, inverse = np.unique(np.concatenate(at), return_inverse=True)
-    lookup = tuple(np.split(inverse.astype(np.int64), np.cumsum([len(own) for own in places])[:-1]))
     return Pass(
         members=tuple(members),
+        families=tuple(families),
         tokens=np.concatenate(tokens),
-        positions=np.concatenate(positions).astype(np.int64),
-        segments=np.concatenate(segments),
+        positions=np.concatenate(positions),
+        kin=np.concatenate(kin),
+        owners=np.concatenate(owners),
         scored=scored.astype(np.int64),
-        lookup=lookup,
-        places=places,
+        lookup=tuple(np.split(inverse.astype(np.int64), np.cumsum([len(own) for own in at])[:-1])),
+        places=tuple(np.flatnonzero(rows[index].weights).astype(np.int64) for index in members),
     )
+
+
+def _shared(sequences: Sequence[TokenArray]) -> int:
+    """How many tokens sorted sequences begin with in common, leaving at least one token to each; 0 for one alone."""
+    if len(sequences) == 1:
+        return 0
+    return min(_common(sequences[0], sequences[-1]), min(len(sequence) for sequence in sequences) - 1)
 
 
 def _common(one: TokenArray, other: TokenArray) -> int:

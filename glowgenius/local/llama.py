@@ -1,0 +1,180 @@
+"""The quick path: Llama-shaped models (Llama, SmolLM2, Mistral, Qwen2, Qwen3) without autograd.
+
+The layers are computed from the frozen weights of the model that `transformers` loaded, forwards and backwards, with
+the gradient of the adapter alone: none for frozen weights, none below the lowest adapted layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from attrs import frozen
+
+from glowgenius.local.attention import Attention, Heads, tiles
+from glowgenius.local.layer import Frame, Kept, Layer, LayerAdapter
+from glowgenius.local.pointwise import rms_norm, rms_norm_backward
+from glowgenius.local.stack import Gradients, Stack, StackAdapter
+from glowgenius.local.unembed import target_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.local.adapter import Adapter, LoraLinear
+    from glowgenius.local.packing import Pass
+
+_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Rotary frequencies that do not depend on the length of the sequence."""
+
+
+def unsuitable(network: Any) -> str | None:
+    """Why *network* cannot be computed by this module, if it cannot."""
+    config = network.config
+    if config.model_type not in _MODEL_TYPES:
+        return f"{config.model_type!r} is not one of {', '.join(_MODEL_TYPES)}"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act!r}, not 'silu'"
+    rope: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type", "default")
+    if kind not in _ROPE_TYPES:
+        return f"its rotary embedding is of the type {kind!r}, which depends on the length"
+    if rope.get("partial_rotary_factor", 1) != 1:
+        return "only a part of each head is rotated"
+    return None
+
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class ModelAdapter:
+    """What an adapter holds beside every part of the model, ready for its products."""
+
+    layers: tuple[LayerAdapter, ...]
+    """Beside the layers, the lowest first."""
+
+    head: StackAdapter | None
+    """Beside the unembedding."""
+
+    @property
+    def lowest(self) -> int:
+        """The lowest layer that is adapted; the number of layers where none is."""
+        return next((index for index, one in enumerate(self.layers) if not one.empty), len(self.layers))
+
+
+@final
+class Llama:
+    """A Llama-shaped model as the frozen matrices that it is made of."""
+
+    def __init__(self, network: Any, linear: Mapping[str, LoraLinear]) -> None:
+        config = network.config
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.heads = Heads(
+            queries=config.num_attention_heads, keys=config.num_key_value_heads, size=size, scale=size**-0.5
+        )
+        self.eps = float(config.rms_norm_eps)
+        self.embedding: torch.Tensor = network.model.embed_tokens.weight.detach()
+        """`[V, H]`."""
+        self.norm: torch.Tensor = network.model.norm.weight.detach()
+        """The weight of the norm before the unembedding, `[H]`."""
+        self.head = Stack([linear["lm_head"]])
+        """The unembedding."""
+        self.layers = tuple(self._layer(network, linear, index) for index in range(config.num_hidden_layers))
+        self._rotary = network.model.rotary_emb
+
+    def adapter(self, adapter: Adapter | None) -> ModelAdapter:
+        """*adapter*, ready for the products of one call."""
+        return ModelAdapter(
+            layers=tuple(
+                LayerAdapter(
+                    qkv=layer.qkv.adapter(adapter),
+                    out=layer.out.adapter(adapter),
+                    gate_up=layer.gate_up.adapter(adapter),
+                    down=layer.down.adapter(adapter),
+                )
+                for layer in self.layers
+            ),
+            head=self.head.adapter(adapter),
+        )
+
+    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine of what queries and keys at *positions* `[S]` are turned by, `[S, 1, D/2]`."""
+        half = self.heads.size // 2
+        cos, sin = self._rotary(self.embedding, positions[None])
+        return cos[0, :, None, :half], sin[0, :, None, :half]
+
+    def frame(self, packed: Pass) -> Frame:
+        """What the layers need to know of *packed*."""
+        device = self.embedding.device
+        cos, sin = self.angles(torch.tensor(packed.positions, device=device))
+        return Frame(
+            attention=Attention(self.heads, tiles(packed.families, self.heads, device)),
+            cos=cos,
+            sin=sin,
+            scored=torch.tensor(packed.scored, device=device),
+        )
+
+    def forward(
+        self, packed: Pass, frame: Frame, adapter: ModelAdapter, *, keep: bool
+    ) -> tuple[torch.Tensor, list[Kept]]:
+        """The residual stream behind the last layer at the scored places, `[P, H]`, and what the way back needs."""
+        x = self.embedding[torch.tensor(packed.tokens, device=self.embedding.device)]
+        kept: list[Kept] = []
+        for index, (layer, own) in enumerate(zip(self.layers, adapter.layers, strict=True)):
+            x, state = layer.forward(x, own, frame, last=index == len(self.layers) - 1)
+            if keep and index >= adapter.lowest:
+                kept.append(state)
+        return x, kept
+
+    def unembed(
+        self,
+        hidden: torch.Tensor,
+        adapter: ModelAdapter,
+        where: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        gradients: Gradients | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `target_logprobs`, from the residual stream *hidden* `[P, H]` that `forward` returned."""
+        normed, inverse = rms_norm(hidden, self.norm, self.eps)
+        chosen, above = target_logprobs(self.head, adapter.head, normed, where, targets, weights, gradients)
+        if gradients is not None:
+            above = rms_norm_backward(above, hidden, inverse, self.norm)
+        return chosen, above
+
+    def backward(
+        self, gradient: torch.Tensor, kept: list[Kept], frame: Frame, adapter: ModelAdapter, gradients: Gradients
+    ) -> None:
+        """Add to *gradients* what follows from the *gradient* `[P, H]` of what `forward` returned; empties *kept*."""
+        top = len(self.layers) - 1
+        for index in range(top, adapter.lowest - 1, -1):
+            ends = {"lowest": index == adapter.lowest, "last": index == top}
+            layer, own = self.layers[index], adapter.layers[index]
+            gradient = layer.backward(gradient, kept.pop(), own, frame, gradients, **ends)
+
+    def _layer(self, network: Any, linear: Mapping[str, LoraLinear], index: int) -> Layer:
+        module = network.model.layers[index]
+
+        def stack(parent: str, *names: str) -> Stack:
+            return Stack([linear[f"model.layers.{index}.{parent}.{name}_proj"] for name in names])
+
+        head_norms = [getattr(module.self_attn, name, None) for name in ("q_norm", "k_norm")]
+        return Layer(
+            heads=self.heads,
+            eps=self.eps,
+            window=_window(network.config, index),
+            qkv=stack("self_attn", "q", "k", "v"),
+            out=stack("self_attn", "o"),
+            gate_up=stack("mlp", "gate", "up"),
+            down=stack("mlp", "down"),
+            before_attention=module.input_layernorm.weight.detach(),
+            before_mlp=module.post_attention_layernorm.weight.detach(),
+            head_norms=tuple(norm.weight.detach() for norm in head_norms if norm is not None),
+        )
+
+
+def _window(config: Any, index: int) -> int | None:
+    kinds = getattr(config, "layer_types", None)
+    if kinds and kinds[index] != "sliding_attention":
+        return None
+    return getattr(config, "sliding_window", None)
