@@ -7,7 +7,7 @@ initialisation as in "LoRA Without Regret", Schulman et al. 2025).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 from attrs import field, frozen
@@ -127,7 +127,7 @@ class LoraLinear(nn.Module):
         self.name = name
         self.weight = base.weight
         """The frozen base weight, `[outputs, inputs]`."""
-        self.bias = base.bias
+        self.bias = cast("torch.Tensor | None", base.bias)
         self.in_features = base.in_features
         self.out_features = base.out_features
         self._active = active

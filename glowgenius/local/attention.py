@@ -133,7 +133,7 @@ class Attention:
             attended = torch.empty_like(q)
             for rows, keys in self._blocks(tile):
                 weights = self._weights(tile, rows, q, k[:, :keys], window)
-                attended[:, :, rows] = (weights @ v[:, :keys]).unflatten(1, (heads.each, -1))
+                attended[:, :, rows] = (weights @ v[:, :keys]).view(len(q), heads.each, -1, heads.size)
             self._put(tile, attended, out)
         return out
 
@@ -151,7 +151,7 @@ class Attention:
                 weights = self._weights(tile, rows, q, k[:, :keys], window)
                 for_v[:, :keys].baddbmm_(weights.transpose(1, 2), part)
                 scores = _softmax_backward(part @ v[:, :keys].transpose(1, 2), weights).mul_(heads.scale)
-                for_q[:, :, rows] = (scores @ k[:, :keys]).unflatten(1, (heads.each, -1))
+                for_q[:, :, rows] = (scores @ k[:, :keys]).view(len(q), heads.each, -1, heads.size)
                 for_k[:, :keys].baddbmm_(scores.transpose(1, 2), queries)
             self._put(tile, for_q, result[:, :width])
             self._put_shared(tile, for_k, result[:, width : width + heads.keys * heads.size])
@@ -162,12 +162,12 @@ class Attention:
         """Queries `[N, Q / K, L, D]`, keys and values `[N, P + L, D]` of one tile, the beginning's first."""
         heads, (count, length) = self._heads, tile.shape
         split = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
-        q, *own = self._padded(tile, qkv, zero=False).split(split, 1)
-        _, *shared = qkv[tile.prefix].split(split, 1)
+        q, *own = self._padded(tile, qkv, zero=False).split_with_sizes(split, 1)
+        _, *shared = qkv[tile.prefix].split_with_sizes(split, 1)
         both: list[torch.Tensor] = []
         for prefix, rest in zip(shared, own, strict=True):
             whole = qkv.new_empty(count, heads.keys, len(prefix) + length, heads.size)
-            whole[:, :, : len(prefix)] = prefix.unflatten(1, (heads.keys, heads.size)).transpose(0, 1)
+            whole[:, :, : len(prefix)] = prefix.view(-1, heads.keys, heads.size).transpose(0, 1)
             whole[:, :, len(prefix) :] = rest.view(count, length, heads.keys, heads.size).transpose(1, 2)
             both.append(whole.flatten(0, 1))
         return self._queries(tile, q), both[0], both[1]
@@ -187,13 +187,15 @@ class Attention:
     def _put(self, tile: Tile, values: torch.Tensor, out: torch.Tensor) -> None:
         """Write values of the queries, `[N, Q / K, L, D]`, to their places in *out* `[S, Q · D]`."""
         count, length = tile.shape
-        rows = values.unflatten(0, (count, -1)).permute(0, 3, 1, 2, 4).reshape(count * length, -1)
+        rows = (
+            values.view(count, self._heads.keys, *values.shape[1:]).permute(0, 3, 1, 2, 4).reshape(count * length, -1)
+        )
         out[tile.own] = rows if tile.kept is None else rows[tile.kept]
 
     def _put_shared(self, tile: Tile, values: torch.Tensor, out: torch.Tensor) -> None:
         """Write values of keys, `[N, P + L, D]`, to *out* `[S, K · D]`; those of the beginning are added up."""
         prefix = tile.prefix.stop - tile.prefix.start
-        by_row = values.unflatten(0, (tile.shape[0], -1))
+        by_row = values.view(tile.shape[0], self._heads.keys, *values.shape[1:])
         self._put(tile, by_row[:, :, None, prefix:].flatten(0, 1), out)
         if prefix:
             out[tile.prefix] += by_row[:, :, :prefix].sum(0).transpose(0, 1).flatten(1)
@@ -207,9 +209,7 @@ class Attention:
             last = min(first + block, length)
             yield slice(first, last), prefix + last
 
-    def _weights(
-        self, tile: Tile, rows: slice, q: torch.Tensor, k: torch.Tensor, window: int | None
-    ) -> torch.Tensor:
+    def _weights(self, tile: Tile, rows: slice, q: torch.Tensor, k: torch.Tensor, window: int | None) -> torch.Tensor:
         """Attention probabilities of a block of queries, `[N, Q / K · rows, keys]`."""
         prefix = tile.prefix.stop - tile.prefix.start
         key = (prefix, rows.start, rows.stop, window)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-import torch
 from attrs import field, frozen
 
 from glowgenius.local.pointwise import (
@@ -21,6 +20,8 @@ from glowgenius.local.pointwise import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from glowgenius.local.attention import Attention, Heads
     from glowgenius.local.stack import Gradients, Stack, StackAdapter
 
@@ -246,7 +247,7 @@ class Layer:
 
     def _turning(self, qkv: torch.Tensor) -> torch.Tensor:
         """What is rotated: queries and keys, `[S, Q + K, D]`."""
-        return qkv.unflatten(1, (-1, self.heads.size))[:, : self.heads.queries + self.heads.keys]
+        return qkv.view(len(qkv), -1, self.heads.size)[:, : self.heads.queries + self.heads.keys]
 
     def _parts(self, qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries `[S, Q, D]` and keys `[S, K, D]`."""

@@ -44,7 +44,6 @@ def unsuitable(network: Any) -> str | None:
     return None
 
 
-
 @final
 @frozen(kw_only=True, eq=False)
 class ModelAdapter:

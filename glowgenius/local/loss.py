@@ -42,7 +42,9 @@ def score(
     """
     logprobs: list[LogprobArray] = [np.zeros(len(row.targets), np.float32) for row in rows]
     total = 0.0
-    for packed, chosen, loss in _passes(model, adapter, rows, max_tokens=max_tokens, backward=backward, threads=threads):
+    for packed, chosen, loss in _passes(
+        model, adapter, rows, max_tokens=max_tokens, backward=backward, threads=threads
+    ):
         total += loss
         values = chosen.cpu().numpy()
         start = 0

@@ -84,6 +84,9 @@ class Pass:
     """For each member, its own positions that carry weight, `[n]`."""
 
 
+_LEAST_PART = 128
+"""Work is not divided into passes of fewer tokens: all weights are read for each, whatever its size."""
+
 _WORTHWHILE = 4
 """Rows are kept in one family at a loss of this many tokens: more families are more, smaller products."""
 
@@ -98,7 +101,7 @@ def plan(rows: Sequence[Row], max_tokens: int, *, parts: int = 1) -> list[Pass]:
     Args:
         rows: What is to be scored.
         max_tokens: The most that a pass may hold.
-        parts: Into how many passes of equal size the work is divided, where there are rows enough.
+        parts: Into how many passes of about equal size the work is divided, where there are rows enough.
     """
     live = [index for index, row in enumerate(rows) if np.any(row.weights)]
     cut = {index: rows[index].inputs[: int(np.flatnonzero(rows[index].weights)[-1]) + 1] for index in live}
@@ -129,7 +132,7 @@ def _fill(
 ) -> list[list[list[int]]]:
     """Rows by pass and family. A family that is cut in two pays for its common beginning twice."""
     total = sum(prefix + sum(len(cut[i]) - prefix for i in members) for prefix, members in families)
-    wanted = max(parts, -(-total // max_tokens))
+    wanted = max(min(parts, total // _LEAST_PART), -(-total // max_tokens), 1)
     share = -(-(total + (wanted - 1) * max((prefix for prefix, _ in families), default=0)) // wanted)
     passes: list[list[list[int]]] = [[]]
     size = 0
@@ -148,10 +151,7 @@ def _fill(
 
 
 def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[Sequence[int]]) -> Pass:
-    tokens: list[TokenArray] = []
-    positions: list[TokenArray] = []
-    kin: list[TokenArray] = []
-    owners: list[TokenArray] = []
+    columns: list[list[TokenArray]] = [[], [], [], []]
     families: list[Family] = []
     members: list[int] = []
     at: list[TokenArray] = []
@@ -159,10 +159,9 @@ def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[S
 
     def put(part: TokenArray, first: int, owner: int) -> int:
         nonlocal end
-        tokens.append(part)
-        positions.append(np.arange(first, first + len(part), dtype=np.int64))
-        kin.append(np.full(len(part), len(families), np.int64))
-        owners.append(np.full(len(part), owner, np.int64))
+        parts = (part, np.arange(first, first + len(part)), [len(families)] * len(part), [owner] * len(part))
+        for column, values in zip(columns, parts, strict=True):
+            column.append(np.asarray(values, np.int64))
         end += len(part)
         return end - len(part)
 
@@ -178,14 +177,15 @@ def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[S
             members.append(index)
         lengths = tuple(len(cut[index]) - prefix for index in ordered)
         families.append(Family(start=start, prefix=prefix, starts=tuple(starts), lengths=lengths))
+    tokens, positions, kin, owners = (np.concatenate(column) for column in columns)
     scored, inverse = np.unique(np.concatenate(at), return_inverse=True)
     return Pass(
         members=tuple(members),
         families=tuple(families),
-        tokens=np.concatenate(tokens),
-        positions=np.concatenate(positions),
-        kin=np.concatenate(kin),
-        owners=np.concatenate(owners),
+        tokens=tokens,
+        positions=positions,
+        kin=kin,
+        owners=owners,
         scored=scored.astype(np.int64),
         lookup=tuple(np.split(inverse.astype(np.int64), np.cumsum([len(own) for own in at])[:-1])),
         places=tuple(np.flatnonzero(rows[index].weights).astype(np.int64) for index in members),

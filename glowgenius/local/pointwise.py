@@ -9,9 +9,9 @@ import torch
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """x / √(mean x² + eps) · weight over the last axis (Zhang and Sennrich 2019), and 1 / √(…) for the way back."""
+    """X / √(mean x² + eps) · weight over the last axis (Zhang and Sennrich 2019), and 1 / √(…) for the way back."""
     wide = x.float()
-    inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    inverse = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
     return normalised(x, inverse, weight), inverse
 
 
@@ -26,7 +26,7 @@ def rms_norm_backward(
 ) -> torch.Tensor:
     """The gradient of the input of `rms_norm`; *weight* is frozen. *gradient* is overwritten."""
     scaled = gradient.mul_(weight).float()
-    mean = torch.linalg.vecdot(scaled, x.float()).unsqueeze_(-1).mul_(inverse.square()).div_(-x.shape[-1])
+    mean = (scaled * x.float()).mean(-1, keepdim=True).mul_(inverse.square()).neg_()
     # inverse · (scaled − x · inverse² · mean(scaled · x))
     return scaled.addcmul_(x.float(), mean).mul_(inverse).to(x.dtype)
 

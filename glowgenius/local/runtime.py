@@ -29,5 +29,8 @@ class Runtime:
     max_tokens_per_pass: int
     """How many tokens go through the network at once."""
 
+    threads: int
+    """How many passes are done side by side."""
+
     sampling_batch_size: int
     """How many sequences are generated side by side."""

@@ -191,16 +191,21 @@ class SamplingClient:
         if not scores:
             return
         try:
-            # Sorting lets neighbours share the longest prefixes; the results go back to their own futures.
-            ordered = sorted(scores, key=lambda entry: entry[1].inputs.tolist())
-            rows = [row for _, row, _ in ordered]
-            limit = self._runtime.max_tokens_per_pass
-            _, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=False)
+            rows = [row for _, row, _ in scores]
+            runtime = self._runtime
+            _, logprobs = score(
+                self._model,
+                self._adapter,
+                rows,
+                max_tokens=runtime.max_tokens_per_pass,
+                threads=runtime.threads,
+                backward=False,
+            )
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
             for future, _, _ in scores:
                 future.set_exception(error)
             return
-        for (future, row, wanted), values in zip(ordered, logprobs, strict=True):
+        for (future, row, wanted), values in zip(scores, logprobs, strict=True):
             unknown: list[float | None] = [None] * (len(row.inputs) + 1 - wanted)
             future.set_result(unknown + [float(value) for value in values[len(values) - wanted :]])
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
-from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError, nearest
+from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
 from glowgenius.local.model import BaseModel
 from glowgenius.local.model import base_model as load_base_model
+from glowgenius.local.precision import choose_precision
 from glowgenius.local.runtime import Runtime
 from glowgenius.local.sampling import SamplingClient, from_checkpoint
+from glowgenius.local.threads import usable_threads
 from glowgenius.local.training import TrainingClient
 from glowgenius.local.worker import Worker
 from glowgenius.models.catalog import cache_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from glowgenius.engines.futures import EngineFuture
 
 
@@ -33,8 +33,9 @@ class ServiceClient:
     Args:
         checkpoint_directory: Where checkpoints go; by default a folder of glowgenius' cache.
         device: `cpu`, `cuda`, `mps`, or `auto` for the best one that torch finds.
-        dtype: Of the frozen weights: `float32`, the reference; `bfloat16`, faster and less exact; `auto`, bfloat16
-            where the hardware computes in it. Adapters and optimizer are float32 in any case.
+        dtype: Of the frozen weights: `float32`, the reference; `bfloat16`, less exact, and faster on some hardware
+            only; `auto`, whichever a short measurement finds faster here. Adapters and optimizer are float32 in any
+            case.
         max_tokens_per_pass: How many tokens go through the network at once. A batch is done in as many passes as it
             takes, with the same gradient; fewer tokens need less memory.
         sampling_batch_size: How many sequences are generated side by side.
@@ -52,7 +53,7 @@ class ServiceClient:
         checkpoint_directory: str | Path | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        max_tokens_per_pass: int = 512,
+        max_tokens_per_pass: int = 1024,
         sampling_batch_size: int = 32,
     ) -> None:
         if max_tokens_per_pass < 1 or sampling_batch_size < 1:
@@ -61,13 +62,15 @@ class ServiceClient:
                 f"{max_tokens_per_pass} and {sampling_batch_size}"
             )
         where = _device(device)
+        self._precision = choose_precision(dtype, where)
         self._worker = Worker()
         self._runtime = Runtime(
             worker=self._worker,
             device=where,
-            dtype=_dtype(dtype, where),
+            dtype=self._precision.dtype,
             max_tokens_per_pass=max_tokens_per_pass,
             sampling_batch_size=sampling_batch_size,
+            threads=usable_threads(),
         )
         self._session = f"local-{secrets.token_hex(4)}"
         root = cache_directory() / "checkpoints" if checkpoint_directory is None else Path(checkpoint_directory)
@@ -168,6 +171,13 @@ class ServiceClient:
         return str(self._runtime.dtype).removeprefix("torch.")
 
     @property
+    def description(self) -> str:
+        """Where and in which precision it computes, and why in this one."""
+        threads = f"{self._runtime.threads} thread{'s' if self._runtime.threads > 1 else ''}"
+        where = threads if self.device == "cpu" else self.device
+        return f"{where}, frozen weights in {self.dtype} ({self._precision.reason}), adapters and optimizer in float32"
+
+    @property
     def device(self) -> str:
         """The torch device in use."""
         return self._runtime.device
@@ -206,22 +216,3 @@ def _device(name: str) -> str:
     if name.split(":", maxsplit=1)[0] not in found:
         raise ConfigError(f"device must be 'auto' or one that torch finds here ({', '.join(found)}), got {name!r}")
     return name
-
-
-def _dtype(name: str, device: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
-    if name not in known:
-        raise ConfigError(f"dtype must be 'auto', 'float32' or 'bfloat16', got {name!r}{nearest(name, known)}")
-    return known[name]
-
-
-def _computes_bfloat16(device: str) -> bool:
-    """Whether bf16 products run in hardware here; emulated ones would be slower than fp32."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
-    # Older releases of torch do not tell; fp32 is right everywhere.
-    ask: Callable[[], dict[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
-    capabilities = ask() if device == "cpu" and ask is not None else {}
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))

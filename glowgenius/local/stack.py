@@ -64,11 +64,12 @@ class Stack:
         self.sizes = tuple(layer.out_features for layer in layers)
         self.weight = layers[0].weight.detach()
         """All weights one below the other, `[outputs, inputs]`."""
-        self.bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        self.bias = torch.cat(biases) if biases else None
         if len(layers) > 1:
             self.weight = torch.cat([layer.weight.detach() for layer in layers])
             # The layers keep their numbers, and lose their copies of them.
-            for layer, part in zip(layers, self.weight.split(self.sizes), strict=True):
+            for layer, part in zip(layers, self.weight.split_with_sizes(self.sizes), strict=True):
                 layer.weight = nn.Parameter(part, requires_grad=False)
 
     def adapter(self, adapter: Adapter | None) -> StackAdapter | None:
@@ -88,7 +89,9 @@ class Stack:
         if adapter is None:
             return y, None
         low = x @ adapter.a.t()
-        for part, inner, b in zip(y.split(self.sizes, 1), low.chunk(len(self.sizes), 1), adapter.b, strict=True):
+        for part, inner, b in zip(
+            y.split_with_sizes(self.sizes, 1), low.chunk(len(self.sizes), 1), adapter.b, strict=True
+        ):
             part.addmm_(inner, b.t())
         return y, low
 
@@ -112,7 +115,9 @@ class Stack:
             return result
         inner = torch.empty_like(low)
         count = len(self.sizes)
-        parts = zip(gradient.split(self.sizes, 1), low.chunk(count, 1), inner.chunk(count, 1), adapter.b, strict=True)
+        parts = zip(
+            gradient.split_with_sizes(self.sizes, 1), low.chunk(count, 1), inner.chunk(count, 1), adapter.b, strict=True
+        )
         b: list[torch.Tensor] = []
         for part, forward, backward, matrix in parts:
             torch.mm(part, matrix, out=backward)

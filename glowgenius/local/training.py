@@ -55,7 +55,7 @@ class TrainingClient:
         self._folder = folder
         self._updates = 0
         # Everything but the learning rate of the first step is set at each step, from its AdamParams.
-        self._optimizer = torch.optim.AdamW(list(adapter.parameters()), lr=1e-4, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(list(adapter.parameters()), lr=1e-4, weight_decay=0.0, fused=True)
 
     @property
     def model_id(self) -> str:
@@ -177,11 +177,18 @@ class TrainingClient:
         return self._runtime.worker.submit(lambda: self._scored(rows, backward=backward))
 
     def _scored(self, rows: list[Row], *, backward: bool) -> ForwardBackwardOutput:
-        limit = self._runtime.max_tokens_per_pass
+        runtime = self._runtime
         parameters = list(self._adapter.parameters())
         before = [None if parameter.grad is None else parameter.grad.clone() for parameter in parameters]
         try:
-            total, logprobs = score(self._model, self._adapter, rows, max_tokens=limit, backward=backward)
+            total, logprobs = score(
+                self._model,
+                self._adapter,
+                rows,
+                max_tokens=runtime.max_tokens_per_pass,
+                threads=runtime.threads,
+                backward=backward,
+            )
         except BaseException:
             # Out of memory in the third pass: what the first two have added must not be counted with the next try.
             for parameter, gradient in zip(parameters, before, strict=True):

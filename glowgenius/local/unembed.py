@@ -41,11 +41,10 @@ def target_logprobs(
     totals = weights.new_zeros(len(hidden)).index_add_(0, where, weights)
     order = torch.argsort(where, stable=True)
     size = max(1, _MOST_LOGITS // head.weight.shape[0])
-    edges = torch.arange(0, len(hidden) + size, size, device=where.device)
-    ends = torch.searchsorted(where[order], edges).tolist()
-    for first, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
-        block = slice(first * size, (first + 1) * size)
-        of = order[start:end]
+    ordered = where[order]
+    for first in range(0, len(hidden), size):
+        block = slice(first, first + size)
+        of = order[(ordered >= first) & (ordered < first + size)]
         at, picked = where[of] - block.start, targets[of]
         part = hidden[block]
         logits, low = head.forward(part, adapter)
@@ -56,5 +55,5 @@ def target_logprobs(
             # d/d logits of Σ −log p · weight is the probabilities times the row's weight, less the weights at targets.
             logprobs.exp_().mul_(totals[block, None]).index_put_((at, picked), -weights[of], accumulate=True)
             above = logprobs.to(part.dtype)
-            result[block] = head.backward(above, lambda part=part: part, low, adapter, gradients)
+            result[block] = head.backward(above, part.detach, low, adapter, gradients)
     return chosen, result

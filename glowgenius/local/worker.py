@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Worker:
     """Runs jobs one after another on a daemon thread that starts with the first job."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "glowgenius-local") -> None:
+        self._name = name
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any] | None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -37,7 +38,7 @@ class Worker:
             if self._closed is not None:
                 raise EngineError("the local service was closed; make a new glowgenius.local.ServiceClient()")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="glowgenius-local", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._jobs.put((future, job))
         return EngineFuture(future)

@@ -91,9 +91,6 @@ def test_the_best_device_is_taken_and_a_named_one_is_kept(monkeypatch):
     assert module._device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert [module._device(name) for name in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert module._dtype("auto", "cuda:1") == torch.bfloat16
-    assert module._dtype("auto", "mps") == torch.float32
 
 
 def test_a_sampling_client_of_nothing_is_refused(service):

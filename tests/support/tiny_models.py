@@ -37,7 +37,7 @@ SIZES: dict[str, Any] = {
 """The settings that the architectures have in common."""
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3")
-"""What `write_tiny_model` can make."""
+"""What most tests are run on; `write_tiny_model` makes `mistral` and `qwen2` too."""
 
 
 def write_tiny_model(directory: Path, architecture: str = "llama", *, seed: int = 0, **overrides: Any) -> Path:
@@ -51,7 +51,7 @@ def write_tiny_model(directory: Path, architecture: str = "llama", *, seed: int 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if parameter.ndim > 1:
+            if parameter.ndim > 1 or name.endswith("bias"):
                 scale = 1.0 if "embed" in name else parameter.shape[-1] ** -0.5
                 parameter.normal_(0.0, 1.5 * scale, generator=generator)
     model.save_pretrained(directory)
@@ -65,6 +65,10 @@ def _model(architecture: str, settings: dict[str, Any]) -> Any:
     match architecture:
         case "llama":
             return transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
+        case "mistral":
+            return transformers.MistralForCausalLM(transformers.MistralConfig(**settings, sliding_window=8))
+        case "qwen2":  # the one whose queries, keys and values have biases
+            return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**settings))
         case "qwen3":
             return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings))
         case "gemma3":
