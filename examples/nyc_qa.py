@@ -77,8 +77,6 @@ def main() -> int:
         callbacks=[gg.ProgressBar()],
     )
     print(connection)
-    if connection.engine == "local":
-        print(f"precision: frozen weights in {connection.service.dtype}, adapters and optimizer in float32")
     started = time.monotonic()
     result = trainer.train(train, eval_dataset=asked["paraphrase"])
     train_seconds = time.monotonic() - started

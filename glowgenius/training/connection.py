@@ -56,6 +56,9 @@ class Connection:
         where = "on this machine" if self.engine == "local" else "over the network"
         if self.address is not None:
             where = f"the server at {self.address}"
+        # The local engine says in which precision it computes, and why; the others compute elsewhere.
+        if described := getattr(self.service, "description", ""):
+            where = f"{where}: {described}"
         return f"engine: {self.engine} ({where}), because {self.reason}"
 
     def self_test(self, base_model: str, *, seconds: float = 120.0) -> SelfTest:

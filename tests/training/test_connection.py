@@ -101,7 +101,10 @@ def test_without_a_key_this_machine_trains(choose, environment):
 
     connection = choose(environment=environment)
     assert isinstance(connection.service, ServiceClient)
-    assert str(connection) == f"engine: local (on this machine), because no key for Tinker was found ({KEY_SOURCES})"
+    assert str(connection) == (
+        f"engine: local (on this machine: {connection.service.description}), "
+        f"because no key for Tinker was found ({KEY_SOURCES})"
+    )
     connection.service.close("success").result()
 
 
@@ -114,7 +117,8 @@ def test_the_home_directory_is_the_users_without_a_variable(monkeypatch, home):
 def test_a_choice_of_the_user_goes_before_what_is_found(choose, tmp_path):
     folder = tmp_path / "checkpoints"
     connection = choose("local", environment={"TINKER_API_KEY": KEY}, checkpoint_directory=folder)
-    assert str(connection) == "engine: local (on this machine), because engine='local' was asked for"
+    described = connection.service.description
+    assert str(connection) == f"engine: local (on this machine: {described}), because engine='local' was asked for"
     connection.service.close("success").result()
     connection = choose("tinker", environment={"TINKER_API_KEY": KEY})
     assert str(connection) == "engine: tinker (over the network), because engine='tinker' was asked for"
