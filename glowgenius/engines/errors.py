@@ -175,7 +175,9 @@ def _failed_request(error: tinker.RequestFailedError, model: str | None, known_m
         case tinker.RequestErrorCategory.Server:
             return ServiceUnavailableError, f"the service accepted the request and then failed. {_RESUME}"
         case _:
-            return EngineError, f"the service accepted the request and then failed, it does not say why. {_RESUME}"
+            # Not the user's fault by its own account, so it may be gone the next time.
+            why = "the service accepted the request and then failed, it does not say why"
+            return ServiceUnavailableError, f"{why}. {_RESUME}"
 
 
 def _other_error(error: Exception) -> Mapped | None:
@@ -187,7 +189,7 @@ def _other_error(error: Exception) -> Mapped | None:
         case TimeoutError():
             return ServiceUnavailableError, "no answer in time. The operation itself goes on; wait longer for it"
         case CancelledError():
-            return EngineError, f"the operation was cancelled before it ran. {_RESUME}"
+            return ServiceUnavailableError, f"the operation was cancelled before it ran. {_RESUME}"
         case ConnectionError():
             return ServiceUnavailableError, _UNREACHABLE
         case ValueError() | AssertionError() | RuntimeError():
@@ -203,7 +205,7 @@ def _builtin_error(error: ValueError | AssertionError | RuntimeError, said: str)
         strange = "predate" in said or "deserialization" in said
         return (EngineError, _STRANGE_ANSWER) if strange else _rejected(said, None, ())
     if "poisoned" in said:
-        return EngineError, f"an earlier request failed, and this training client takes no more. {_RESUME}"
+        return ServiceUnavailableError, f"an earlier request failed, and this training client takes no more. {_RESUME}"
     if "closed" in said:
         return EngineError, "this client is closed. Make a new one with connect()"
     return (EngineError, _STRANGE_ANSWER) if "predate" in said else None

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from glowgenius.typing import JSON
 
 NO_BEARING: Final = frozenset(
-    {"num_epochs", "max_steps", "eval_every", "save_every", "metric_for_best", "lookahead", "output_dir"}
+    {
+        "num_epochs",
+        "max_steps",
+        "eval_every",
+        "save_every",
+        "metric_for_best",
+        "lookahead",
+        "max_restarts",
+        "output_dir",
+    }
 )
 """Settings that a resumed run may have otherwise: they change no update that has been made."""
 

@@ -225,6 +225,13 @@ class TrainingConfig:
     lookahead: int = field(default=1, validator=integer(at_least=0))
     """Steps submitted before the one being waited for is done; 0 waits for each."""
 
+    max_restarts: int = field(default=3, validator=integer(at_least=0))
+    """How often a run may go on from its last checkpoint by itself after the service has failed; 0 never.
+
+    The weights behind a failed gradient cannot be trusted, so the steps since that checkpoint are made, and paid for,
+    again. Three are enough for what passes by itself, and few enough for what does not.
+    """
+
     output_dir: Path | None = field(default=None, converter=_directory)
     """Folder of the run: settings, metrics, checkpoints. None writes nothing."""
 

@@ -98,6 +98,11 @@ class TrainingLoop:
                 )
             raise self._waiter.interrupt
 
+    @property
+    def submitted(self) -> int:
+        """The last step of which anything was sent."""
+        return self._submitter.submitted
+
     def _run(self, start_step: int) -> None:
         if start_step == 0:
             self._submitter.begin()

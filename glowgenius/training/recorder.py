@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from glowgenius.training.history import History, canonical, direction, is_better
+from glowgenius.training.start import Start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,8 @@ class Recorder:
         self._folder = folder
         self._rows = list(rows)
         self._records = {record.step: record for record in records}
+        self.restarts = int(self._rows[-1].get("restarts", 0)) if self._rows else 0
+        """How often the run had to go on from a checkpoint so far, those before a resume included."""
 
     @property
     def history(self) -> History:
@@ -60,6 +63,16 @@ class Recorder:
             self._records[record.step] = record
             if self._folder is not None:
                 self._folder.add_checkpoint(record)
+
+    def rewind(self) -> Start:
+        """Forget what came behind the last checkpoint that can be gone on from, and say where that is."""
+        resumable = [record.step for record in self._records.values() if record.state_path is not None]
+        last = resumable[-1] if resumable else -1
+        self._rows = [row for row in self._rows if row["step"] <= last]
+        self._records = {step: record for step, record in self._records.items() if step <= last}
+        if self._folder is not None:
+            self._folder.rewind(self._rows, self._records.values())
+        return Start(rows=tuple(self._rows), records=self.records)
 
     def record_of(self, step: int | None) -> CheckpointRecord | None:
         """The checkpoint of *step*, if there is one."""

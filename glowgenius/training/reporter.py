@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from glowgenius.training.waiting import Waiter
     from glowgenius.typing import JSON
 
-OWN_METRICS = frozenset({"step", "epoch", "train/loss", "eval/loss", "learning_rate", "tokens/trained", "tokens/input"})
+OWN_METRICS = frozenset(
+    {"step", "epoch", "train/loss", "eval/loss", "learning_rate", "tokens/trained", "tokens/input", "restarts"}
+)
 """What only the trainer writes into a row."""
 
 
@@ -87,6 +89,8 @@ class Reporter:
     def report(self, pending: Pending) -> None:
         """Everything about one step, in one fixed order."""
         pending.row["step"] = pending.step
+        if self._recorder.restarts:
+            pending.row["restarts"] = self._recorder.restarts
         if pending.update is not None:
             self._report_update(pending, pending.update)
         self._report_evaluation(pending)

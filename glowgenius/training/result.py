@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
     from glowgenius.training.history import History
+    from glowgenius.training.restarting import Restart
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """What makes a folder an adapter in PEFT's format."""
@@ -41,6 +42,7 @@ class TrainingResult:
         best_step: int | None,
         stop_reason: str,
         use_step: int | None,
+        restarts: tuple[Restart, ...],
         trained_tokens: int,
         seconds: float,
         output_dir: Path | None,
@@ -60,6 +62,8 @@ class TrainingResult:
         """The evaluated step with the best `metric_for_best`; None without an eval set. Step 0 does not count."""
         self.stop_reason = stop_reason
         """`completed`, `max_steps`, or the reason that a callback gave."""
+        self.restarts = restarts
+        """How often, and why, this call of `train` had to go on from a checkpoint, as the service had failed."""
         self.trained_tokens = trained_tokens
         """Tokens that carried loss, over all steps, those before a resume included."""
         self.seconds = seconds

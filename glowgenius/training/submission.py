@@ -47,6 +47,8 @@ class Submitter:
         self._held_out: list[Datum] = [] if run.evaluation is None else to_data(run.evaluation.examples)
         self.under_way: deque[Pending] = deque()
         """What has been submitted and not yet been reported, the oldest first."""
+        self.submitted = 0
+        """The last step of which anything was sent."""
 
     @property
     def can_evaluate(self) -> bool:
@@ -67,6 +69,7 @@ class Submitter:
     def submit(self, planned: PlannedStep) -> None:
         """Gradient, update, and what belongs directly behind them."""
         pending = Pending(step=planned.step)
+        self.submitted = planned.step
         self.under_way.append(pending)
         config = self._config
         data = to_data([self._examples[row] for row in planned.rows])

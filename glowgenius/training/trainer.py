@@ -16,7 +16,7 @@ from glowgenius.training.config import TrainingConfig
 from glowgenius.training.preflight import check_run
 from glowgenius.training.run_folder import RunFolder, find_checkpoint
 from glowgenius.training.sampler import Sampler
-from glowgenius.training.session import Session, Start
+from glowgenius.training.session import Session
 from glowgenius.training.setup import (
     Engine,
     as_dataset,
@@ -27,6 +27,7 @@ from glowgenius.training.setup import (
     refuse_alpha,
     run_identity,
 )
+from glowgenius.training.start import Start
 from glowgenius.training.waiting import Clock
 
 if TYPE_CHECKING:
@@ -301,8 +302,9 @@ class SupervisedTrainer:
             rank=self._rank,
             folder=folder,
             clock=self._clock,
+            can_restart=self._client is None,
         )
-        return session.train(lambda: self._make_client(engine, start))
+        return session.train(lambda state: self._make_client(engine, state))
 
     @property
     def _rank(self) -> int | None:
@@ -329,7 +331,7 @@ class SupervisedTrainer:
             folder.refuse_if_taken()
         return Start(rows=tuple(rows), records=tuple(records))
 
-    def _make_client(self, engine: Engine, start: Start) -> TrainingClient:
+    def _make_client(self, engine: Engine, state: str | None) -> TrainingClient:
         """A fresh adapter, the one of a checkpoint, or the client that was given."""
         if self._client is not None:
             if self._client_is_used:
@@ -340,7 +342,6 @@ class SupervisedTrainer:
             return self._client
         # Only a trainer around a client may be without them.
         service, lora = cast("ServiceClient", engine.service), cast("LoRAConfig", self._lora)
-        state = start.state_path
         if state is not None:
             with mapped(f"going on from {state}"):
                 return service.create_training_client_from_state_with_optimizer(state).result()

@@ -186,7 +186,7 @@ SDK_ERRORS = [
     ),
     (
         request_failed(RequestErrorCategory.Unknown),
-        errors.EngineError,
+        errors.ServiceUnavailableError,
         (
             "the service accepted the request and then failed, it does not say why. "
             f"{RESUME} (RequestFailedError: said the server)"
@@ -243,7 +243,7 @@ OTHER_ERRORS = [
     ),
     (
         RuntimeError("this TrainingClient is poisoned and cannot accept further requests."),
-        errors.EngineError,
+        errors.ServiceUnavailableError,
         (
             f"an earlier request failed, and this training client takes no more. {RESUME} "
             "(RuntimeError: this TrainingClient is poisoned and cannot accept further requests.)"
@@ -269,7 +269,7 @@ OTHER_ERRORS = [
     ),
     (
         CancelledError(),
-        errors.EngineError,
+        errors.ServiceUnavailableError,
         f"the operation was cancelled before it ran. {RESUME} (CancelledError)",
     ),
     (ConnectionRefusedError("no"), errors.ServiceUnavailableError, f"{UNREACHABLE} (ConnectionRefusedError: no)"),

@@ -33,6 +33,7 @@ DEFAULTS = {
     "metric_for_best": "eval_loss",
     "seed": 0,
     "lookahead": 1,
+    "max_restarts": 3,
     "output_dir": None,
 }
 

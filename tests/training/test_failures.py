@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ def failing(kind, count, error):
 
 
 def run(service, folder, *callbacks, **settings):
-    return trainer(service, callbacks=callbacks, output_dir=folder, save_every=2, **settings).train(TRAIN, HELD_OUT)
+    settings = {"save_every": 2, "max_restarts": 0, **settings}
+    return trainer(service, callbacks=callbacks, output_dir=folder, **settings).train(TRAIN, HELD_OUT)
 
 
 FAILURES = {
@@ -188,3 +190,39 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path, again_at):
     assert service.waits == again_at
     assert recorder.names[-1] == "TrainFailed"
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
+def test_ctrl_c_in_a_callback_is_held_back_until_the_state_can_be_saved(tmp_path, lookahead):
+    """A real signal, while nothing is being waited for: between two requests nothing could be saved."""
+    recorder = Recorder(on_step_end=lambda event: signal.raise_signal(signal.SIGINT) if event.step == 3 else None)
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(service, tmp_path, recorder, lookahead=lookahead)
+    last = 3 + lookahead
+    assert raised.value.__notes__ == [f"the state after step {last} is saved: resume_from_checkpoint goes on with it"]
+    assert (recorder.names[-1], recorder.events[-1].step) == ("TrainFailed", last)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_second_signal_leaves_from_wherever_it_is(tmp_path):
+    def twice(event):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    recorder = Recorder(on_step_end=twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(ScriptedService(tokenizer=TOKENIZER), tmp_path, recorder)
+    assert recorder.events[-1].step == 0
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_a_handler_of_the_user_stays(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        recorder = Recorder(on_step_end=lambda event: signal.raise_signal(signal.SIGINT) if event.step == 3 else None)
+        run(ScriptedService(tokenizer=TOKENIZER), tmp_path, recorder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
