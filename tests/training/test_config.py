@@ -78,6 +78,7 @@ REFUSED = {
     "metric_for_best": ("loss", "None or the name of an evaluation metric, such as 'eval_loss', got 'loss' (str)"),
     "seed": (-1, "an integer ≥ 0, got -1 (int)"),
     "lookahead": (-3, "an integer ≥ 0, got -3 (int)"),
+    "max_restarts": (-1, "an integer ≥ 0, got -1 (int)"),
     "output_dir": (3, "None or the path of a folder, got 3 (int)"),
 }
 

@@ -193,8 +193,8 @@ def mismatch(
     head, *lines, tail, _ = [*str(raised.value).split("\n"), ""]
     assert head == "cannot go on from the checkpoint of step 2, as these have changed since it was saved:"
     assert tail == (
-        "Put them back as they were, or start anew in another output_dir. Only eval_every, lookahead, max_steps, "
-        "metric_for_best, num_epochs, save_every may change"
+        "Put them back as they were, or start anew in another output_dir. Only eval_every, lookahead, max_restarts, "
+        "max_steps, metric_for_best, num_epochs, save_every may change"
     )
     return [line.strip() for line in lines]
 

@@ -222,6 +222,7 @@ def test_the_run_folder(tmp_path):
     assert ended.pop("seconds") >= 0
     assert ended == {
         "status": "completed",
+        "restarts": [],
         "stop_reason": "completed",
         "step": 9,
         "best_step": result.best_step,
