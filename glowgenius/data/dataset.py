@@ -221,6 +221,12 @@ class Dataset(Sequence[Conversation]):
         start = self.fingerprint[:_SHOWN_OF_FINGERPRINT]
         return f"Dataset({rows}, format={self._format!r}{groups}, fingerprint {start}…)"
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first rows as a table; all text in it is escaped."""
+        from glowgenius.data.report import table_of
+
+        return table_of(repr(self), self._rows)
+
     def map(self, function: Callable[[Conversation], Conversation]) -> Dataset:
         """The data set of what *function* makes of each row; `attrs.evolve` changes single fields of one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from glowgenius._validators import is_integer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Source
 
     Row = Mapping[str, Any]
+
+_SHARED = 1024
+"""How many of the latest answers, system messages and groups are kept to be shared by rows that repeat them."""
 
 MISSING = "missing"
 """What is found of a column that the row does not have."""
@@ -60,6 +64,18 @@ def row_id(row: Row) -> str | None:
     return str(value) if (isinstance(value, str) and value.strip()) or is_integer(value) else None
 
 
+@functools.lru_cache(maxsize=_SHARED)
+def _message(role: str, content: str) -> Message:
+    """A message; the same object for the same text, since rows repeat their system message and short answers."""
+    return Message(role, content)
+
+
+@functools.lru_cache(maxsize=_SHARED)
+def _shared(name: str) -> str:
+    """The name; the same object for equal names, since rows of one group are neighbours."""
+    return name
+
+
 def _missing(row: Row, column: str) -> Fault:
     return Fault(column, "null" if column in row else MISSING, SOME_TEXT)
 
@@ -81,13 +97,13 @@ def _opening(row: Row, faults: list[Fault]) -> list[Message]:
         return []
     fault = text_fault("system", system, may_be_blank=True)
     if fault is None:
-        return [Message("system", system)]
+        return [_message("system", system)]
     faults.append(fault)
     return []
 
 
 def _exchange(opening: list[Message], question: str, answer: str, faults: list[Fault]) -> tuple[Message, ...]:
-    return () if faults else (*opening, Message("user", question), Message("assistant", answer))
+    return () if faults else (*opening, Message("user", question), _message("assistant", answer))
 
 
 def _pair_reader(asks: str, answers: str) -> Any:
@@ -174,7 +190,7 @@ def _read_common(row: Row, faults: list[Fault]) -> dict[str, Any]:
             value = (value,) if isinstance(value, str) else value
             fault = _strings_fault(column, value)
         if fault is None:
-            options[column] = value
+            options[column] = _shared(value) if column in ("group", "split") else value
         else:
             faults.append(fault)
     return options

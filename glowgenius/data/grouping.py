@@ -7,6 +7,7 @@ hashes do.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -36,7 +37,7 @@ _ROWS_OF_BAND: Final = 6
 
 _NUM_PERM: Final = 128
 _SEED: Final = 1
-_BATCH: Final = 4096
+_BATCH: Final = 1024
 _NEIGHBOURS: Final = 4
 """How many rows in front of it a row is compared with in one band: enough for chains, and linear in a crowd."""
 
@@ -85,7 +86,7 @@ def near_duplicates(rows: Sequence[Conversation], skip: Iterable[int] = ()) -> l
         MissingDependencyError: The package `rensa` is not installed.
     """
     left_out = frozenset(skip)
-    positions = [at for at in range(len(rows)) if at not in left_out]
+    positions = array("q", (at for at in range(len(rows)) if at not in left_out))
     bands = _band_hashes((rows[at] for at in positions), len(positions))
     parent: dict[int, int] = {}
 

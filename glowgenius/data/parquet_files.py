@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,7 +44,6 @@ def read_parquet(path: Path) -> Iterator[RawRow]:
     """
     check_there(path)
     parquet = require("pyarrow.parquet", extra="data", purpose="reading Parquet files")
-    arrow = require("pyarrow", extra="data", purpose="reading Parquet files")
     rows = 0
     try:
         # A packed one has to be unpacked as a whole, since its columns are found from its end.
@@ -55,7 +53,7 @@ def read_parquet(path: Path) -> Iterator[RawRow]:
                 for row in batch.to_pylist():
                     rows += 1
                     yield row_of(without_nulls(row), None)
-    except (arrow.ArrowException, OSError, EOFError, zlib.error) as error:
+    except Exception as error:  # of a damaged file Arrow raises its own errors, and Python's while it decodes
         reason = " ".join(str(error).split())
         whole = f", after {rows} whole rows" if rows else ""
         raise UnreadableError(f"no Parquet file, or a damaged one ({reason}){whole}", "a Parquet file") from error

@@ -12,7 +12,9 @@ from glowgenius.data.frozen import shortened, thaw
 from glowgenius.errors import Problem, list_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from glowgenius.data.message import Conversation
 
 EXAMPLES_SHOWN: Final = 3
 """How many examples of a finding the page shows."""
@@ -24,7 +26,8 @@ Severity: TypeAlias = Literal["problem", "warning"]
 """A problem makes `ok` false, a warning does not."""
 
 _BAR: Final = 40
-_LONGEST_EXAMPLE: Final = 160
+_LONGEST_CELL: Final = 200
+_ROWS_SHOWN: Final = 5
 
 
 @final
@@ -248,9 +251,24 @@ class LeakReport:
         return "\n".join([head, *found, f"near duplicates: {self.near}", "ok: no leak" if self.ok else "not ok: leaks"])
 
 
-def example_of(text: str) -> str:
-    """A text as one line of an example."""
-    return shortened(" ".join(text.split()), _LONGEST_EXAMPLE)
+def table_of(title: str, rows: Sequence[Conversation]) -> str:
+    """The first rows as a table of HTML: question, answer, and what is known about them."""
+    names = ("id", "group", "split")
+    shown = [
+        [
+            str(position),
+            shortened(row.question, _LONGEST_CELL),
+            shortened(row.answer, _LONGEST_CELL),
+            str(len(row.messages)),
+            *(getattr(row, name) or "" for name in names),
+        ]
+        for position, row in enumerate(rows[:_ROWS_SHOWN])
+    ]
+    head = "".join(f"<th>{name}</th>" for name in ("", "question", "answer", "messages", *names))
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>" for cells in shown)
+    more = len(rows) - len(shown)
+    tail = f"<p>… and {more:,} more</p>" if more > 0 else ""
+    return f"<p>{html.escape(title)}</p><table><tr>{head}</tr>{body}</table>{tail}"
 
 
 def _most(tags: Mapping[str, int]) -> dict[str, int]:

@@ -25,6 +25,17 @@ def texts(dataset):
 # Reading from memory
 
 
+def test_a_notebook_shows_the_first_rows_and_no_markup_of_the_data():
+    rows = [{"question": f"<b>{i}</b>", "answer": "<script>", "id": f"r{i}", "group": "g"} for i in range(7)]
+    shown = Dataset.from_records(rows)._repr_html_()
+    assert "<b>" not in shown
+    assert "<script>" not in shown
+    assert "<td>&lt;b&gt;0&lt;/b&gt;</td><td>&lt;script&gt;</td><td>2</td><td>r0</td><td>g</td><td></td>" in shown
+    assert shown.count("<tr>") == 6
+    assert shown.endswith("<p>… and 2 more</p>")
+    assert Dataset()._repr_html_().startswith("<p>Dataset(0 rows")
+
+
 def test_records_may_be_mappings_and_conversations_together():
     row = Conversation.from_question("Q", "A", id="1")
     dataset = Dataset.from_records(iter([{"prompt": "Q", "completion": "A", "id": 1}, row]))

@@ -116,6 +116,15 @@ def test_files_that_are_no_parquet(folder):
         Dataset.from_file("none.parquet")
 
 
+def test_bytes_in_a_parquet_file_that_are_not_utf8_are_an_error_of_ours(folder):
+    broken = pa.array([b"Caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"question": broken, "answer": ["A"]}), "a.parquet")
+    reason = "'utf-8' codec can't decode byte 0xe9 in position 3: unexpected end of data"
+    assert error("a.parquet", (folder / "a.parquet").read_bytes()) == cannot(
+        "a.parquet", f": no Parquet file, or a damaged one ({reason}) → a Parquet file"
+    )
+
+
 @pytest.mark.parametrize(("module", "read"), [("pyarrow.parquet", "a.parquet"), ("datasets", None)])
 def test_without_the_package_the_extra_is_named(folder, monkeypatch, module, read):
     parquet("a.parquet", ROWS[:1])
