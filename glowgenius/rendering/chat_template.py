@@ -88,7 +88,7 @@ class ChatTemplateRenderer(Renderer):
     @override
     def description(self) -> str:
         masks = "generation markers" if self._marked else "prefix differences"
-        history = ", earlier turns rewritten" if self._template.rewrites_history else ""
+        history = ", earlier turns rewritten" if self._shape.rewrites else ""
         return f"chat template of the tokenizer (masks from {masks}, stop token {self._shape.stop}{history})"
 
     @override

@@ -103,13 +103,8 @@ class RenderedText:
         if isinstance(span, Rewritten):
             return span
         start, stop = span
-        behind = len(self.tokens)
-        if not self._is_last(index):
-            found = self._tokens_of(self._template.text(self._messages[: index + 1]), index)
-            if isinstance(found, Rewritten):
-                return found
-            behind = found
-        parts = [(max(first, start), min(end, behind)) for first, end in marks if first < behind and end > start]
+        # A stretch that covers the stop token may go on to the white space behind it.
+        parts = [(max(first, start), end) for first, end in marks if first < stop and end > start]
         if not any(first < stop <= end for first, end in parts):
             covered = "its text but not its stop token" if any(first < stop for first, _ in parts) else "nothing of it"
             raise unrenderable(

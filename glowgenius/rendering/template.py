@@ -50,12 +50,6 @@ class ChatTemplate:
         return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
 
     @property
-    def rewrites_history(self) -> bool:
-        """Whether it writes a plain answer otherwise once another question follows; a hint, not what masks rest on."""
-        turn = [_QUESTION, Message("assistant", _ANSWER)]
-        return not self.text([*turn, _QUESTION]).startswith(self.text(turn))
-
-    @property
     def has_generation_markers(self) -> bool:
         """Whether the template says by itself which text the assistant generates."""
         return _GENERATION_MARKER.search(self.source) is not None
@@ -156,6 +150,9 @@ class TurnShape:
     trims: bool
     """Whether the template strips white space around the answer."""
 
+    rewrites: bool
+    """Whether a plain answer is written otherwise once another question follows; a hint that no mask rests on."""
+
     reasoning: tuple[str, str] | None
     """What stands before and after `reasoning_content`, where the template writes it."""
 
@@ -182,42 +179,74 @@ def probe(template: ChatTemplate) -> TurnShape:
     """
     try:
         prompt = template.text([_QUESTION], add_generation_prompt=True)
-        generated = _generated(template, prompt, Message("assistant", _ANSWER))
+        answer = _typical_answer(template, prompt)
+        generated = _generated(template, prompt, answer)
         if double := double_bos(template.encoder.encode(prompt), template.tokenizer):
             raise double
     except RenderingError as error:
         reason = error.problems[0].found if error.problems else error.message
         raise RenderingError(f"this chat template cannot be used: {reason}; {_REMEDY}") from error
-    control = template.control
     opening, found, rest = generated.partition(_ANSWER)
     if not found:
         raise RenderingError(f"this chat template cannot be used: it changes the text of answers; {_REMEDY}")
-    if control.first_in(opening):
+    if template.control.first_in(opening) and prompt == template.text([_QUESTION]):
         raise RenderingError(
             "this chat template cannot be used: add_generation_prompt=True does not begin the assistant's turn, "
             f"so that the model would have to write {opening!r} itself; {_REMEDY}"
         )
-    stop = control.first_in(rest)
-    stop_id = None if stop is None else template.tokenizer.convert_tokens_to_ids(stop[1])
-    if stop is None or stop_id is None:
+    closing, stop, stop_id, tail = _ending(template, rest)
+    turn = prompt + generated
+    body = turn[: len(turn) - len(tail)]
+    encode = template.encoder.encode
+    return TurnShape(
+        opening="" if answer.reasoning_content else opening,
+        closing=closing,
+        stop=stop,
+        stop_id=stop_id,
+        tail=tail,
+        tail_tokens=tuple(encode(turn)[len(encode(body)) :]),
+        trims=_generated(template, prompt, evolve(answer, content=f" \n{_ANSWER}\n ")) == generated,
+        rewrites=not _followed(template, answer).startswith(body),
+        reasoning=_reasoning(template, prompt),
+    )
+
+
+def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
+    """A plain answer; of a model that is made to think first, one with reasoning."""
+    plain = Message("assistant", _ANSWER)
+    thoughtful = Message("assistant", _ANSWER, reasoning_content=_REASONING)
+    try:
+        _generated(template, prompt, plain)
+    except RenderingError:
+        return thoughtful if _reasoning(template, prompt) else plain
+    return plain
+
+
+def _ending(template: ChatTemplate, rest: str) -> tuple[str, str, int, str]:
+    """What stands behind an answer: what closes it, the stop token and its id, and what the model never writes.
+
+    Of several control tokens without a letter between them, the last one ends the turn.
+    """
+    places = template.control.all_in(rest)
+    last = 0
+    while last + 1 < len(places) and places[last][1] == places[last + 1][0]:
+        last += 1
+    stop_id = places[last][2] if places else None
+    if stop_id is None:
         raise RenderingError(
             "this chat template cannot be used: it puts no special token after the assistant's answer, "
             f"so that the model would never learn to stop; {_REMEDY}"
         )
-    position, text = stop
-    tail = rest[position + len(text) :]
-    turn = prompt + generated
-    encode = template.encoder.encode
-    return TurnShape(
-        opening=opening,
-        closing=rest[:position],
-        stop=text,
-        stop_id=stop_id,
-        tail=tail,
-        tail_tokens=tuple(encode(turn)[len(encode(turn[: len(turn) - len(tail)])) :]),
-        trims=_generated(template, prompt, Message("assistant", f" \n{_ANSWER}\n ")) == generated,
-        reasoning=_reasoning(template, prompt),
-    )
+    start, end, _ = places[last]
+    return rest[:start], rest[start:end], stop_id, rest[end:]
+
+
+def _followed(template: ChatTemplate, answer: Message) -> str:
+    """The conversation after one more question; nothing where the template refuses that."""
+    try:
+        return template.text([_QUESTION, answer, _QUESTION])
+    except RenderingError:
+        return ""
 
 
 def _generated(template: ChatTemplate, prompt: str, answer: Message) -> str:
