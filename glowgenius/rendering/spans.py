@@ -91,7 +91,14 @@ class RenderedText:
                 "ChatTemplateRenderer(…, use_generation_markers=False)",
                 field="messages",
             )
-        return [(self._edge(start), self._edge(end, behind=True)) for start, end in letters if end > start]
+        stretches: list[Span] = []
+        for start, end in letters:
+            span = (self._edge(start), self._edge(end, behind=True))
+            if stretches and span[0] <= stretches[-1][1]:
+                span = (stretches.pop()[0], span[1])
+            if span[0] < span[1]:
+                stretches.append(span)
+        return stretches
 
     def marked_answer(self, index: int, marks: Sequence[Span]) -> list[Span] | Rewritten:
         """The parts of assistant message *index* that generation markers cover.
@@ -203,7 +210,7 @@ class RenderedText:
                 f"sampling starts from {alone} where this conversation has {here}"
                 if prompt
                 else f"the chat template rewrites it once later messages follow: {alone} becomes {here}",
-                f"{'chat_template_kwargs that fit the answer, or ' if prompt else ''}"
+                f"{self._kwargs() if prompt else ''}"
                 "each turn as an example of its own, as render_examples() makes them",
                 field=field,
             )
@@ -212,14 +219,23 @@ class RenderedText:
         if length is None:
             place = len(beginning)
             left, right = self._text[max(0, place - _SNIPPET) : place], self._text[place : place + _SNIPPET]
+            switch = prompt and "enable_thinking" in self._template.source
             raise unrenderable(
                 f"the tokenizer divides {_shown(left)} otherwise when {_shown(right)} follows, "
                 "so that training would not go on from the tokens that sampling starts with",
-                "no white space at the beginning of the content; "
+                f"{self._kwargs()}no white space at the beginning of the content"
+                if switch
+                else "no white space at the beginning of the content; "
                 "where the template itself writes that white space, another renderer",
                 field=field,
             )
         return length
+
+    def _kwargs(self) -> str:
+        """What might make the prompt fit an answer."""
+        if "enable_thinking" in self._template.source:
+            return "chat_template_kwargs={'enable_thinking': False} for answers without reasoning, or "
+        return "chat_template_kwargs that fit the answer, or "
 
     def _refuse_incomplete(self, index: int, written: str) -> None:
         """Refuse an answer of which the template leaves something out."""
