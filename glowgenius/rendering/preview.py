@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import sys
 from itertools import groupby
@@ -15,10 +16,11 @@ from typing_extensions import override
 from glowgenius._validators import is_integer
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError
+from glowgenius.rendering.token_view import STYLE, TokenPiece, printable, token_pieces, tokens_html
 from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.example import RenderedExample
@@ -29,16 +31,13 @@ _CONTEXT: Final = "\x1b[2m"
 _CUT: Final = "\x1b[1;31m"
 _RESET: Final = "\x1b[0m"
 
+_DEAREST: Final = 3
+"""How many of the dearest tokens are named."""
+
 _STYLE: Final = """
-.gg-preview{font:14px/1.5 ui-monospace,Menlo,Consolas,monospace;color:#1d2129;background:#fff;padding:8px 12px}
-.gg-preview h4{font:600 13px/1.4 system-ui,sans-serif;margin:12px 0 4px}
-.gg-preview p{font:12px/1.4 system-ui,sans-serif;color:#5b6470;margin:0 0 4px}
-.gg-preview pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:8px}
-.gg-preview pre{border:1px solid #d8dce2;border-radius:4px}
-.gg-preview .context{color:#6b7380}
-.gg-preview mark{background:#c9efd0;color:#0b3d17;border-radius:2px}
-.gg-preview .cut{color:#b3261e;font-weight:700}
-.gg-preview .over{opacity:.55;text-decoration:line-through}
+.gg-preview{font:14px/1.5 system-ui,sans-serif;color:var(--gg-text);background:var(--gg-page);padding:8px 12px}
+.gg-preview h4{font:600 13px/1.4 system-ui,sans-serif;margin:14px 0 4px}
+.gg-preview p{font:12px/1.4 system-ui,sans-serif;color:var(--gg-soft);margin:6px 0 2px}
 """.strip()
 
 
@@ -59,8 +58,26 @@ class PreviewRun:
 
 @final
 @frozen(kw_only=True)
+class TokenView:
+    """The tokens of a row, with what each trained one costs a model."""
+
+    name: str
+    """Whose losses they are; empty where none are shown."""
+
+    pieces: tuple[TokenPiece, ...]
+    """The tokens, those of one letter together."""
+
+    @property
+    def mean_loss(self) -> float | None:
+        """The mean loss of the pieces that have one, weighted as in training, in nats; None where none has."""
+        costs = [(piece.loss * piece.weight, piece.weight) for piece in self.pieces if piece.loss is not None]
+        return math.fsum(cost for cost, _ in costs) / math.fsum(weight for _, weight in costs) if costs else None
+
+
+@final
+@frozen(kw_only=True)
 class PreviewRow:
-    """One conversation as it will be trained."""
+    """One example as it will be trained."""
 
     title: str
     """Which row it is."""
@@ -76,6 +93,9 @@ class PreviewRow:
 
     stop: str
     """What ends the last trained stretch, by name, and whether it is a stop sequence."""
+
+    views: tuple[TokenView, ...] = ()
+    """Its tokens one by one: once without losses, or once for each model whose losses are shown."""
 
 
 @final
@@ -102,18 +122,23 @@ class Preview:
     def __str__(self) -> str:
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ if self.color is None else self.color
         legend = f"{_TRAINED}trained{_RESET} {_CONTEXT}context{_RESET}" if color else "⟦trained⟧ context"
-        lines = [f"{_printable(self.header)}   {legend}"]
+        lines = [f"{printable(self.header)}   {legend}"]
         for row in self.rows:
             lines += ["", self._summary(row), self._marked(row, color=color)]
+            lines += [printable(_said(view)) for view in row.views if view.name]
         if self.num_hidden:
             lines += ["", f"… and {self.num_hidden} more"]
         return "\n".join(lines)
 
     def to_html(self) -> str:
         """A self-contained piece of HTML; all text in it is escaped."""
-        parts = [f'<div class="gg-preview"><style>{_STYLE}</style><p>{html.escape(self.header)}</p>']
+        parts = [f'<div class="gg-preview"><style>{_STYLE}{STYLE}</style><p>{html.escape(self.header)}</p>']
         for row in self.rows:
-            parts += [f"<h4>{html.escape(self._summary(row))}</h4>", f"<pre>{self._html_runs(row)}</pre>"]
+            parts.append(f"<h4>{html.escape(self._summary(row))}</h4>")
+            for view in row.views:
+                if view.name:
+                    parts.append(f"<p>{html.escape(_said(view))}</p>")
+                parts.append(tokens_html(view.pieces))
         if self.num_hidden:
             parts.append(f"<p>… and {self.num_hidden} more</p>")
         return "".join([*parts, "</div>"])
@@ -129,7 +154,7 @@ class Preview:
             else (f", {row.num_tokens - self.max_length} over max_length={self.max_length}")
         )
         return (
-            f"{_printable(row.title)}: {row.num_tokens} tokens, {row.num_trained} trained{over}; {_printable(row.stop)}"
+            f"{printable(row.title)}: {row.num_tokens} tokens, {row.num_trained} trained{over}; {printable(row.stop)}"
         )
 
     def _marked(self, row: PreviewRow, *, color: bool) -> str:
@@ -140,28 +165,12 @@ class Preview:
             if run.over and not cut:
                 cut = True
                 parts.append(f"{_CUT}✂{_RESET}" if color else "✂")
-            text = _printable(run.text)
+            text = printable(run.text)
             times = "" if run.weight in (0.0, 1.0) else f"×{run.weight:g}"
             if color:
                 parts.append(f"{_TRAINED if run.weight else _CONTEXT}{text}{times}{_RESET}")
             else:
                 parts.append(f"⟦{text}⟧{times}" if run.weight else text)
-        return "".join(parts)
-
-    def _html_runs(self, row: PreviewRow) -> str:
-        """The text of *row* as HTML."""
-        parts: list[str] = []
-        cut = False
-        for run in row.runs:
-            if run.over and not cut:
-                cut = True
-                parts.append(f'<span class="cut" title="max_length={self.max_length}">✂</span>')
-            text = html.escape(_printable(run.text))
-            over = " over" if run.over else ""
-            if run.weight:
-                parts.append(f'<mark class="trained{over}" title="weight {run.weight:g}">{text}</mark>')
-            else:
-                parts.append(f'<span class="context{over}">{text}</span>')
         return "".join(parts)
 
 
@@ -173,8 +182,11 @@ def preview(
     train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE,
     max_length: int | None = None,
     color: bool | None = None,
+    losses: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> Preview:
     """The first rows as they will be trained.
+
+    A conversation that has to be divided by turn is shown as the examples that it becomes.
 
     Args:
         dataset: A data set, a list of conversations or one conversation.
@@ -183,9 +195,12 @@ def preview(
         train_on: Which messages are trained.
         max_length: Mark what lies beyond this many tokens.
         color: Whether `str` uses colours; None decides by the terminal and the variable `NO_COLOR`.
+        losses: What the trained tokens cost one model or several, to be seen below one another: from the name of each
+            to one list for each example shown, with the loss of each trained token in nats, `N × [T]`.
+            For the answers of a data set that is `[-row for row in sampler.answer_logprobs(dataset)]`.
 
     Raises:
-        ConfigError: *rows* or *max_length* is not an integer ≥ 1.
+        ConfigError: *rows* or *max_length* is not an integer ≥ 1, or *losses* do not fit the examples.
         RenderingError: A row cannot be rendered.
     """
     for name, value in (("rows", rows), ("max_length", max_length)):
@@ -194,28 +209,64 @@ def preview(
     conversations = [dataset] if isinstance(dataset, Conversation) else dataset
     train_on = TrainOn(train_on)
     shown = [conversations[index] for index in range(min(rows, len(conversations)))]
+    divided = [(at, row, renderer.render_examples(row, train_on)) for at, row in enumerate(shown)]
+    examples = [
+        (_title(at, row, part, len(parts)), one) for at, row, parts in divided for part, one in enumerate(parts)
+    ]
+    given = dict(losses or {})
+    for name, costs in given.items():
+        if len(costs) < len(examples):
+            raise ConfigError(
+                f"losses[{name!r}] must have one list for each of {len(examples)} examples, got {len(costs)}"
+            )
     return Preview(
         header=f"{renderer.description}, train_on={train_on.value}",
-        rows=tuple(_row(index, row, renderer, train_on, max_length) for index, row in enumerate(shown)),
+        rows=tuple(
+            _row(title, example, renderer, max_length, {name: costs[at] for name, costs in given.items()})
+            for at, (title, example) in enumerate(examples)
+        ),
         num_hidden=len(conversations) - len(shown),
         max_length=max_length,
         color=color,
     )
 
 
-def _row(
-    index: int, conversation: Conversation, renderer: Renderer, train_on: TrainOn, max_length: int | None
-) -> PreviewRow:
-    example = renderer.render(conversation, train_on)
+def _title(index: int, conversation: Conversation, part: int, number: int) -> str:
     source = conversation.source
     place = f"row {index}" if source is None else str(source)
+    named = place if conversation.id is None else f"{place} (id {conversation.id!r})"
+    return named if number == 1 else f"{named}, example {part + 1} of {number}"
+
+
+def _row(
+    title: str,
+    example: RenderedExample,
+    renderer: Renderer,
+    max_length: int | None,
+    losses: Mapping[str, Sequence[float]],
+) -> PreviewRow:
+    tokens, weights = example.tokens.tolist(), example.weights.tolist()
+    views = [
+        TokenView(
+            name=name, pieces=token_pieces(tokens, weights, renderer.tokenizer, losses=costs, max_length=max_length)
+        )
+        for name, costs in (losses or {"": None}).items()
+    ]
     return PreviewRow(
-        title=place if conversation.id is None else f"{place} (id {conversation.id!r})",
+        title=title,
         runs=tuple(_runs(example, renderer.tokenizer, max_length)),
+        views=tuple(views),
         num_tokens=len(example),
         num_trained=example.num_trained,
         stop=_stop(example, renderer),
     )
+
+
+def _said(view: TokenView) -> str:
+    """Whose losses a view shows, and which tokens are the dearest."""
+    dearest = sorted((piece for piece in view.pieces if piece.loss is not None), key=lambda piece: -(piece.loss or 0.0))
+    listed = ", ".join(f"{piece.text!r} {piece.loss:.2f}" for piece in dearest[:_DEAREST])
+    return f"{view.name}: {view.mean_loss or 0.0:.3f} nats per trained token; most for {listed}"
 
 
 def _runs(example: RenderedExample, tokenizer: Tokenizer, max_length: int | None) -> list[PreviewRun]:
@@ -245,11 +296,3 @@ def _stop(example: RenderedExample, renderer: Renderer) -> str:
 
 def _decode(tokenizer: Tokenizer, tokens: list[int]) -> str:
     return tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-
-def _printable(text: str) -> str:
-    """*text* without characters that would steer a terminal; lines and tabs stay."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )

@@ -11,6 +11,7 @@ from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import ConfigError
 from glowgenius.rendering import ChatTemplateRenderer, TrainOn, preview
 from glowgenius.testing import ByteTokenizer
+from tests.support.chat_tokenizers import family_tokenizer
 
 RENDERER = ChatTemplateRenderer(ByteTokenizer())
 ROW = Conversation.from_question("Where is the café?", "In <b>Queens</b> & 🗽\x1b[31m", id="nyc-1")
@@ -60,8 +61,11 @@ def test_the_point_of_truncation_is_marked():
     assert "row 0: 27 tokens, 6 trained, 3 over max_length=24; stop token" in text
     assert text.endswith("<|im_start|>assistant\n⟦bcde⟧✂⟦f<|im_end|>⟧\n")
     html = preview(row, RENDERER, max_length=24).to_html()
-    assert html.count('<span class="cut" title="max_length=24">✂</span>') == 1
-    assert '<mark class="trained over" title="weight 1">f&lt;|im_end|&gt;</mark><span class="context over">' in html
+    assert html.count('<span class="cut" title="the length limit">✂</span>') == 1
+    assert (
+        '<mark class="trained over" title="weight 1">f</mark>'
+        '<mark class="trained control over" title="weight 1">&lt;|im_end|&gt;</mark><span class="context over">'
+    ) in html
     assert "✂" not in str(preview(row, RENDERER, max_length=27, color=False))
     assert "\x1b[1;31m✂\x1b[0m" in str(preview(row, RENDERER, max_length=24, color=True))
 
@@ -70,13 +74,50 @@ def test_fractions_are_shown():
     messages = [Message("user", "a"), Message("assistant", "b", weight=0.5)]
     shown = preview(Conversation(messages=messages), RENDERER, color=False)
     assert "⟦b<|im_end|>⟧×0.5\n" in str(shown)
-    assert '<mark class="trained" title="weight 0.5">b&lt;|im_end|&gt;</mark>' in shown.to_html()
+    assert '<mark class="trained" title="weight 0.5">b</mark>' in shown.to_html()
 
 
 def test_an_end_that_is_no_stop_token_is_said():
     messages = [Message("user", "a"), Message("assistant", "b")]
     shown = preview(Conversation(messages=messages), RENDERER, train_on=TrainOn.ALL_TOKENS, color=False)
     assert shown.rows[0].stop == r"the last trained token is '\n'"
+
+
+def test_losses_of_two_models_are_shown_below_one_another():
+    row = Conversation.from_question("a", "é<|im_end|>")
+    base, tuned = [2.0, 1.0, *[0.5] * 10, 6.5], [0.0] * 13
+    shown = preview(row, RENDERER, losses={"base": [base], "<tuned>": [tuned]}, color=False)
+    assert [view.name for view in shown.rows[0].views] == ["base", "<tuned>"]
+    assert "\nbase: 1.208 nats per trained token; most for '<|im_end|>' 6.50, 'é' 3.00, '<' 0.50\n" in f"{shown}\n"
+    html = shown.to_html()
+    # A letter of two bytes is one piece, and text that reads like a control token is none.
+    assert (
+        '<mark class="trained loss" title="weight 1, loss 3.000 nats, probability 0.0498" style="--nats:0.500">é'
+        in html
+    )
+    assert html.count('<mark class="trained control loss"') == 2
+    assert 'style="--nats:1.000">&lt;|im_end|&gt;</mark>' in html
+    assert "&lt;tuned&gt;: 0.000 nats per trained token" in html
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({"base": []}, "losses['base'] must have one list for each of 1 examples, got 0"),
+        ({"base": [[1.0]]}, "losses must have one number for each trained token, got 1 for 29"),
+    ],
+)
+def test_losses_that_do_not_fit_are_refused(losses, message):
+    with pytest.raises(ConfigError) as caught:
+        preview(ROW, RENDERER, losses=losses)
+    assert str(caught.value) == message
+
+
+def test_a_conversation_that_is_divided_is_shown_as_its_examples():
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "d")]
+    thinking = ChatTemplateRenderer(family_tokenizer("thinking"))
+    shown = preview(Conversation(messages=turns), thinking, train_on=TrainOn.ALL_ASSISTANT_MESSAGES)
+    assert [row.title for row in shown.rows] == ["row 0, example 1 of 2", "row 0, example 2 of 2"]
 
 
 class Tags(HTMLParser):
@@ -88,7 +129,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.opened.append(tag)
-        assert not {name for name, _ in attrs} - {"class", "title"}
+        assert not {name for name, _ in attrs} - {"class", "title", "style"}
 
     def handle_endtag(self, tag):
         self.closed.append(tag)

@@ -194,7 +194,7 @@ def rows(name: str) -> list[str]:
         try:
             made = renderer(name, mode)
         except RenderingError as error:
-            reason = str(error).removeprefix("this chat template cannot be used: ").partition("; pass another")[0]
+            reason = str(error).partition(": ")[2].partition("; pass another")[0]
             lines.append(f"| {title} | | | refused: {reason} | |")
             continue
         found = [outcome(name, messages, made) for messages in conversations(mode).values()]
@@ -217,7 +217,7 @@ def page() -> str:
         f"on {len(CONVERSATIONS)} conversations each:",
         "one turn and several, system messages, reasoning, tool calls, Unicode, white space, nothing at all.",
         "`python -m tests.support.trl_templates` writes it, and `tests/rendering/test_trl_templates.py` compares the",
-        "tokens with `apply_chat_template` and the masks with the variants of the templates that have generation markers.",
+        "tokens with `apply_chat_template`, and the masks with the variants of the templates that have markers.",
         "",
         "A conversation is refused where the template does not write all of it (a system message, a tool call,",
         "reasoning), or where the tokens of the prompt would not be those that sampling starts with.",
