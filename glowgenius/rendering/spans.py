@@ -210,7 +210,7 @@ class RenderedText:
                 f"sampling starts from {alone} where this conversation has {here}"
                 if prompt
                 else f"the chat template rewrites it once later messages follow: {alone} becomes {here}",
-                f"{self._kwargs() if prompt else ''}"
+                f"{self._kwargs(index) if prompt else ''}"
                 "each turn as an example of its own, as render_examples() makes them",
                 field=field,
             )
@@ -223,7 +223,7 @@ class RenderedText:
             raise unrenderable(
                 f"the tokenizer divides {_shown(left)} otherwise when {_shown(right)} follows, "
                 "so that training would not go on from the tokens that sampling starts with",
-                f"{self._kwargs()}no white space at the beginning of the content"
+                f"{self._kwargs(index)}no white space at the beginning of the content"
                 if switch
                 else "no white space at the beginning of the content; "
                 "where the template itself writes that white space, another renderer",
@@ -231,9 +231,9 @@ class RenderedText:
             )
         return length
 
-    def _kwargs(self) -> str:
-        """What might make the prompt fit an answer."""
-        if "enable_thinking" in self._template.source:
+    def _kwargs(self, index: int) -> str:
+        """What might make the prompt fit the answer of message *index*."""
+        if "enable_thinking" in self._template.source and not self._messages[index].reasoning_content:
             return "chat_template_kwargs={'enable_thinking': False} for answers without reasoning, or "
         return "chat_template_kwargs that fit the answer, or "
 
