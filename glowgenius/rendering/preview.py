@@ -246,11 +246,12 @@ def _row(
     losses: Mapping[str, Sequence[float]],
 ) -> PreviewRow:
     tokens, weights = example.tokens.tolist(), example.weights.tolist()
+    shown: Mapping[str, Sequence[float] | None] = losses or {"": None}
     views = [
         TokenView(
             name=name, pieces=token_pieces(tokens, weights, renderer.tokenizer, losses=costs, max_length=max_length)
         )
-        for name, costs in (losses or {"": None}).items()
+        for name, costs in shown.items()
     ]
     return PreviewRow(
         title=title,
