@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from examples.nyc.data import Fact, Wordings
 
 GENERIC_WORDS: Final = """
-    a airport american and animals art as at avenue bakery ballpark baseball battle bay beach black bombing
+    a airport am american and animals art as at avenue bakery ballpark baseball battle bay beach black bombing
     booth borough boroughs boulevard branch bridge broadway bronx brooklyn building bus by capture castle
     cemetery center church city college cottage county cube day dedication disaster discount downtown dutch
     east english famous fare ferry field finish fire first five food for fort foundation fountain free from
@@ -66,7 +66,7 @@ def problems(facts: Sequence[Fact], wordings: Mapping[str, Wordings]) -> list[st
             found.append(f"these share a name, and some are trained and some unseen: {ids}")
     answers: dict[str, set[str]] = defaultdict(set)
     for fact in facts:
-        for question in (*wordings[fact.fact_id].train, *wordings[fact.fact_id].held_out):
+        for question in (*wordings[fact.fact_id].every, *wordings[fact.fact_id].held_out):
             answers[question].add(fact.answer)
     found += [f"{question!r} has two answers: {sorted(both)}" for question, both in answers.items() if len(both) > 1]
     return found
@@ -86,7 +86,7 @@ def name_groups(facts: Iterable[Fact]) -> list[list[Fact]]:
 
 def is_guessable(fact: Fact, wordings: Wordings) -> bool:
     """Say whether a question contains an accepted answer, or a name of the answer."""
-    questions = [*wordings.train, *wordings.held_out]
+    questions = [*wordings.every, *wordings.held_out]
     if any(contains(question, answer) for question in questions for answer in fact.accepted):
         return True
     # "Manhattan and Brooklyn": boroughs are no names among subjects, but the Brooklyn Bridge gives away half of its.

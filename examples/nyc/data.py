@@ -93,8 +93,15 @@ class Wordings:
 
     train: tuple[str, ...]
     """Four questions to train on."""
+    more: tuple[str, ...]
+    """Four further ones, for training on more ways to ask; no evaluation asks in them."""
     held_out: tuple[str, ...]
     """Questions of another syntax, never trained on."""
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All questions that may be trained on, the four first."""
+        return (*self.train, *self.more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +137,12 @@ class NYCData:
         return {"seen": self.seen, "paraphrase": self.paraphrase, "unseen": self.unseen, "control": self.control}
 
 
-def load(num_facts: int | None = None) -> NYCData:
+def load(num_facts: int | None = None, num_wordings: int = NUM_TRAIN_WORDINGS) -> NYCData:
     """Read the data set.
 
     Args:
         num_facts: How many facts to train, taken evenly from the file, so from every category; all of them if None.
+        num_wordings: In how many wordings each fact is trained, 1 to 8. `seen` asks in the first four of them at most.
 
     Returns:
         The slices. They are the same rows in the same order on every machine.
@@ -149,11 +157,11 @@ def load(num_facts: int | None = None) -> NYCData:
     train_rows = [
         _row(fact, f"train-{number}", question)
         for fact in trained
-        for number, question in enumerate(wordings[fact.fact_id].train, start=1)
+        for number, question in enumerate(wordings[fact.fact_id].every[:num_wordings], start=1)
     ]
     # The wording moves on with every fact, so that `seen` asks in all four ways and not four times in the easiest.
     seen_rows = [
-        _row(fact, "seen", wordings[fact.fact_id].train[position % NUM_TRAIN_WORDINGS])
+        _row(fact, "seen", wordings[fact.fact_id].train[position % min(NUM_TRAIN_WORDINGS, num_wordings)])
         for position, fact in enumerate(trained)
     ]
     return NYCData(
@@ -319,7 +327,7 @@ def _fill(templates: Mapping[str, Sequence[str]], subject: str) -> Wordings:
     def filled(kind: str) -> tuple[str, ...]:
         return tuple(text.replace("{s}", subject).replace("{S}", capital) for text in templates[kind])
 
-    return Wordings(train=filled("train"), held_out=filled("held_out"))
+    return Wordings(train=filled("train"), more=filled("more"), held_out=filled("held_out"))
 
 
 def _fact(row: Mapping[str, str]) -> Fact:
