@@ -1,8 +1,8 @@
 """How much a rank can hold: random codes learned by adapters of growing rank on a small frozen network.
 
-Every row is "lock 417 opens with 83920517": eight random digits, so 8 · log2(10) = 26.6 bits that nothing but memory can
-give. The base is a two-layer Llama of 32 channels that was trained in full on *other* codes first, as a base model knows
-how sentences go and not these facts. Then it is frozen, and an adapter is trained until it stops improving.
+Every row is a name of four digits and a code of eight random ones, "0417:83920517": 8 · log2(10) = 26.6 bits that nothing
+but memory can give. The base is a two-layer Llama of 32 channels that was first trained in full on *other* codes, as a
+base model knows how sentences go and not these facts. Then it is frozen, and an adapter is trained until the rate is 0.
 
 The bits held are the bits in the codes minus the bits that the model still needs to guess them: Σ (26.6 - loss / ln 2).
 New York would not show this: its facts together are far below what rank 1 of a real model can hold.
@@ -70,7 +70,7 @@ def codes(seed: int, number: int) -> Any:
     """Draw names without repetition and their codes, one token a digit, `[number, names + 1 + digits]`."""
     import torch
 
-    draw = random.Random(f"codes {seed}")
+    draw = random.Random(f"codes {seed}")  # noqa: S311 - no secret, and the same on every machine
     names = draw.sample(range(10**NAME_DIGITS), number)
     rows = [f"{name:0{NAME_DIGITS}d}" + ":" + "".join(draw.choices("0123456789", k=DIGITS)) for name in names]
     return torch.tensor([["0123456789:".index(letter) for letter in row] for row in rows])

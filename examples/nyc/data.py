@@ -117,7 +117,8 @@ class NYCData:
     unseen: Dataset
     """Facts that are in no training row: what the model does when it cannot know."""
     reverse: Dataset
-    """Trained facts asked from the answer back to the subject, where only one subject has the answer."""
+    """Facts asked from the answer back to the subject, where only one has the answer; all of them, however few are
+    trained."""
     invented: Dataset
     """Questions about places that do not exist: the one right answer is not to give one."""
     control: Dataset
@@ -169,7 +170,7 @@ def load(num_facts: int | None = None, num_wordings: int = NUM_TRAIN_WORDINGS) -
         seen=Dataset.from_records(seen_rows),
         paraphrase=Dataset.from_records(held_out_rows(trained, wordings)),
         unseen=Dataset.from_records(held_out_rows(unseen, wordings)),
-        reverse=Dataset.from_records(reverse_rows(trained)),
+        reverse=Dataset.from_records(reverse_rows(facts)),
         invented=Dataset.from_records(invented_rows()),
         control=Dataset.from_file(HERE / "control.jsonl"),
         retention=Dataset.from_file(HERE / "retention.jsonl"),
