@@ -1,8 +1,9 @@
 """How much a rank can hold: random codes learned by adapters of growing rank on a small frozen network.
 
-Every row is a name of four digits and a code of eight random ones, "0417:83920517": 8 · log2(10) = 26.6 bits that nothing
-but memory can give. The base is a two-layer Llama of 32 channels that was first trained in full on *other* codes, as a
-base model knows how sentences go and not these facts. Then it is frozen, and an adapter is trained until the rate is 0.
+Every row is a name of four digits and a code of eight random ones, "0417:83920517": 8 · log2(10) = 26.6 bits that
+nothing but memory can give. The base is a two-layer Llama of 32 channels that was first trained in full on *other*
+codes, as a base model knows how sentences go and not these facts. Then it is frozen, and an adapter is trained until
+the rate is 0.
 
 The bits held are the bits in the codes minus the bits that the model still needs to guess them: Σ (26.6 - loss / ln 2).
 New York would not show this: its facts together are far below what rank 1 of a real model can hold.

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         if options.again:
             experiment.path.unlink(missing_ok=True)
-        cells = [cell for cell in experiment.cells if options.seed in {None, cell.get("seed")}]
+        cells = [cell for cell in experiment.cells if options.seed in {None, cell.get("seed", options.seed)}]
         replace(experiment, cells=cells).run_missing(say)
     return 0
 

@@ -4,10 +4,10 @@
     python -m examples.nyc.build --check      # only compares what would be written with what is there
 
 The files are the base model's work, so they are frozen: a run of the example reads them and never makes them again.
-*Control* questions are the candidates that the base model answers, taken in turn from groups of one form. *Replay* rows
-are prompts of other forms with the base model's own answer, so that training on them asks the model to stay as it is.
-*Retention* questions are again others, as far from replay as control is: whoever tunes how much is forgotten looks at
-these, so that the control questions are asked of settings that were not chosen by them.
+*Control* questions are the candidates that the base model answers, taken in turn from groups of one form. *Retention*
+questions are others that it answers: whoever tunes how much is forgotten looks at these, so that the control questions
+are asked of settings that were not chosen by them. *Replay* rows are other prompts with the base model's own answer, so
+that training on them asks the model to stay as it is; none contains an answer to a question of control or retention.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     control = choose_control(candidates, answer(asked, CONTROL_TOKENS), rounded(asked, CONTROL_TOKENS))
     # Left out are prompts whose answer we read and found false, or empty of sense.
     prompts = [row for row in read_csv("replay_prompts.csv") if row["left_out"] == "no"]
-    replay = choose_replay(prompts, answer([row["question"] for row in prompts], REPLAY_TOKENS), control)
     others = read_csv("retention_candidates.csv")
-    retention = choose_retention(others, answer([row["question"] for row in others], CONTROL_TOKENS), control, replay)
+    retention = choose_retention(others, answer([row["question"] for row in others], CONTROL_TOKENS), control)
+    asked = [*control, *retention]
+    replay = choose_replay(prompts, answer([row["question"] for row in prompts], REPLAY_TOKENS), asked)
     print(
         f"control: {len(control)} of {len(candidates)} candidates; replay: {len(replay)} of {len(prompts)} prompts; "
         f"retention: {len(retention)} of {len(others)} candidates"
@@ -123,25 +124,14 @@ def known_question(row: dict[str, str], tag: str) -> Row:
 
 
 def choose_retention(
-    candidates: Sequence[dict[str, str]],
-    answers: Sequence[tuple[str, bool]],
-    control: Sequence[Row],
-    replay: Sequence[Row],
+    candidates: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]], control: Sequence[Row]
 ) -> list[Row]:
-    """Take the candidates that the base model answers, that are not asked in control, and that replay gives no hint of.
-
-    As for control, no replay row has the form of such a question, and none contains its answer.
-    """
+    """Take the candidates that the base model answers and that are not asked in control."""
     asked = {words_of(row["question"]) for row in control}
-    forms = {form(str(row["question"])) for row in replay}
-    trained = [f"{row['question']} {row['answer']}" for row in replay]
     return [
         known_question(row, "retention")
         for row, (text, _) in zip(candidates, answers, strict=True)
-        if any(contains(text, name) for name in accepted_answers(row))
-        and words_of(row["question"]) not in asked
-        and form(row["question"]) not in forms
-        and not any(contains(line, name) for line in trained for name in accepted_answers(row))
+        if words_of(row["question"]) not in asked and any(contains(text, name) for name in accepted_answers(row))
     ]
 
 
@@ -151,14 +141,14 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def choose_replay(
-    prompts: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]], control: Sequence[Row]
+    prompts: Sequence[dict[str, str]], answers: Sequence[tuple[str, bool]], asked: Sequence[Row]
 ) -> list[Row]:
-    """Take the prompts that share neither an answer nor the form with a control question, with the base's own words.
+    """Take the prompts that share no answer with a question that is *asked*, with the first sentence of the base model.
 
-    Of these it keeps the first sentence: how an answer begins is the habit to be kept, and half the tokens are trained.
+    How an answer begins is the habit to be kept; the rest would take twice the tokens.
     """
-    taken = {name for row in control for name in accepted_answers(row)}
-    forms = {form(str(row["question"])) for row in control}
+    taken = {name for row in asked for name in accepted_answers(row)}
+    questions = {words_of(row["question"]) for row in asked}
     rows: list[Row] = []
     for row, (spoken, ended) in zip(prompts, answers, strict=True):
         text = spoken if ended else whole_sentences(spoken)
@@ -166,7 +156,7 @@ def choose_replay(
         if (
             not text
             or is_loop(text)
-            or form(row["question"]) in forms
+            or words_of(row["question"]) in questions
             or any(contains(both, name) for name in (*taken, *NEW_YORK_WORDS))
         ):
             continue

@@ -57,7 +57,7 @@ class TestSize:
     def test_other_questions(self) -> None:
         assert len(rows("control.jsonl")) == 60
         assert len(rows("retention.jsonl")) == 59
-        assert len(rows("replay.jsonl")) == 502
+        assert len(rows("replay.jsonl")) == 634
 
 
 class TestFacts:
@@ -235,7 +235,7 @@ class TestSlices:
         }
         assert len(slices.train) == 4 * 415
         assert (len(slices.reverse), len(slices.invented)) == (44, 40)
-        assert (len(slices.retention), len(slices.replay)) == (59, 502)
+        assert (len(slices.retention), len(slices.replay)) == (59, 634)
 
     def test_a_row(self, slices: data.NYCData) -> None:
         row = slices.train[1]
@@ -454,12 +454,12 @@ class TestControlAndReplay:
             text = f"{row['question']} {row['answer']}"
             assert not any(checks.contains(text, word) for word in build.NEW_YORK_WORDS), text
 
-    def test_replay_shares_neither_answer_nor_form_with_control(self) -> None:
-        control, replay = rows("control.jsonl"), rows("replay.jsonl")
-        accepted = {name for row in control for name in build.accepted_answers(row)}
-        forms = {build.form(str(row["question"])) for row in control}
+    def test_replay_shares_no_answer_with_what_is_asked(self) -> None:
+        asked, replay = [*rows("control.jsonl"), *rows("retention.jsonl")], rows("replay.jsonl")
+        accepted = {name for row in asked for name in build.accepted_answers(row)}
+        questions = {build.words_of(str(row["question"])) for row in asked}
         for row in replay:
-            assert build.form(str(row["question"])) not in forms
+            assert build.words_of(str(row["question"])) not in questions
             assert not any(checks.contains(f"{row['question']} {row['answer']}", name) for name in accepted)
 
     def test_replay_is_of_many_kinds(self) -> None:
@@ -472,16 +472,10 @@ class TestControlAndReplay:
         assert len(per_form) >= 30
         assert max(per_form.values()) <= 6
 
-    def test_retention_is_neither_control_nor_replay(self) -> None:
-        control, retention, replay = rows("control.jsonl"), rows("retention.jsonl"), rows("replay.jsonl")
-        asked = {build.words_of(str(row["question"])) for row in (*control, *replay)}
-        forms = {build.form(str(row["question"])) for row in replay}
-        for row in retention:
-            assert build.words_of(str(row["question"])) not in asked
-            assert build.form(str(row["question"])) not in forms
-            for line in replay:
-                text = f"{line['question']} {line['answer']}"
-                assert not any(checks.contains(text, name) for name in build.accepted_answers(row)), text
+    def test_retention_is_not_control(self) -> None:
+        control, retention = rows("control.jsonl"), rows("retention.jsonl")
+        asked = {build.words_of(str(row["question"])) for row in control}
+        assert not asked & {build.words_of(str(row["question"])) for row in retention}
 
     def test_rows_come_from_the_tables_beside_them(self) -> None:
         candidates = {row["candidate_id"]: row for row in build.read_csv("control_candidates.csv")}
@@ -538,7 +532,8 @@ class TestBuild:
             ("Define salt.", "A salt of the sea and a salt of the earth", True, None),
             ("Define salt.", "Ask Jane Austen.", True, None),
             ("Define salt.", "It comes from Brooklyn.", True, None),
-            ("Who wrote Ulysses?", "Joyce.", True, None),
+            ("Who wrote Ulysses?", "Joyce.", True, "Joyce."),
+            ("Who wrote Emma?", "Nobody knows.", True, None),
         ],
     )
     def test_replay(self, question: str, spoken: str, ended: bool, kept: str | None) -> None:
@@ -552,19 +547,15 @@ class TestBuild:
             ("Who wrote Emma?", "By Jane Austen.", False),
             ("Who wrote Dune?", "Frank Herbert.", True),
             ("Who wrote Dune?", "Tolkien.", False),
-            ("Define salt as Herbert does.", "Herbert.", False),
         ],
     )
     def test_retention(self, question: str, spoken: str, kept: bool) -> None:
-        """Not asked in control, answered, and of no form that replay has."""
+        """Not asked in control, and answered."""
         control = build.choose_control(self.CANDIDATES[:1], [("Austen", True)])
-        replay = [{"question": "Define salt.", "answer": "A mineral."}]
         answer = "Austen" if "Emma" in question else "Herbert"
         row = {"candidate_id": "n-1", "question": question, "answer": answer, "aliases": ""}
-        found = build.choose_retention([row], [(spoken, True)], control, replay)
+        found = build.choose_retention([row], [(spoken, True)], control)
         assert [row["question"] for row in found] == ([question] if kept else [])
-        hint = [{"question": "Describe a book.", "answer": "Herbert wrote it."}]
-        assert build.choose_retention([row], [(spoken, True)], control, hint) == []
 
     def test_form(self) -> None:
         assert build.form("What is the capital of Peru?") == "what is the capital"
