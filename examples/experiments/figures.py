@@ -1,0 +1,155 @@
+"""Draw the pictures of docs/understanding.md from the recorded results; nothing is run.
+
+    python -m pip install matplotlib
+    python -m examples.experiments.figures                # writes docs/figures/*.svg
+
+A picture shows what is recorded: the mean over the seeds there are, and every single seed as a thin line or a dot.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any, Final
+
+from examples.experiments.record import recorded, select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DIRECTORY: Final = Path(__file__).resolve().parents[2] / "docs" / "figures"
+
+COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Okabe and Ito's, which people who do not see red and green apart can tell apart."""
+
+
+def main() -> int:
+    """Draw everything."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    for name, draw in (
+        ("facts", draw_facts),
+        ("rank_early", draw_rank_early),
+        ("capacity", draw_capacity),
+        ("learning_rate", draw_learning_rate),
+    ):
+        save(draw(), DIRECTORY / f"{name}.svg")
+    return 0
+
+
+def draw_facts() -> Any:
+    """What each arm scores on each kind of question."""
+    figure, axes = plane("share of right answers", "")
+    slices = ("seen", "paraphrase", "reverse", "unseen", "retention_contains")
+    arms = list(dict.fromkeys(row["cell"]["arm"] for row in recorded("facts")))
+    width = 0.8 / len(arms)
+    for place, arm in enumerate(arms):
+        rows = list(select("facts", arm=arm))
+        left = [position + (place - (len(arms) - 1) / 2) * width for position in range(len(slices))]
+        heights = [mean(row["figures"][name] for row in rows) for name in slices]
+        axes.bar(left, heights, width, label=arm, color=shade(place))
+        for row in rows:
+            axes.plot(left, [row["figures"][name] for name in slices], ".", color="black", markersize=3)
+    axes.set_xticks(range(len(slices)), ["seen", "new wording", "backwards", "never shown", "general"])
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    return figure
+
+
+def draw_rank_early() -> Any:
+    """The loss of the first steps, under both scalings."""
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+    for axes, scaling in zip(panels, ("1/r", "1/sqrt(r)"), strict=True):
+        ranks = sorted({row["cell"]["rank"] for row in recorded("rank_early")})
+        for place, rank in enumerate(ranks):
+            # At rank 1 the two scalings are one, and it was run once.
+            rows = list(select("rank_early", rank=rank, scaling=scaling)) or list(select("rank_early", rank=rank))
+            curves([row["figures"]["losses"] for row in rows], axes, f"rank {rank}", COLORS[place])
+        finish(axes, "step", "loss, nats per token" if scaling == "1/r" else "")
+        axes.set_title(f"alpha · {scaling}", fontsize=9)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_capacity() -> Any:
+    """Bits held against numbers trained."""
+    figure, axes = plane("bits held", "trained numbers")
+    rows = recorded("capacity")
+    held: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        held[row["figures"]["trained_parameters"]].append(row["figures"]["bits_held"])
+    sizes = sorted(held)
+    axes.plot(sizes, [mean(held[size]) for size in sizes], color=COLORS[0], label="held by the adapter")
+    for size in sizes:
+        axes.plot([size] * len(held[size]), held[size], ".", color=COLORS[0])
+    axes.axhline(rows[0]["figures"]["bits_to_learn"], color=COLORS[1], label="in all codes together")
+    axes.plot(sizes[:2], [2 * size for size in sizes[:2]], ":", color="gray", label="2 bits a number")
+    axes.set_xscale("log", base=2)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_learning_rate() -> Any:
+    """The loss on new wordings against the rate."""
+    figure, axes = plane("loss on new wordings, nats", "learning rate")
+    for place, (method, label) in enumerate((("lora", "LoRA, rank 8"), ("full", "every weight"))):
+        found: dict[float, list[float]] = defaultdict(list)
+        for row in select("learning_rate", method=method):
+            found[row["cell"]["learning_rate"]].append(row["figures"]["held_out_wording_nll"])
+        rates = sorted(found)
+        axes.plot(rates, [mean(found[rate]) for rate in rates], "-", color=COLORS[place], label=label)
+        for rate in rates:
+            axes.plot([rate] * len(found[rate]), found[rate], ".", color=COLORS[place])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def curves(lines: Sequence[Sequence[float]], axes: Any, label: str, color: str) -> None:
+    """Draw each line thin and their mean thick."""
+    steps = range(1, len(lines[0]) + 1)
+    for line in lines:
+        axes.plot(steps, line, color=color, linewidth=0.5, alpha=0.4)
+    axes.plot(steps, [mean(values) for values in zip(*lines, strict=True)], color=color, label=label)
+
+
+def plane(ylabel: str, xlabel: str) -> tuple[Any, Any]:
+    """A figure with one pair of axes."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    finish(axes, xlabel, ylabel)
+    return figure, axes
+
+
+def finish(axes: Any, xlabel: str, ylabel: str) -> None:
+    """Label the axes, and leave out the frame that says nothing."""
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def shade(place: int) -> str:
+    """The base in gray, the arms in colors."""
+    return "#999999" if place == 0 else COLORS[(place - 1) % len(COLORS)]
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write an SVG that is the same file whenever it is drawn from the same results."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "path"}):
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight", transparent=False)
+    print(path.relative_to(DIRECTORY.parents[1]))
+
+
+if __name__ == "__main__":
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    sys.exit(main())
