@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
-from examples.experiments.record import recorded, select
+from examples.experiments.record import RESULTS, recorded, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,9 @@ def main() -> int:
         ("capacity", draw_capacity),
         ("learning_rate", draw_learning_rate),
     ):
-        save(draw(), DIRECTORY / f"{name}.svg")
+        if (RESULTS / f"{name}.json").exists():
+            save(draw(), DIRECTORY / f"{name}.svg")
+            print(f"docs/figures/{name}.svg")
     return 0
 
 
@@ -145,7 +147,6 @@ def save(figure: Any, path: Path) -> None:
 
     with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "path"}):
         figure.savefig(path, metadata={"Date": None}, bbox_inches="tight", transparent=False)
-    print(path.relative_to(DIRECTORY.parents[1]))
 
 
 if __name__ == "__main__":

@@ -46,9 +46,11 @@ class Experiment:
         done = [row["cell"] for row in recorded(self.name)] if self.path.exists() else []
         return [cell for cell in self.cells if cell not in done]
 
-    def run_missing(self, say: Callable[[str], None] = print) -> None:
-        """Run what is missing, and write the results after every cell."""
+    def run_missing(self, say: Callable[[str], None] = print, *, seed: int | None = None) -> None:
+        """Run what is missing (only of one seed, if it is given), and write the results after every cell."""
         for cell in self.missing():
+            if seed not in {None, cell.get("seed", seed)}:
+                continue
             say(f"{self.name}: {describe(cell)} …")
             started, used = time.monotonic(), time.process_time()
             figures = self.run(cell)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from examples.experiments import capacity, efficiency, facts, frozen, learning_rate, rank_early
@@ -49,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         if options.again:
             experiment.path.unlink(missing_ok=True)
-        cells = [cell for cell in experiment.cells if options.seed in {None, cell.get("seed", options.seed)}]
-        replace(experiment, cells=cells).run_missing(say)
+        experiment.run_missing(say, seed=options.seed)
     return 0
 
 
