@@ -9,7 +9,7 @@ import tinker
 
 from glowgenius.engines.errors import translate
 from glowgenius.engines.order import settle_place
-from glowgenius.errors import EngineError, RequestRejectedError, ServiceUnavailableError
+from glowgenius.errors import RequestRejectedError, ServiceUnavailableError
 from tests.engines.contract import batch
 from tests.wire.faults import Fault, Faults
 from tests.wire.runs import Update, fingerprint
@@ -47,7 +47,7 @@ def test_what_the_sdk_absorbs_is_done_once(fault):
 
 @pytest.mark.parametrize(
     ("category", "kind"),
-    [("server", ServiceUnavailableError), ("user", RequestRejectedError), ("unknown", EngineError)],
+    [("server", ServiceUnavailableError), ("user", RequestRejectedError), ("unknown", ServiceUnavailableError)],
 )
 def test_an_update_is_made_although_its_gradient_failed(category, kind):
     fault = Fault(kind="forward_backward", nth=2, action="fail", category=category, message="out of memory")

@@ -203,6 +203,7 @@ def test_nothing_is_left_of_a_closed_server():
         waiting = threading.Thread(target=wait)
         waiting.start()
     waiting.join(20)
+    raw.connection.close()
     assert len(failures) == 1
     mine = [thread for thread in set(threading.enumerate()) - before if "asyncio" not in thread.name]
     assert [thread.name for thread in mine if "_background_thread_func" not in thread.name] == []
