@@ -34,7 +34,7 @@ def main() -> int:
         ("capacity", draw_capacity),
         ("learning_rate", draw_learning_rate),
     ):
-        if (RESULTS / f"{name}.json").exists():
+        if (RESULTS / f"{name}.json").exists() and len(recorded(name)) > 1:
             save(draw(), DIRECTORY / f"{name}.svg")
             print(f"docs/figures/{name}.svg")
     return 0
