@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, final
+import json
+from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.training.adapter_export import export_adapter
+from glowgenius.training.run_folder import CONFIG
 from glowgenius.training.sampler import Sampler
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from glowgenius.engines.protocol import TrainingClient
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
     from glowgenius.training.history import History
     from glowgenius.training.restarting import Restart
-
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
-"""What makes a folder an adapter in PEFT's format."""
 
 
 @final
@@ -128,7 +127,7 @@ class TrainingResult:
         return path
 
     def save_adapter(self, directory: str | os.PathLike[str]) -> Path:
-        """Copy the adapter that `sampler` answers with, in PEFT's format, for `peft` and what builds on it.
+        """Copy the adapter that `sampler` answers with, in PEFT's format, with a model card as README.md.
 
         Args:
             directory: A folder that does not exist yet, or is empty.
@@ -140,18 +139,15 @@ class TrainingResult:
             ConfigError: The folder holds something already.
             CheckpointError: The weights are on a service and not on this machine; the message says how to fetch them.
         """
-        target = Path(directory)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
-        path = self._weights_path(self.sampler_step)
-        source = Path(path)
-        missing = [name for name in ADAPTER_FILES if not (source / name).is_file()]
-        if "://" in path:
-            raise CheckpointError(
-                f"the weights are on the service, at {path}; fetch them in PEFT's format with: "
-                f"tinker checkpoint download {self._by_step[self.sampler_step].state_path or path}"
-            )
-        if missing:
-            raise CheckpointError(f"the weights at {path!r} are gone or incomplete: {', '.join(missing)} is not there")
-        shutil.copytree(source, target, dirs_exist_ok=True)
-        return target
+        step = self.sampler_step
+        settings: dict[str, Any] = {}
+        if self.output_dir is not None:
+            settings = json.loads((self.output_dir / CONFIG).read_text(encoding="utf-8"))
+        return export_adapter(
+            directory,
+            sampler_path=self._weights_path(step),
+            state_path=self._by_step[step].state_path,
+            step=step,
+            settings=settings,
+            rows=self.history.rows,
+        )

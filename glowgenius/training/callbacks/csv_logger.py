@@ -35,6 +35,7 @@ class CSVLogger(Callback):
         self._given = None if path is None else Path(path)
         self._path = Path()
         self._columns: list[str] = []
+        self._last_step = -1
 
     @override
     def __repr__(self) -> str:
@@ -46,10 +47,14 @@ class CSVLogger(Callback):
         rows = [row for row in self._read() if row["step"].isdigit() and int(row["step"]) <= event.start_step]
         kept = rows if event.start_step else []
         self._columns = list(kept[0]) if kept else ["step"]
+        self._last_step = int(kept[-1]["step"]) if kept else -1
         self._rewrite(kept)
 
     @override
     def on_log(self, event: StepLogged) -> None:
+        if event.step <= self._last_step:
+            return  # made again after a restart, with the same row
+        self._last_step = event.step
         row = {"step": str(event.step), **{name: repr(value) for name, value in event.metrics.items()}}
         new = [name for name in row if name not in self._columns]
         if new:

@@ -74,6 +74,7 @@ class SampleLogger(Callback):
         self._path: Path | None = None
         self._file = file
         self._show = show
+        self._last_step = -1
         self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
 
     @override
@@ -87,7 +88,7 @@ class SampleLogger(Callback):
                 "SampleLogger asks its questions at every evaluation, but there is no evaluation set; "
                 "train(..., eval_dataset=...), or take the callback out"
             )
-        self._path = None
+        self._path, self._last_step = None, -1
         if self._given is None and event.config.output_dir is None:
             return
         self._path = choose_path("SampleLogger", self._given, "samples.jsonl", event)
@@ -96,6 +97,9 @@ class SampleLogger(Callback):
 
     @override
     def on_evaluate_begin(self, event: EvaluateBegin) -> None:
+        if event.step <= self._last_step:
+            return  # made again after a restart, with the same answers
+        self._last_step = event.step
         if event.sampler is None:
             raise ConfigError(f"the evaluation of step {event.step} came without a sampler, which SampleLogger needs")
         answers = event.sampler.complete(

@@ -1,0 +1,151 @@
+"""`glowgenius chat`: talk to the base and the tuned model of a run, side by side."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, say, verb
+from glowgenius.cli.runs import open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from glowgenius.data.message import Message
+    from glowgenius.training.sampler import Sampler
+
+_PIECE: Final = 4
+"""Tokens that are asked for at once where answers are shown as they grow."""
+
+_HELP: Final = "Ask something. /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C ends an answer."
+
+
+@verb
+def chat(
+    run: RunFolderArgument,
+    *,
+    tuned_only: Annotated[bool, typer.Option("--tuned-only", help="Ask the tuned model alone.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system message that the conversation begins with.")] = None,
+    step: Annotated[int | None, typer.Option(help="The step whose weights answer.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 128,
+    as_json: JSONOption = False,
+) -> int:
+    """Ask the base and the tuned model of RUN the same things; answers are shown as they grow.
+
+    Questions are read from the terminal, or, a line each, from what is piped in.
+
+    Example: `glowgenius chat runs/nyc`
+    """
+    opened = open_run(run, step)
+    grows = opened.settings.get("engine") == "local"
+    samplers = [opened.tuned()] if tuned_only else [opened.base(), opened.tuned()]
+    talks = [_Talk(sampler, system, max_tokens, piece=_PIECE if grows else max_tokens) for sampler in samplers]
+    people = sys.stdin.isatty() and not as_json
+    if people:
+        say(f"{opened.base_model}, trained {opened.record.step} steps in {run}. {_HELP}", as_json=False)
+    for question in _questions(prompt="you> " if people else None):
+        if question == "/reset":
+            for talk in talks:
+                talk.reset()
+            continue
+        answers = {talk.name: _ask(talk, question, width=5, shown=not as_json) for talk in talks}
+        if as_json:
+            print_json({"question": question, **answers})
+    return 0
+
+
+def _questions(prompt: str | None) -> Iterator[str]:
+    while True:
+        try:
+            line = input(prompt or "")
+        except EOFError:
+            if prompt:
+                sys.stdout.write("\n")
+            return
+        if line.strip() in ("/quit", "/exit"):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _ask(talk: _Talk, question: str, *, width: int, shown: bool) -> str:
+    """Ask, and show the answer as it grows; Ctrl-C ends it."""
+    said = ""
+    if shown:
+        sys.stdout.write(f"{talk.name:>{width}}> ")
+        sys.stdout.flush()
+    try:
+        for text in talk.answer(question):
+            # What was shown before is never taken back.
+            if text.startswith(said):
+                if shown:
+                    sys.stdout.write(text[len(said) :])
+                    sys.stdout.flush()
+                said = text
+    except KeyboardInterrupt:
+        said += " … (ended)"
+        if shown:
+            sys.stdout.write(" … (ended)")
+    if shown:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    return said
+
+
+class _Talk:
+    """One model, and what has been said with it.
+
+    Args:
+        sampler: The model.
+        system: The system message.
+        max_tokens: The longest answer.
+        piece: How many tokens are asked for at once.
+    """
+
+    def __init__(self, sampler: Sampler, system: str | None, max_tokens: int, *, piece: int) -> None:
+        self._sampler = sampler
+        self._system = system
+        self._max_tokens = max_tokens
+        self._piece = piece
+        self._messages: list[Message] = []
+        self.name = sampler.name
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        from glowgenius.data.message import Message
+
+        self._messages = [] if self._system is None else [Message("system", self._system)]
+
+    def answer(self, question: str) -> Iterator[str]:
+        """The answer so far, again and again, until it is complete."""
+        from glowgenius.data.message import Message
+
+        self._messages.append(Message("user", question))
+        text = ""
+        for text in self._pieces():
+            yield text
+        self._messages.append(Message("assistant", text))
+
+    def _pieces(self) -> Iterator[str]:
+        from glowgenius.engines.errors import mapped
+        from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+
+        renderer = self._sampler.renderer
+        prompt: list[int] = renderer.render_prompt(self._messages).tolist()
+        stop: list[Any] = list(renderer.stop_sequences)
+        tokens: list[int] = []
+        while len(tokens) < self._max_tokens:
+            count = min(self._piece, self._max_tokens - len(tokens))
+            params = SamplingParams(max_tokens=count, temperature=0.0, stop=stop)
+            with mapped("sample"):
+                answer = self._sampler.client.sample(ModelInput.from_ints(prompt + tokens), 1, params).result()
+            tokens += answer.sequences[0].tokens
+            ended = answer.sequences[0].stop_reason == "stop" or len(tokens) >= self._max_tokens
+            text = renderer.parse(tokens).content
+            # The end of a piece can be half a character.
+            yield text if ended else text.rstrip("\ufffd")
+            if ended:
+                return

@@ -1,0 +1,59 @@
+"""`glowgenius check`: what is wrong with a file of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+import typer
+
+from glowgenius.cli.common import PROBLEMS, DataFile, FormatOption, JSONOption, print_json, say, verb
+
+
+@verb
+def check(
+    data: DataFile,
+    *,
+    against: Annotated[
+        Path | None, typer.Option(help="Rows to test on: look for what DATA would give away of them.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Count tokens as this model does; needs its tokenizer only.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="The most tokens that a row may have; needs --model.")] = None,
+    near: Annotated[
+        bool | None, typer.Option("--near/--no-near", help="Look for near duplicates; by default where rensa is there.")
+    ] = None,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
+    as_json: JSONOption = False,
+) -> int:
+    """Check rows: duplicates, contradictions, leaks, lengths, and everything that cannot be read.
+
+    Needs neither torch nor a key. Ends with 1 where there are problems.
+
+    Example: `glowgenius check train.jsonl --against test.jsonl`
+    """
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.data.leaks import find_leaks
+    from glowgenius.errors import DatasetError
+    from glowgenius.rendering.renderer import Renderer
+
+    try:
+        dataset = Dataset.from_file(data, format=format)
+        tests = None if against is None else Dataset.from_file(against)
+    except DatasetError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "message": error.message, "problems": [attrs.asdict(one) for one in error.problems]})
+        return PROBLEMS
+    renderer = None if model is None else Renderer.for_model(model)
+    report = dataset.check(renderer, max_length, near=near)
+    leaks = None if tests is None else find_leaks(dataset, tests, near=near)
+    if as_json:
+        print_json({**report.to_dict(), **({} if leaks is None else {"leaks": leaks.to_dict()})})
+    else:
+        say(report, as_json=False)
+        if leaks is not None:
+            say(f"\n{leaks}", as_json=False)
+    return 0 if report.ok and (leaks is None or leaks.ok) else PROBLEMS

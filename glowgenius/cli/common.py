@@ -1,0 +1,90 @@
+"""What the verbs share: options, one message for an error, and JSON instead of text."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
+
+import typer
+
+from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+
+DEFAULT_MODEL: Final = "smollm2-135m-instruct"
+"""What is trained where nothing is said: small enough for any machine."""
+
+PROBLEMS, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes besides 0."""
+
+DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="Rows: .jsonl, .json, .csv, .tsv or .parquet.")]
+RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/nyc.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Base model: a hub name, a local folder, or a short name.")
+]
+EngineOption = Annotated[
+    str, typer.Option(help="auto takes Tinker where there is a key, else this machine; or local, or tinker.")
+]
+QuestionsArgument = Annotated[
+    Path | None, typer.Argument(metavar="[DATA]", help="Questions; by default the held-out rows.")
+]
+JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="How the rows are to be read; recognised where not given.")
+]
+
+
+def verb(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Make a command of *function*, which returns the exit code; an error of ours is one message, not a traceback."""
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs) or 0
+        except (ConfigError, MissingDependencyError) as error:
+            raise typer.Exit(say_error(error, USAGE)) from None
+        except GlowGeniusError as error:
+            raise typer.Exit(say_error(error, PROBLEMS)) from None
+        except KeyboardInterrupt as interrupt:
+            raise typer.Exit(say_error(interrupt, INTERRUPTED)) from None
+        except BrokenPipeError:
+            # `glowgenius preview … | head`: nobody reads on.
+            sys.stderr.close()
+            code = 0
+        raise typer.Exit(code)
+
+    return command
+
+
+def say_error(error: BaseException, code: int) -> int:
+    """Print *error* and its notes on standard error, and return *code*."""
+    text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
+    sys.stderr.write("\n".join([text, *getattr(error, "__notes__", [])]) + "\n")
+    return code
+
+
+def say(text: object, *, as_json: bool) -> None:
+    """Print *text* for people; beside JSON it goes to standard error."""
+    out = sys.stderr if as_json else sys.stdout
+    out.write(f"{text}\n")
+    out.flush()
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as JSON, with NaN as null."""
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    sys.stdout.write(f"{text}\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in cast("dict[object, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return None if isinstance(value, float) and value - value != 0 else value

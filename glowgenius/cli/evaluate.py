@@ -1,0 +1,38 @@
+"""`glowgenius evaluate`: how well a model answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from glowgenius.cli.common import JSONOption, QuestionsArgument, RunFolderArgument, print_json, say, verb
+from glowgenius.cli.runs import open_run
+
+
+@verb
+def evaluate(
+    run: RunFolderArgument,
+    data: QuestionsArgument = None,
+    *,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model instead of the tuned one.")] = False,
+    step: Annotated[int | None, typer.Option(help="The step whose weights answer.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="What is measured; may be given several times.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 32,
+    as_json: JSONOption = False,
+) -> int:
+    """Ask the model of RUN every question of DATA, and score its answers.
+
+    Example: `glowgenius evaluate runs/nyc test.jsonl --metric exact_match`
+    """
+    from glowgenius.evaluation.evaluate import evaluate as ask
+
+    opened = open_run(run, step)
+    questions = opened.questions(data)
+    metrics = tuple(metric or ("exact_match", "contains", "token_f1"))
+    result = ask(opened.base() if base else opened.tuned(), questions, metrics, max_tokens=max_tokens)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        say(result, as_json=False)
+    return 0

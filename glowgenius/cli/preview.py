@@ -1,0 +1,49 @@
+"""`glowgenius preview`: what a model will be trained on, token by token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+from glowgenius.cli.common import DEFAULT_MODEL, DataFile, FormatOption, JSONOption, ModelOption, print_json, say, verb
+from glowgenius.rendering.train_on import TrainOn
+
+
+@verb
+def preview(
+    data: DataFile,
+    *,
+    model: ModelOption = DEFAULT_MODEL,
+    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to show.")] = 3,
+    train_on: Annotated[TrainOn, typer.Option(help="Which messages are trained.")] = TrainOn.LAST_ASSISTANT_MESSAGE,
+    max_length: Annotated[int | None, typer.Option(help="Mark what lies beyond this many tokens.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it into this HTML file instead.")] = None,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
+    as_json: JSONOption = False,
+) -> int:
+    """Show the tokens of the first rows, with the trained ones marked.
+
+    Needs the tokenizer of the model, and neither torch nor a key.
+
+    Example: `glowgenius preview train.jsonl --rows 2`
+    """
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.rendering.preview import preview as make_preview
+    from glowgenius.rendering.renderer import Renderer
+
+    dataset = Dataset.from_file(data, format=format)
+    renderer = Renderer.for_model(model)
+    shown = make_preview(dataset, renderer, rows=rows, train_on=train_on, max_length=max_length)
+    if as_json:
+        plain: dict[str, Any] = attrs.asdict(shown)
+        plain.pop("color", None)
+        print_json(plain)
+    elif html is not None:
+        html.write_text(shown.to_html(), encoding="utf-8")
+        say(f"written: {html}", as_json=False)
+    else:
+        say(shown, as_json=False)
+    return 0

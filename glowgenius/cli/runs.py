@@ -1,0 +1,125 @@
+"""A finished run, opened from its folder: what was trained, and models to ask."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.training.run_folder import STORE, RunFolder
+
+if TYPE_CHECKING:
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.engines.protocol import ServiceClient
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.sampler import Sampler
+
+HELD_OUT: Final = "held_out.jsonl"
+"""The rows that `glowgenius train` has kept from training, in the run folder."""
+
+
+class _Run:
+    """The folder of a run, read.
+
+    Args:
+        folder: The folder.
+        step: The step whose weights are meant; None takes those that the run ended with.
+    """
+
+    def __init__(self, folder: Path, step: int | None = None) -> None:
+        self.folder = RunFolder(folder)
+        if not self.folder.exists():
+            raise ConfigError(f"{str(folder)!r} is not the folder of a run: there is no config.json in it")
+        self.settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.result: dict[str, Any] = {}
+        if (folder / "result.json").is_file():
+            self.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        kept = [record for record in self.folder.checkpoints() if record.sampler_path is not None]
+        wanted = self.result.get("sampler_step") if step is None else step
+        chosen = [record for record in kept if wanted in (None, record.step)]
+        if not chosen:
+            steps = ", ".join(str(record.step) for record in kept) or "none"
+            raise CheckpointError(
+                f"the run in {str(folder)!r} has no weights of step {wanted} to sample from; it has those of: {steps}"
+            )
+        self.record = chosen[-1]
+
+    @property
+    def base_model(self) -> str:
+        """The model that was adapted."""
+        return str(self.settings["model_name"])
+
+    @property
+    def sampler_path(self) -> str:
+        """Where the weights are, wherever the folder has been moved to."""
+        path = str(self.record.sampler_path)
+        if "://" in path or Path(path).is_dir():
+            return path
+        inside = Path(path).parts[Path(path).parts.index(STORE) :] if STORE in Path(path).parts else ()
+        moved = self.folder.path.joinpath(*inside)
+        if not inside or not moved.is_dir():
+            raise CheckpointError(f"the weights of step {self.record.step} are gone from {path!r}")
+        return str(moved)
+
+    @cached_property
+    def service(self) -> ServiceClient:
+        """The engine that the run was made on."""
+        from glowgenius.training.connection import ENGINES, connect
+
+        engine = str(self.settings.get("engine"))
+        return connect(engine if engine in ENGINES else "auto").service
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The renderer of the training."""
+        from glowgenius.rendering.renderer import Renderer
+
+        renderer = Renderer.for_model(self.base_model)
+        then = self.settings["fingerprints"]["renderer"]
+        if renderer.fingerprint != then:
+            raise CheckpointError(
+                f"the run was trained with another renderer than the one that fits {self.base_model!r} here "
+                f"({self.settings['renderer']} then, {renderer.description} now); use it from Python, with that one"
+            )
+        return renderer
+
+    def tuned(self) -> Sampler:
+        """The trained model."""
+        from glowgenius.engines.errors import mapped
+        from glowgenius.training.sampler import Sampler
+
+        with mapped(f"create_sampling_client of step {self.record.step}"):
+            client = self.service.create_sampling_client(model_path=self.sampler_path).result()
+        return Sampler(client, self.renderer, name="tuned")
+
+    def base(self) -> Sampler:
+        """The model as it was before."""
+        from glowgenius.engines.errors import mapped
+        from glowgenius.training.sampler import Sampler
+
+        with mapped("create_sampling_client", model=self.base_model):
+            client = self.service.create_sampling_client(base_model=self.base_model).result()
+        return Sampler(client, self.renderer, name="base")
+
+    def questions(self, data: Path | None) -> Dataset:
+        """The rows of *data*, or those that `glowgenius train` has kept from training."""
+        from glowgenius.data.dataset import Dataset
+
+        if data is not None:
+            return Dataset.from_file(data)
+        kept = self.folder.path / HELD_OUT
+        if not kept.is_file():
+            raise ConfigError(f"the run in {str(self.folder.path)!r} has kept no rows to ask; name a file of questions")
+        return Dataset.from_file(kept)
+
+
+def open_run(folder: Path, step: int | None = None) -> _Run:
+    """The run in *folder*, with the weights of *step*, or those that it ended with.
+
+    Raises:
+        ConfigError: There is no run.
+        CheckpointError: It has no such weights.
+    """
+    return _Run(folder, step)

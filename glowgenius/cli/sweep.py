@@ -1,0 +1,63 @@
+"""`glowgenius sweep`: which rank and which learning rate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glowgenius.cli.common import DEFAULT_MODEL, DataFile, EngineOption, JSONOption, ModelOption, print_json, say, verb
+
+
+@verb
+def sweep(
+    data: DataFile,
+    *,
+    rank: Annotated[list[int], typer.Option(help="A rank of the grid; may be given several times.")],
+    learning_rate: Annotated[list[float], typer.Option(help="A rate of the grid; may be given several times.")],
+    seed: Annotated[list[int] | None, typer.Option(help="A seed; three tell luck from effect.")] = None,
+    test_size: Annotated[float, typer.Option(help="The share of DATA that is held out to judge by.")] = 0.2,
+    model: ModelOption = DEFAULT_MODEL,
+    engine: EngineOption = "auto",
+    num_epochs: Annotated[int, typer.Option(help="How often every row is visited.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows of one step.")] = 16,
+    max_steps: Annotated[int | None, typer.Option(help="Each run ends after so many steps.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What decides, such as nll, exact_match or eval_loss.")] = None,
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="Folder of the sweep.")] = None,
+    as_json: JSONOption = False,
+) -> int:
+    """Train every rank with every learning rate, and compare them on rows that none has seen.
+
+    The same command goes on where it was interrupted.
+
+    Example: `glowgenius sweep train.jsonl --rank 4 --rank 16 --learning-rate 1e-4 --learning-rate 1e-3`
+    """
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.experiments.sweep import sweep as run_grid
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.connection import connect
+
+    rows, held = Dataset.from_file(data).train_test_split(test_size, seed=0)
+    connection = connect(engine)
+    say(connection, as_json=as_json)
+    tell: Any = sys.stderr if as_json else sys.stdout
+    result = run_grid(
+        model,
+        rows,
+        held,
+        ranks=rank,
+        learning_rates=learning_rate,
+        seeds=seed or [0],
+        config=TrainingConfig(num_epochs=num_epochs, batch_size=batch_size, max_steps=max_steps),
+        service=connection.service,
+        metric=metric,
+        output_dir=output_dir or Path("runs") / f"sweep-{data.name.split('.')[0]}",
+        say=lambda line: tell.write(f"{line}\n"),
+    )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        say(result, as_json=False)
+    return 0

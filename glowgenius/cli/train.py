@@ -1,0 +1,203 @@
+"""`glowgenius train`: from a file of rows to a tuned model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glowgenius.cli.common import (
+    DEFAULT_MODEL,
+    INTERRUPTED,
+    DataFile,
+    EngineOption,
+    FormatOption,
+    JSONOption,
+    print_json,
+    say,
+    say_error,
+    verb,
+)
+from glowgenius.cli.runs import HELD_OUT
+
+if TYPE_CHECKING:
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.training.result import TrainingResult
+
+_FEWEST = 10
+"""Rows below which none are held out by default: there would be too few to tell anything."""
+
+
+@verb
+def train(
+    data: DataFile,
+    *,
+    eval_data: Annotated[
+        Path | None, typer.Option("--eval", help="Rows to evaluate on; by default a tenth of DATA is held out.")
+    ] = None,
+    test_size: Annotated[float, typer.Option(help="The share of DATA that is held out; 0 holds nothing out.")] = 0.1,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help=f"Base model; on this machine {DEFAULT_MODEL} by default.")
+    ] = None,
+    engine: EngineOption = "auto",
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Folder of the run; by default a new one in runs/.")
+    ] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 32,
+    learning_rate: Annotated[str, typer.Option(help="Peak rate; auto is the one suggested for the model.")] = "auto",
+    num_epochs: Annotated[int, typer.Option(help="How often every row is visited.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows of one step.")] = 16,
+    max_steps: Annotated[int | None, typer.Option(help="The run ends after so many steps.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="The most tokens that a row may have.")] = None,
+    on_overflow: Annotated[str, typer.Option(help="Rows over --max-length: error, drop or truncate.")] = "error",
+    eval_every: Annotated[str | None, typer.Option(help="Evaluate every so many steps, or each 'epoch'.")] = None,
+    save_every: Annotated[str | None, typer.Option(help="Keep a state to go on from, as --eval-every.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split, the order of rows and the adapter.")] = 0,
+    patience: Annotated[
+        int | None, typer.Option(help="End the run after so many evaluations without improvement.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")] = False,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
+    as_json: JSONOption = False,
+) -> int:
+    """Train on DATA, and say everything that was chosen.
+
+    Without options: a tenth of the rows is held out, the engine is Tinker where there is a key and else this machine,
+    and the run goes into a new folder in runs/. Ctrl-C saves and leaves; --resume goes on.
+
+    Example: `glowgenius train train.jsonl --rank 8 --num-epochs 5 -o runs/nyc`
+    """
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.errors import ConfigError
+    from glowgenius.lora.config import LoRAConfig
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.trainer import SupervisedTrainer
+
+    if resume and output_dir is None:
+        raise ConfigError("--resume goes on with the run in --output-dir; name that folder")
+    rows = Dataset.from_file(data, format=format)
+    rows, held = _split(rows, eval_data, test_size, seed, as_json=as_json)
+    folder = output_dir or _new_folder(data.name.split(".")[0])
+    config: Any = TrainingConfig(
+        num_epochs=num_epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=_number(learning_rate),
+        max_length=max_length,
+        on_overflow=on_overflow,  # type: ignore[arg-type]
+        eval_every=None if eval_every is None else _number(eval_every),
+        save_every=None if save_every is None else _number(save_every),
+        seed=seed,
+        output_dir=folder,
+    )
+    trainer = SupervisedTrainer(
+        _model(model, engine),
+        lora=LoRAConfig(rank=rank, seed=seed),
+        service=_service(engine, folder),
+        config=config,
+        callbacks=_callbacks(patience, as_json=as_json),
+    )
+    try:
+        result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if resume else None)
+    except KeyboardInterrupt as interrupt:
+        say_error(interrupt, INTERRUPTED)
+        say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
+        return INTERRUPTED
+    if held is not None:
+        held.to_jsonl(folder / HELD_OUT)
+    _tell(result, folder, has_held=held is not None, as_json=as_json)
+    return 0
+
+
+def _split(
+    rows: Dataset, eval_data: Path | None, test_size: float, seed: int, *, as_json: bool
+) -> tuple[Dataset, Dataset | None]:
+    from glowgenius.data.dataset import Dataset
+
+    if eval_data is not None:
+        return rows, Dataset.from_file(eval_data)
+    if test_size == 0 or len(rows) < _FEWEST:
+        few = f"{len(rows)} rows are too few to hold some out"
+        say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json)
+        return rows, None
+    kept, held = rows.train_test_split(test_size, seed=seed)
+    how = f"--test-size {test_size:g}, seed {seed}"
+    say(f"evaluation: {len(held)} of {len(rows)} rows are held out ({how})", as_json=as_json)
+    return kept, held
+
+
+def _new_folder(stem: str) -> Path:
+    """`runs/<stem>`, or the first of `runs/<stem>-2`, … where no run is."""
+    folder, number = Path("runs") / stem, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{stem}-{number}"
+    return folder
+
+
+def _number(text: str) -> Any:
+    """`auto` and `epoch` stay words, and so does what is no number: the setting refuses it in its own words."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _model(model: str | None, engine: str) -> str:
+    from glowgenius.errors import ConfigError
+    from glowgenius.training.connection import connect
+
+    if model is not None:
+        return model
+    chosen = connect(engine)
+    if chosen.engine == "local":
+        return DEFAULT_MODEL
+    raise ConfigError(
+        f"name the base model: --model Qwen/Qwen3-8B, for example, as the engine is Tinker because {chosen.reason}; "
+        "or train on this machine with --engine local"
+    )
+
+
+def _service(engine: str, folder: Path) -> Any:
+    """None leaves the choice to the trainer, which says why."""
+    from glowgenius.training.connection import connect
+    from glowgenius.training.run_folder import STORE
+
+    if engine == "auto":
+        return None
+    return connect(engine, checkpoint_directory=folder / STORE if engine == "local" else None).service
+
+
+def _callbacks(patience: int | None, *, as_json: bool) -> list[Any]:
+    import sys
+
+    from glowgenius.training.callbacks.early_stopping import EarlyStopping
+    from glowgenius.training.callbacks.progress import ProgressBar
+
+    stopping = [] if patience is None else [EarlyStopping(patience=patience)]
+    return [ProgressBar(file=sys.stderr if as_json else None), *stopping]
+
+
+def _tell(result: TrainingResult, folder: Path, *, has_held: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "run": str(folder),
+                "steps": result.final_checkpoint.step,
+                "stop_reason": result.stop_reason,
+                "best_step": result.best_step,
+                "trained_tokens": result.trained_tokens,
+                "seconds": result.seconds,
+                "last": dict(result.history.last),
+            }
+        )
+        return
+    say(f"\nthe run is in {folder}. What next:", as_json=False)
+    if has_held:
+        say(f"  glowgenius compare {folder}          base against tuned on the held-out rows", as_json=False)
+    say(f"  glowgenius chat {folder}             ask both", as_json=False)
+    say(f"  glowgenius report {folder}           the run on one page", as_json=False)
+    say(f"  glowgenius export {folder} adapter   the adapter for peft", as_json=False)

@@ -1,0 +1,178 @@
+"""The adapter of a run in PEFT's format, with a model card that says what it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.models.catalog import SHORT_NAMES
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from glowgenius.training.history import Row
+
+ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
+"""What makes a folder an adapter in PEFT's format."""
+
+
+def export_adapter(
+    directory: str | os.PathLike[str],
+    *,
+    sampler_path: str,
+    state_path: str | None,
+    step: int,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+) -> Path:
+    """Copy the adapter at *sampler_path* into *directory*, with a card.
+
+    Args:
+        directory: A folder that does not exist yet, or is empty.
+        sampler_path: The weights.
+        state_path: The state of the same step, where one was kept.
+        step: The updates in them.
+        settings: What `config.json` says; as far as it is known.
+        rows: The rows of the run.
+
+    Raises:
+        ConfigError: The folder holds something already.
+        CheckpointError: The weights are on a service and not on this machine; the message says how to fetch them.
+    """
+    target = Path(directory)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
+    if "://" in sampler_path:
+        fetch = f"tinker checkpoint download {state_path or '<the state path of a step that was saved>'}"
+        raise CheckpointError(
+            f"the weights are on the service, at {sampler_path}; fetch them in PEFT's format with: {fetch}"
+        )
+    source = Path(sampler_path)
+    missing = [name for name in ADAPTER_FILES if not (source / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"the weights at {sampler_path!r} are gone or incomplete: {', '.join(missing)} is not there"
+        )
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    config: dict[str, Any] = json.loads((target / "adapter_config.json").read_text(encoding="utf-8"))
+    trained_on = str(config["base_model_name_or_path"])
+    if trained_on in SHORT_NAMES:
+        # PEFT and the hub know nothing of our short names.
+        config["base_model_name_or_path"] = SHORT_NAMES[trained_on].hub_name
+        (target / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True), encoding="utf-8")
+    card = model_card(config, trained_on=trained_on, step=step, settings=settings, rows=rows)
+    (target / "README.md").write_text(card, encoding="utf-8")
+    return target
+
+
+def model_card(
+    config: Mapping[str, Any], *, trained_on: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]
+) -> str:
+    """The README of an adapter.
+
+    Args:
+        config: PEFT's `adapter_config.json`.
+        trained_on: The base model, as it was named for the training.
+        step: The updates in the weights.
+        settings: As for `export_adapter`.
+        rows: As for `export_adapter`.
+    """
+    base = str(config["base_model_name_or_path"])
+    facts = {**_facts(config, settings), "updates": str(step)}
+    measured = _measured(rows, step)
+    has_head = "lm_head" in config["target_modules"]
+    packaged = SHORT_NAMES.get(trained_on)
+    front = [
+        "---",
+        f"base_model: {base}",
+        "library_name: peft",
+        "tags: [lora, sft, glowgenius]",
+        "license: unknown",
+        "---",
+    ]
+    body = [
+        f"# LoRA adapter for {base}",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+        "",
+        "## Measured",
+        "",
+        *([f"- `{name}` {value:.4f} at step {at}" for name, (at, value) in measured.items()] or ["Nothing."]),
+        "",
+        "## Use",
+        "",
+        *_usage(base, has_head=has_head),
+        "",
+        "## Licence",
+        "",
+        f"Not set. The licence of {base} applies to what is built on it, and that of the data to what was learned.",
+        "Replace `license: unknown` above when both are settled.",
+    ]
+    if packaged is not None:
+        body += [
+            "",
+            f"The adapter was trained on {base} as it was found on the machine: in the hub's cache, or else the 4-bit",
+            f"rounding of it in the package `{packaged.package}`. On the other one, answers can differ a little.",
+        ]
+    return "\n".join([*front, "", *body, ""])
+
+
+def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    fingerprints: Mapping[str, Any] = settings.get("fingerprints", {})
+    training: Mapping[str, Any] = settings.get("training", {})
+    versions: Mapping[str, Any] = settings.get("versions", {})
+    header: Sequence[str] = settings.get("header", ())
+    found = {
+        "rank, alpha": f"{config['r']}, {config['lora_alpha']:g}",
+        "layers": ", ".join(config["target_modules"]),
+        "training data (sha256)": fingerprints.get("train"),
+        "evaluation data (sha256)": fingerprints.get("eval"),
+        **{
+            line.split(":")[0]: line.partition(": ")[2]
+            for line in header
+            if line.startswith(("train rows", "eval rows"))
+        },
+        "renderer": settings.get("renderer"),
+        "learning rate": settings.get("learning_rate"),
+        **{name: training.get(name) for name in ("lr_schedule", "num_epochs", "batch_size", "train_on", "seed")},
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _measured(rows: Sequence[Row], step: int) -> dict[str, tuple[int, float]]:
+    """The last loss and metrics up to *step*: name → (step, value)."""
+    found: dict[str, tuple[int, float]] = {}
+    for row in rows:
+        if row["step"] <= step:
+            wanted = {name: value for name, value in row.items() if name == "train/loss" or name.startswith("eval/")}
+            found |= {name: (int(row["step"]), value) for name, value in wanted.items() if math.isfinite(value)}
+    return found
+
+
+def _usage(base: str, *, has_head: bool) -> list[str]:
+    lines = [
+        "```python",
+        "import torch",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'base = AutoModelForCausalLM.from_pretrained("{base}")',
+    ]
+    if has_head:
+        lines += [
+            "# The adapter changes the unembedding alone. Where the model ties it to its embeddings, merging would",
+            "# change those too, so they are separated first.",
+            "base.lm_head.weight = torch.nn.Parameter(base.lm_head.weight.detach().clone())",
+            "base.config.tie_word_embeddings = False",
+        ]
+    else:
+        lines.remove("import torch")
+    return [*lines, 'model = PeftModel.from_pretrained(base, ".")', "merged = model.merge_and_unload()", "```"]

@@ -1,0 +1,222 @@
+"""Every verb as a user types it: what it prints, what it writes, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("typer", reason="not installed: typer; pip install '.[cli]'")
+from typer.testing import CliRunner
+
+from glowgenius.cli.app import VERBS, app
+from tests.support.source import ROOT
+from tests.support.tiny_models import write_tiny_model
+
+ROWS = [
+    {"question": f"{word}{row}?", "answer": f"A{row}", "group": f"g{row}"}
+    for row in range(10)
+    for word in ("Q", "What ")
+]
+
+
+def call(*arguments, code=0, **more):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], **more)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    pytest.importorskip("torch", reason="not installed: torch; pip install '.[local]'")
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(model, data, tmp_path_factory):
+    """A run that `glowgenius train` has made."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ("--model", model, "--rank", 4, "--max-steps", 4, "--batch-size", 4, "--learning-rate", "0.02")
+    call("train", data, *options, "--save-every", 2, "-o", folder)
+    return folder
+
+
+# --- help and usage ---
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_each_verb_shows_an_example_and_json(verb):
+    text = call(verb, "--help", env={"COLUMNS": "200", "TERM": "dumb"}).output
+    assert f"glowgenius {verb}" in text.split("Example", 1)[1]
+    assert "--json" in text
+
+
+def test_wrong_usage_ends_with_2():
+    call("check", "--no-such-option", code=2)
+    call("no-such-verb", code=2)
+    call("train", code=2)
+    assert call("--version").output.startswith("glowgenius ")
+
+
+def test_a_setting_that_is_not_valid_is_wrong_usage(data):
+    result = call("train", data, "--batch-size", "0", "--engine", "local", code=2)
+    assert result.stderr == "error: TrainingConfig.batch_size must be an integer ≥ 1, got 0 (int)\n"
+    assert "Traceback" not in result.output
+
+
+def test_a_run_that_is_none(tmp_path):
+    for verb in ("evaluate", "compare", "chat", "report"):
+        result = call(verb, tmp_path, code=2)
+        assert result.stderr == f"error: '{tmp_path}' is not the folder of a run: there is no config.json in it\n"
+
+
+# --- check and preview ---
+
+
+def test_check_says_what_is_there(data):
+    assert "20 rows, question/answer, 10 groups" in call("check", data, "--no-near").output
+    assert json.loads(call("check", data, "--json", "--no-near").stdout)["ok"] is True
+
+
+def test_check_ends_with_1_where_there_are_problems(tmp_path):
+    path = tmp_path / "two.jsonl"
+    path.write_text('{"question": "Q?", "answer": "A"}\n{"question": "Q?", "answer": "B"}\n', encoding="utf-8")
+    assert json.loads(call("check", path, "--json", "--no-near", code=1).stdout)["ok"] is False
+    path.write_text('{"question": "Q?"}\n', encoding="utf-8")
+    assert f"{path}:1: " in call("check", path, code=1).stderr
+    assert json.loads(call("check", path, "--json", code=1).stdout)["problems"][0]["line"] == 1
+
+
+def test_check_finds_leaks(data):
+    found = json.loads(call("check", data, "--against", data, "--json", "--no-near", code=1).stdout)
+    assert found["leaks"]["ok"] is False
+
+
+def test_preview(model, data, tmp_path):
+    assert "⟦A0<|im_end|>⟧" in call("preview", data, "--model", model, "--rows", 1).output
+    assert json.loads(call("preview", data, "--model", model, "--json").stdout)["rows"]
+    call("preview", data, "--model", model, "--html", tmp_path / "p.html")
+    assert "<mark" in (tmp_path / "p.html").read_text(encoding="utf-8")
+
+
+def test_check_and_preview_need_neither_torch_nor_a_key(data, model):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from glowgenius.cli.app import app\n"
+        f"app(['preview', {str(data)!r}, '--model', {str(model)!r}], standalone_mode=False)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for verb in ("check", "preview"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace("'preview'", repr(verb))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+# --- the life of a run ---
+
+
+def test_train_says_what_it_chose_and_what_comes_next(model, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/rows", "runs/rows-2"):
+        text = call("train", data, "--model", model, "--rank", 2, "--max-steps", 1).output
+        assert "evaluation: 2 of 20 rows are held out (--test-size 0.1, seed 0)\n" in text
+        assert "engine: local (on this machine), because no key for Tinker was found" in text
+        assert f"the run is in {folder}. What next:" in text
+        assert (tmp_path / folder / "held_out.jsonl").exists()
+
+
+def test_train_as_json(model, data, tmp_path):
+    options = ("--model", model, "--rank", 2, "--max-steps", 2, "--test-size", 0, "-o", tmp_path / "run", "--json")
+    found = json.loads(call("train", data, *options).stdout)
+    assert (found["steps"], found["stop_reason"], found["last"]["step"]) == (2, "max_steps", 2)
+
+
+def test_train_on_tinker_needs_a_model(data):
+    result = call("train", data, code=2, env={"TINKER_API_KEY": "tml-not-a-real-key"})
+    assert result.stderr.startswith("error: name the base model: --model Qwen/Qwen3-8B, for example, as the engine is ")
+    assert "not-a-real-key" not in result.output
+
+
+def test_resume_needs_the_folder(data):
+    assert call("train", data, "--resume", code=2).stderr == (
+        "error: --resume goes on with the run in --output-dir; name that folder\n"
+    )
+
+
+def test_evaluate_and_compare(trained, tmp_path):
+    found = json.loads(call("evaluate", trained, "--json").stdout)
+    assert len(found["rows"]) == 2
+    page = tmp_path / "comparison.html"
+    assert json.loads(call("compare", trained, "--json", "--report", page).stdout)["all"]["n"] == 2
+    assert page.exists()
+    assert "base" in call("compare", trained).output
+
+
+def test_report(trained):
+    call("report", trained)
+    assert "<svg" in (trained / "report.html").read_text(encoding="utf-8")
+
+
+def test_chat_answers_what_is_piped_in(trained):
+    lines = call("chat", trained, "--max-tokens", 6, input="Q1?\n/reset\nQ1?\n").output.splitlines()
+    assert [line[:7] for line in lines] == [" base> ", "tuned> "] * 2
+    assert lines[:2] == lines[2:]  # nothing of the first conversation is left
+
+
+def test_chat_says_what_one_request_says(trained):
+    from glowgenius.cli.runs import open_run
+
+    [line] = call("chat", trained, "--tuned-only", "--max-tokens", 9, "--json", input="Q1?\n").stdout.split("\x00")
+    [answer] = open_run(trained).tuned().complete(["Q1?"], max_tokens=9)
+    assert json.loads(line) == {"question": "Q1?", "tuned": answer.text}
+
+
+def test_an_older_step_can_be_asked_for(trained):
+    result = call("export", trained, trained / "x", "--step", 3, code=1)
+    assert "has no weights of step 3 to sample from; it has those of: 4" in result.stderr
+
+
+def test_a_run_that_was_moved_is_found(trained, tmp_path):
+    moved = trained.rename(tmp_path / "moved")
+    try:
+        call("export", moved, tmp_path / "adapter")
+    finally:
+        moved.rename(trained)
+    assert (tmp_path / "adapter" / "adapter_config.json").exists()
+
+
+def test_sweep(model, data, tmp_path):
+    options = ("--model", model, "--rank", 2, "--learning-rate", 0.01, "--learning-rate", 0.02, "--max-steps", 1)
+    found = json.loads(call("sweep", data, *options, "--metric", "eval_loss", "-o", tmp_path, "--json").stdout)
+    assert len(found["cells"]) == 2
+
+
+# --- about this machine ---
+
+
+def test_models():
+    found = json.loads(call("models", "--rank", 32, "--json").stdout)["models"]
+    counts = {model["name"]: model.get("lora_parameters") for model in found}
+    assert counts["Qwen/Qwen3-30B-A3B-Base"] == 494_088_192
+    assert "smollm2-135m-instruct" in counts
+
+
+def test_env_never_shows_a_key():
+    result = call("env", "--json", env={"TINKER_API_KEY": "tml-not-a-real-key"})
+    assert json.loads(result.stdout)["tinker_api_key"] == "set"
+    assert "not-a-real-key" not in result.output
