@@ -40,6 +40,6 @@ def models(
         return 0
     say(f"{'model':<42} {f'LoRA parameters at rank {rank}':>30} {'learning rate':>14}", as_json=False)
     for model in found:
-        count = f"{model['lora_parameters']:,}" if "lora_parameters" in model else "small, on this machine"
-        say(f"{model['name']:<42} {count:>30} {model['learning_rate']:>14.2e}", as_json=False)
+        size = f"{model['lora_parameters']:,}" if "lora_parameters" in model else "small, on this machine"
+        say(f"{model['name']:<42} {size:>30} {model['learning_rate']:>14.2e}", as_json=False)
     return 0
