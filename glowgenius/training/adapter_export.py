@@ -58,9 +58,12 @@ def export_adapter(
         raise CheckpointError(
             f"the weights at {sampler_path!r} are gone or incomplete: {', '.join(missing)} is not there"
         )
+    try:
+        config: dict[str, Any] = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
+        trained_on = str(config["base_model_name_or_path"])
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"adapter_config.json of the weights at {sampler_path!r} is damaged: {error}") from error
     shutil.copytree(source, target, dirs_exist_ok=True)
-    config: dict[str, Any] = json.loads((target / "adapter_config.json").read_text(encoding="utf-8"))
-    trained_on = str(config["base_model_name_or_path"])
     if trained_on in SHORT_NAMES:
         # PEFT and the hub know nothing of our short names.
         config["base_model_name_or_path"] = SHORT_NAMES[trained_on].hub_name

@@ -354,9 +354,15 @@ def test_an_adapter_on_this_machine_is_copied(tmp_path):
     )
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (source / name).write_text(name)
+    with pytest.raises(CheckpointError) as raised:
+        result.save_adapter(target)
+    assert str(raised.value).startswith(f"adapter_config.json of the weights at '{source}' is damaged: ")
+    settings = {"base_model_name_or_path": "m", "r": 8, "lora_alpha": 32.0, "target_modules": ["q_proj"]}
+    (source / "adapter_config.json").write_text(json.dumps(settings))
     target.mkdir()
     assert result.save_adapter(target) == target
-    assert sorted(path.name for path in target.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    names = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in target.iterdir()) == names
     with pytest.raises(ConfigError) as raised:
         result.save_adapter(target)
     assert str(raised.value) == f"save_adapter: '{target}' exists and is not an empty folder; name another"
