@@ -313,7 +313,8 @@ class Dataset(Sequence[Conversation]):
         """
         from glowgenius.data.checking import check_rows
 
-        name = next((row.source.path for row in self._rows if row.source is not None), "data set")
+        sources = dict.fromkeys("" if row.source is None else row.source.path for row in self._rows)
+        name = " + ".join(source or "rows from memory" for source in sources) if any(sources) else "data set"
         return check_rows(
             self._rows, name=name, format=self._format, renderer=renderer, max_length=max_length, near=near
         )

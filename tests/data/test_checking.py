@@ -267,6 +267,13 @@ def test_places_are_files_and_lines_where_there_are_any(folder):
     assert report.found("duplicate").examples[0].startswith("facts.jsonl:1, facts.jsonl:7: ")
 
 
+def test_a_report_is_named_after_all_that_the_rows_come_from(folder):
+    file = folder / "facts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in BOROUGHS[:2]))
+    mixed = gg.Dataset.from_records(BOROUGHS[2:]) + gg.Dataset.from_file("facts.jsonl")
+    assert mixed.check(near=False).name == "rows from memory + facts.jsonl"
+
+
 def test_an_empty_data_set_has_nothing_to_say():
     report = gg.Dataset().check(Bytes())
     assert report.ok
