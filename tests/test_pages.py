@@ -122,7 +122,7 @@ def test_a_wrong_output_is_noticed(tmp_path):
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_every_mark_of_the_page_is_one_that_is_known(page):
     text = page.read_text(encoding="utf-8")
-    marks = re.findall(r"<!--\s*(\w+)", text)
+    marks = re.findall(r"^<!--\s*(\w+)", text, re.MULTILINE)  # those within a line name recorded figures
     assert set(marks) <= {"run", "test", "skip", "hidden", "prints"}
     shown = text.count("\n```python\n") + text.startswith("```python\n")
     assert len(snippets(page)) - text.count("<!-- hidden\n") == shown
