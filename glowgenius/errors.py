@@ -30,6 +30,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, final
 
+import attrs
 from attrs import frozen
 from typing_extensions import override
 
@@ -40,15 +41,20 @@ PROBLEMS_SHOWN = 20
 """How many problems an error prints; the rest are counted."""
 
 
+def _writable(text: str) -> str:
+    """The text, with half a character (which JSON can spell, and no terminal can show) as its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 @final
 @frozen(kw_only=True)
 class Problem:
     """One thing that is wrong with one row of the data."""
 
-    found: str
+    found: str = attrs.field(converter=_writable)
     """What is there now, as a short phrase."""
 
-    accepted: str
+    accepted: str = attrs.field(converter=_writable)
     """What would be accepted instead, or what to do."""
 
     path: str | None = None
@@ -63,7 +69,7 @@ class Problem:
     row_id: str | None = None
     """The row's own `id`, where it has one."""
 
-    field: str | None = None
+    field: str | None = attrs.field(default=None, converter=attrs.converters.optional(_writable))
     """The offending field, such as `answer` or `messages[1].role`."""
 
     @override

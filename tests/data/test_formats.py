@@ -381,3 +381,20 @@ def test_text_in_parts_is_joined_and_thinking_becomes_reasoning():
         Message("user", "Where?"),
         Message("assistant", "The Bronx", reasoning_content="Stadium"),
     )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "co\ud83c": "Q"}]},
+        {"question": "Q", "answ\ud83cer": "A"},
+        {"question": "Q", "answer": "", "id": "a\ud83c"},
+        {"conversations": [{"from": "human", "value": "Q", "\ud83c": 1}]},
+        {"question": "Q", "answer": "A", "metadata": {"\ud83c": 1}},
+    ],
+)
+def test_an_error_about_half_a_character_can_be_written(row):
+    with pytest.raises(DatasetError) as caught:
+        Dataset.from_records([row])
+    assert "\\ud83c" in str(caught.value.args[1])
+    assert str(caught.value).encode()
