@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glowgenius.data import Message as Message
     from glowgenius.data import find_leaks as find_leaks
     from glowgenius.errors import GlowGeniusError as GlowGeniusError
+    from glowgenius.evaluation import AnswerEvaluation as AnswerEvaluation
     from glowgenius.evaluation import Comparison as Comparison
     from glowgenius.evaluation import EvaluationResult as EvaluationResult
     from glowgenius.evaluation import compare as compare
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering import TrainOn as TrainOn
     from glowgenius.rendering import preview as preview
     from glowgenius.reporting import write_report as write_report
+    from glowgenius.reporting import write_run_report as write_run_report
     from glowgenius.training import Callback as Callback
     from glowgenius.training import CheckpointSaved as CheckpointSaved
     from glowgenius.training import CSVLogger as CSVLogger
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from glowgenius.training import MLflowLogger as MLflowLogger
     from glowgenius.training import PreflightReport as PreflightReport
     from glowgenius.training import ProgressBar as ProgressBar
+    from glowgenius.training import ReplayRows as ReplayRows
     from glowgenius.training import RunEvaluation as RunEvaluation
     from glowgenius.training import SampleLogger as SampleLogger
     from glowgenius.training import Sampler as Sampler
@@ -74,9 +77,11 @@ if TYPE_CHECKING:
     from glowgenius.training import TrainRestart as TrainRestart
     from glowgenius.training import WandbLogger as WandbLogger
     from glowgenius.training import connect as connect
+    from glowgenius.training import make_replay as make_replay
     from glowgenius.training import on as on
 
 _HOMES = {
+    "AnswerEvaluation": "glowgenius.evaluation",
     "CSVLogger": "glowgenius.training",
     "Callback": "glowgenius.training",
     "ChatTemplateRenderer": "glowgenius.rendering",
@@ -107,6 +112,7 @@ _HOMES = {
     "QuestionAnswerRenderer": "glowgenius.rendering",
     "RenderedExample": "glowgenius.rendering",
     "Renderer": "glowgenius.rendering",
+    "ReplayRows": "glowgenius.training",
     "RunEvaluation": "glowgenius.training",
     "SampleLogger": "glowgenius.training",
     "Sampler": "glowgenius.training",
@@ -133,11 +139,13 @@ _HOMES = {
     "connect": "glowgenius.training",
     "evaluate": "glowgenius.evaluation",
     "find_leaks": "glowgenius.data",
+    "make_replay": "glowgenius.training",
     "on": "glowgenius.training",
     "preview": "glowgenius.rendering",
     "suggest_learning_rate": "glowgenius.lora",
     "sweep": "glowgenius.experiments",
     "write_report": "glowgenius.reporting",
+    "write_run_report": "glowgenius.reporting",
 }
 """Where each public name lives; the module is imported when the name is first used."""
 
@@ -145,6 +153,7 @@ _SUBMODULES = ("errors", "local", "testing")
 """Public modules that `glowgenius.<name>` finds without an import of their own."""
 
 __all__ = [
+    "AnswerEvaluation",
     "CSVLogger",
     "Callback",
     "ChatTemplateRenderer",
@@ -175,6 +184,7 @@ __all__ = [
     "QuestionAnswerRenderer",
     "RenderedExample",
     "Renderer",
+    "ReplayRows",
     "RunEvaluation",
     "SampleLogger",
     "Sampler",
@@ -201,11 +211,13 @@ __all__ = [
     "connect",
     "evaluate",
     "find_leaks",
+    "make_replay",
     "on",
     "preview",
     "suggest_learning_rate",
     "sweep",
     "write_report",
+    "write_run_report",
 ]
 
 

@@ -287,6 +287,25 @@ class Dataset(Sequence[Conversation]):
         train, test = split_positions(self._rows, test_size, seed=seed, by=by)
         return self.select(train), self.select(test)
 
+    def with_replay(self, replay: Dataset, share: float | None = None, seed: int = 0) -> Dataset:
+        """These rows, then rows that keep what the model knew, tagged `replay`.
+
+        A model that is trained on new rows alone forgets how to answer others. Rows about anything else, best of all in
+        its own words (`make_replay`), hold that still. The header of a run says how many there are.
+
+        Args:
+            replay: The rows to choose from.
+            share: Which part of all rows they become, such as 0.3; None takes every one.
+            seed: Decides which of them are taken.
+
+        Raises:
+            ConfigError: *share* is no number between 0 and 1, or takes more replay rows than there are.
+            DatasetError: One side is empty, or a replay row contradicts what is taught.
+        """
+        from glowgenius.data.replay import choose_replay
+
+        return self.concatenate(Dataset._of(choose_replay(self._rows, replay, share=share, seed=seed), replay.format))
+
     def check(
         self,
         renderer: CountsTokens | None = None,

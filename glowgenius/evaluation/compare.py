@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from glowgenius._validators import is_integer
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.evaluation.comparison import Comparison
 from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, baseline_of, evaluate
+from glowgenius.evaluation.extras import Extras
 from glowgenius.evaluation.intervals import NUM_RESAMPLES
 from glowgenius.evaluation.metrics import METRICS, Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
@@ -16,6 +18,7 @@ from glowgenius.evaluation.slices import SliceComparison
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
+    from glowgenius.evaluation.extras import CandidatesBySlice
 
 Side: TypeAlias = AnswersQuestions | EvaluationResult | Mapping[str, EvaluationResult]
 """A model to ask, or what it answered already: to one data set, or by slice."""
@@ -38,6 +41,9 @@ def compare(
     max_tokens: int = 32,
     seed: int = 0,
     nll: bool = True,
+    few_shot: int = 0,
+    candidates: CandidatesBySlice | None = None,
+    token_losses: int = 0,
     num_resamples: int = NUM_RESAMPLES,
     on_progress: OnProgress | None = None,
 ) -> Comparison:
@@ -51,10 +57,16 @@ def compare(
             A base model answers in sentences, so judge what it already knew by `contains`.
         metrics: What to measure, as in `evaluate`; whatever *metric* names is measured too. Ready results keep what
             they measured.
-        train: Where the majority baseline counts answers; each slice's own answers if None.
+        train: Where the majority baseline counts answers; each slice's own answers if None. Given, every slice also
+            has a baseline by names: what the most similar training question of another group would answer.
         max_tokens: The longest answer, in tokens.
         seed: Of the sampler and of the bootstrap.
         nll: Whether to measure the likelihood of the reference answers.
+        few_shot: Ask the base model again with so many worked examples from *train* before each question (see
+            `with_examples`): what it knew, told apart from the form of the answers.
+        candidates: The possible answers to each question, or by slice: both models rank them by likelihood (see
+            `rank_answers`).
+        token_losses: For so many questions of each slice, compare the reference answers token by token.
         num_resamples: Of the bootstrap.
         on_progress: Called as answers arrive, counted over all slices and both models.
 
@@ -68,13 +80,15 @@ def compare(
     slices = dict(dataset_or_slices) if isinstance(dataset_or_slices, Mapping) else {WHOLE: dataset_or_slices}
     if not slices:
         raise EvaluationError("there is nothing to compare: no slices were given")
-    if not is_integer(num_resamples) or num_resamples < FEWEST_RESAMPLES:
-        raise ConfigError(f"num_resamples must be an integer ≥ {FEWEST_RESAMPLES}, got {num_resamples!r}")
+    _require_resamples(num_resamples)
     judges = _judges(metric, slices)
     functions = _functions(metrics, judges.values())
     for role, side in (("base", base), ("tuned", tuned)):
         _require_slices(role, side, slices)
-    asked = sum(not isinstance(side, EvaluationResult | Mapping) for side in (base, tuned))
+    wanted: dict[str, Any] = {"few_shot": few_shot, "candidates": candidates, "token_losses": token_losses}
+    extras = Extras(train=train, metrics=functions, max_tokens=max_tokens, seed=seed, **wanted)
+    extras.check(base, tuned)
+    asked = sum(not isinstance(side, EvaluationResult | Mapping) for side in (base, tuned)) + bool(few_shot)
     progress = _Progress(on_progress, asked * sum(map(len, slices.values())))
 
     def answers(side: Side, name: str) -> EvaluationResult:
@@ -89,16 +103,20 @@ def compare(
     counted = None if train is None else [row.accepted_answers for row in train]
     compared: list[SliceComparison] = []
     for name, rows in slices.items():
-        before, after = answers(base, name), answers(tuned, name)
+        before, after, judge = answers(base, name), answers(tuned, name), judges[name]
         for role, result in (("base", before), ("tuned", after)):
-            _require_pairing(name, role, result, rows, judges[name])
+            _require_pairing(name, role, result, rows, judge)
         accepted = [row.accepted_answers for row in rows]
-        baseline = baseline_of(accepted, functions[judges[name]], counted=counted or accepted)
-        part = SliceComparison.of(
-            name, before, after, metric=judges[name], baseline=baseline, seed=seed, num_resamples=num_resamples
-        )
-        compared.append(part)
+        baseline = baseline_of(accepted, functions[judge], counted=counted or accepted)
+        settings: dict[str, Any] = {"metric": judge, "baseline": baseline, "seed": seed, "num_resamples": num_resamples}
+        part = SliceComparison.of(name, before, after, **settings)
+        compared.append(extras.add_to(part, rows, base, tuned, functools.partial(progress.next, len(rows))))
     return Comparison(slices={part.name: part for part in compared})
+
+
+def _require_resamples(number: int) -> None:
+    if not is_integer(number) or number < FEWEST_RESAMPLES:
+        raise ConfigError(f"num_resamples must be an integer ≥ {FEWEST_RESAMPLES}, got {number!r}")
 
 
 class _Progress:

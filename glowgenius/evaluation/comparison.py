@@ -8,7 +8,7 @@ from attrs import field, frozen
 from typing_extensions import override
 
 from glowgenius.errors import EvaluationError, nearest
-from glowgenius.evaluation import tables
+from glowgenius.evaluation import reading, tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,14 @@ class Comparison:
         parts = self.slices.values() if name is None else [self[name]]
         return tuple(pair for part in parts for pair in (*part.fixed, *part.broken))
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What it says, by rule, with the numbers: from slices called `seen`, `paraphrase`, `unseen`, `control`.
+
+        `retention` is read as `control` is, and a slice that `abstains` judges as one of invented things.
+        """
+        return reading.sentences(self.slices)
+
     def to_dict(self) -> dict[str, Any]:
         """The `slices` object of `results.json`."""
         return {name: part.to_dict() for name, part in self.slices.items()}
@@ -54,4 +62,4 @@ class Comparison:
 
     @override
     def __str__(self) -> str:
-        return tables.comparison_table(list(self.slices.values()))
+        return tables.comparison_table(list(self.slices.values()), self.sentences)

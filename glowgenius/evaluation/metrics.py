@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from glowgenius.errors import ConfigError, nearest
+from glowgenius.evaluation.abstention import abstains
 from glowgenius.evaluation.normalize import words
 
 Metric: TypeAlias = Callable[[str, Sequence[str]], float]
@@ -83,7 +84,7 @@ def token_f1(prediction: str, accepted: Sequence[str]) -> float:
 
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
-    {"exact_match": exact_match, "contains": contains, "token_f1": token_f1}
+    {"exact_match": exact_match, "contains": contains, "token_f1": token_f1, "abstains": abstains}
 )
 """The metrics that have a name. Add your own with `{**METRICS, "mine": function}`."""
 

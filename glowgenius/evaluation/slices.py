@@ -13,6 +13,11 @@ from glowgenius.evaluation.result import RIGHT, EvaluationResult, EvaluationRow,
 
 if TYPE_CHECKING:
     from glowgenius.evaluation.evaluate import MajorityBaseline
+    from glowgenius.evaluation.ranking import RankingResult
+    from glowgenius.evaluation.token_losses import AnswerLosses
+
+ABSTAINS: Final = "abstains"
+"""The metric of slices about things that do not exist; one minus it is the share of confident nonsense."""
 
 FEWEST_GROUPS: Final = 10
 """With fewer independent groups of questions no interval is believed."""
@@ -95,6 +100,18 @@ class SliceComparison:
 
     baseline: MajorityBaseline
     """What one fixed answer to every question scores."""
+
+    name_baseline: float | None = None
+    """What `evaluation.name_baseline` scores; None without a training set."""
+
+    few_shot: EvaluationResult | None = None
+    """The base model's answers behind worked examples; None if it was not asked so."""
+
+    ranking: tuple[RankingResult, RankingResult] | None = None
+    """How base and tuned rank the possible answers; None if no candidates were given."""
+
+    tokens: tuple[AnswerLosses, ...] = ()
+    """Some reference answers token by token, under both models."""
 
     @classmethod
     def of(
@@ -192,7 +209,17 @@ class SliceComparison:
         return f"{finding}; not above its majority baseline ({always})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The slice as `results.json` holds it: counts and means; see `details` for the rest."""
+        """The slice as `results.json` holds it: counts, means, and what else was measured; `details` has the rest."""
+        more: dict[str, Any] = {}
+        if self.name_baseline is not None:
+            more["name_baseline"] = self.name_baseline
+        if self.few_shot is not None:
+            more["base_few_shot"] = {name: finite(value) for name, value in self.few_shot.means.items()}
+        if self.ranking is not None:
+            more["ranking"] = {"base": self.ranking[0].to_dict(), "tuned": self.ranking[1].to_dict()}
+        if ABSTAINS in self.base.metrics and ABSTAINS in self.tuned.metrics:
+            sides = (("base", self.base), ("tuned", self.tuned))
+            more["confident_nonsense"] = {side: 1 - result.means[ABSTAINS] for side, result in sides}
         return {
             "n": self.n,
             "base": {name: finite(value) for name, value in self.base.means.items()},
@@ -203,6 +230,7 @@ class SliceComparison:
             "interval_95": [self.interval.low, self.interval.high],
             "mcnemar_p": self.mcnemar_p,
             "baseline": self.baseline.score,
+            **more,
         }
 
     def details(self) -> dict[str, Any]:
@@ -216,6 +244,7 @@ class SliceComparison:
             "retention": self.retention,
             "baseline_answer": self.baseline.answer,
             "verdict": self.verdict,
+            "tokens": [answer.to_dict() for answer in self.tokens],
             "fixed_answers": [pair.to_dict() for pair in self.fixed],
             "broken_answers": [pair.to_dict() for pair in self.broken],
         }

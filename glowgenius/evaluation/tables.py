@@ -18,8 +18,8 @@ WIDTH: Final = 100
 _NAME_WIDTH: Final = 14
 
 
-def comparison_table(parts: Sequence[SliceComparison]) -> str:
-    """The table of slices, then what each slice says in words, with every mean beside it."""
+def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] = ()) -> str:
+    """The table of slices, then what each slice says in words, with every mean beside it, and what all say together."""
     header = ("slice", "n", "base", "tuned", "majority", "kept", "fixed", "broken", "points", "95 %", "p")
     rows = [header, *(_row(part) for part in parts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -30,7 +30,8 @@ def comparison_table(parts: Sequence[SliceComparison]) -> str:
     names = dict.fromkeys((part.base.name, part.tuned.name) for part in parts)
     titles = [title for base, tuned in names for title in _titles(base, tuned)]
     said = [line for part in parts for line in _block(part)]
-    return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said])
+    together = ["", *_wrapped(sentences)] if sentences else []
+    return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said, *together])
 
 
 def notes(part: SliceComparison) -> list[str]:
@@ -46,6 +47,14 @@ def notes(part: SliceComparison) -> list[str]:
         for role, result in (("base", part.base), ("tuned", part.tuned))
         if result.num_truncated
     )
+    if part.name_baseline is not None:
+        found.append(
+            f"answering as the most similar training question of another group is answered scores "
+            f"{percent(part.name_baseline)}"
+        )
+    if part.few_shot is not None:
+        found.append(f"base behind worked examples: {part.metric} {percent(part.few_shot.means[part.metric])}")
+    found.extend(str(ranking) for ranking in part.ranking or ())
     return found
 
 

@@ -20,6 +20,8 @@ from glowgenius.experiments.store import SweepFolder
 from glowgenius.experiments.units import shown
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.config import TrainingConfig
+from glowgenius.training.pages import SWEEP, write_page
+from glowgenius.training.run_folder import REPORT
 from glowgenius.training.setup import as_dataset, choose_engine
 from glowgenius.training.trainer import SupervisedTrainer
 
@@ -112,8 +114,7 @@ def sweep(
     resolve_metrics(metrics)
     with _folder(output_dir or config.output_dir) as (folder, kept):
         engine = choose_engine(service, folder.path)
-        bare = attrs.evolve(config, output_dir=None)
-        probe = SupervisedTrainer(base_model, lora=lora, renderer=renderer, service=engine.service, config=bare)
+        probe = SupervisedTrainer(base_model, lora=lora, renderer=renderer, service=engine.service)
         work = Work(
             base_model=base_model,
             service=cast("ServiceClient", engine.service),
@@ -133,7 +134,7 @@ def sweep(
         tell(f"{engine.line}; {_size(grid)}" + (f", kept in {folder.path}" if kept else ""))
         base = _base(work, folder, probe, tell)
         cells = _run_all(work, grid, folder, chosen, tell)
-    return SweepResult(
+    found = SweepResult(
         cells=tuple(sorted(cells, key=lambda cell: cell.cell)),
         base=base,
         metric=chosen,
@@ -141,6 +142,9 @@ def sweep(
         output_dir=folder.path if kept else None,
         header=_header(work, engine.name),
     )
+    if kept:
+        write_page(SWEEP, folder.path / REPORT, sweep=found)
+    return found
 
 
 def _say_nothing(_: str) -> None:

@@ -81,6 +81,14 @@ article.good { border-left-color: var(--good); } article.bad { border-left-color
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: .75rem; margin-top: .5rem; }
 .side { background: var(--shade); border-radius: 4px; padding: .4rem .6rem; min-width: 0; }
 .who { display: block; color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
+.token-line { display: flex; flex-wrap: wrap; align-items: flex-end; gap: 3px; margin-top: .4rem; }
+.token-line .who { flex: 0 0 3.5rem; align-self: center; }
+.token { position: relative; display: inline-flex; flex-direction: column; align-items: center; padding: .15rem .4rem;
+  border: 1px solid var(--line); border-radius: 3px; overflow: hidden; max-width: 100%; }
+.token .shade { position: absolute; inset: 0; } .token.base .shade { background: var(--base); }
+.token.tuned .shade { background: var(--tuned); }
+.token b { position: relative; font: 600 .85rem/1.4 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+.token small { position: relative; font-size: .7rem; font-variant-numeric: tabular-nums; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--shade); padding: .6rem .8rem; margin: .25rem 0;
   border-radius: 4px; font: .85rem/1.5 ui-monospace, Menlo, Consolas, monospace; color: var(--soft); }
 pre mark { background: var(--mark); color: var(--ink); border-radius: 2px; }

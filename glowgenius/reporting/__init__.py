@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from glowgenius.reporting.report import write_report
+from glowgenius.reporting.run import write_run_report
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_run_report"]

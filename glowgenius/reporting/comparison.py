@@ -8,6 +8,7 @@ from glowgenius.evaluation.figures import p_value, percent, points
 from glowgenius.evaluation.tables import notes
 from glowgenius.markup.html import Markup, tag
 from glowgenius.markup.plots import Dot, Row, whisker_chart
+from glowgenius.reporting.tokens import token_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,12 @@ def comparison_sections(comparison: Comparison) -> list[Markup]:
         tag("div", _scores(parts), _differences(parts), class_="charts"),
         _table(parts),
         tag("p", _EXPLANATION, class_="soft"),
+        *(
+            piece
+            for part in parts
+            if part.tokens
+            for piece in (tag("h2", f"Token by token: {part.name}"), *token_section(part.tokens))
+        ),
         tag("h2", "Every changed answer"),
         tag("p", "Nats per token say how unlikely each model found the reference answer.", class_="soft"),
         *(piece for part in parts for piece in _answers(part)),

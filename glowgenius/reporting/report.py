@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -14,9 +13,15 @@ from glowgenius.markup.html import Markup, join, page, tag
 from glowgenius.markup.plots import Series, line_chart
 from glowgenius.rendering.preview import Preview
 from glowgenius.reporting.comparison import comparison_sections
+from glowgenius.reporting.diagnosis import diagnose
+from glowgenius.reporting.sweep import sweep_sections
+from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
+    import os
+
     from glowgenius.evaluation.comparison import Comparison
+    from glowgenius.experiments.result import SweepResult
 
 CURVES: Final = (("train/loss", "training", "base"), ("eval/loss", "held-out", "tuned"))
 """The losses that are drawn: key of a history row, name in the legend, colour."""
@@ -32,8 +37,10 @@ def write_report(
     history: Sequence[Mapping[str, object]] | None = None,
     header: Mapping[str, object] | None = None,
     previews: Preview | Sequence[Preview] | None = None,
+    sweep: SweepResult | None = None,
     warnings: Sequence[str] = (),
-    title: str = "Training report",
+    suggested_learning_rate: float | None = None,
+    title: str | None = None,
 ) -> Path:
     """Write one self-contained HTML page: no script, nothing to load, light and dark, readable on a phone.
 
@@ -46,8 +53,10 @@ def write_report(
             `learning_rate`.
         header: Facts of the run, name and value, in the order to show.
         previews: Rendered rows, from `glowgenius.preview`.
+        sweep: A grid of runs, from `glowgenius.sweep`; its header is shown with *header*.
         warnings: Sentences to show on top, beside those that the numbers themselves call for.
-        title: The headline.
+        suggested_learning_rate: What is suggested for the model, to judge a loss that does not move by.
+        title: The headline; None says what the page is about.
 
     Returns:
         The path of the page.
@@ -62,15 +71,20 @@ def write_report(
             f"write_report() needs the name of a file, got the folder {str(target)!r}; try report.html in it"
         )
     shown = [previews] if isinstance(previews, Preview) else list(previews or ())
-    if comparison is None and not history and not header and not shown:
-        raise ConfigError("write_report() has nothing to show; give comparison, history, header or previews")
+    if comparison is None and sweep is None and not history and not header and not shown:
+        raise ConfigError("write_report() has nothing to show; give comparison, history, header, previews or sweep")
     _require_rows(history or ())
+    headline = title or ("Training report" if sweep is None else "Sweep of rank and learning rate")
     alarms = [*warnings, *_history_warnings(history or ()), *_comparison_warnings(comparison)]
-    body = [tag("h1", title)]
-    if header:
-        body.append(tag("dl", *_facts(header), class_="facts"))
+    facts = {**({} if sweep is None else sweep.header), **(header or {})}
+    body = [tag("h1", headline)]
+    if facts:
+        body.append(tag("dl", *_facts(facts), class_="facts"))
     if alarms:
         body.append(tag("ul", *(tag("li", text) for text in alarms), class_="warnings"))
+    body.extend(_said(diagnose(history or (), comparison, suggested=suggested_learning_rate), comparison))
+    if sweep is not None:
+        body.extend(sweep_sections(sweep))
     body.extend(_history_section(history or ()))
     if comparison is not None:
         body.extend(comparison_sections(comparison))
@@ -78,22 +92,22 @@ def write_report(
         body.append(tag("h2", "What was trained"))
         body.append(tag("p", "Marked tokens carry loss; the others are context.", class_="soft"))
         body.extend(piece for preview in shown for piece in _preview(preview))
-    _write(target, page(title, body))
+    _write(target, page(headline, body))
     return target
 
 
+def _said(diagnosis: Sequence[str], comparison: Comparison | None) -> list[Markup]:
+    """What the run says, in sentences."""
+    sentences = [*(() if comparison is None else comparison.sentences), *diagnosis]
+    if not sentences:
+        return []
+    return [tag("h2", "What it says"), tag("ul", *(tag("li", text) for text in sentences), class_="verdicts")]
+
+
 def _write(path: Path, text: str) -> None:
-    """Write the whole file under another name, then give it its own."""
+    """Write the whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text)
 
 
 def _require_rows(history: Sequence[Mapping[str, object]]) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
     from glowgenius.training.preflight import PreflightReport as PreflightReport
+    from glowgenius.training.replay import ReplayRows as ReplayRows
+    from glowgenius.training.replay import make_replay as make_replay
     from glowgenius.training.requests import LogMetrics as LogMetrics
     from glowgenius.training.requests import Request as Request
     from glowgenius.training.requests import RunEvaluation as RunEvaluation
@@ -71,6 +73,7 @@ _HOMES = {
     "MLflowLogger": "glowgenius.training.callbacks.trackers.mlflow",
     "PreflightReport": "glowgenius.training.preflight",
     "ProgressBar": "glowgenius.training.callbacks.progress",
+    "ReplayRows": "glowgenius.training.replay",
     "Request": "glowgenius.training.requests",
     "RowCounts": "glowgenius.training.rows",
     "RunEvaluation": "glowgenius.training.requests",
@@ -94,6 +97,7 @@ _HOMES = {
     "TrainingResult": "glowgenius.training.result",
     "WandbLogger": "glowgenius.training.callbacks.trackers.wandb",
     "connect": "glowgenius.training.connection",
+    "make_replay": "glowgenius.training.replay",
     "on": "glowgenius.training.callbacks.base",
 }
 """Where each name lives."""
@@ -117,6 +121,7 @@ __all__ = [
     "MLflowLogger",
     "PreflightReport",
     "ProgressBar",
+    "ReplayRows",
     "Request",
     "RowCounts",
     "RunEvaluation",
@@ -140,6 +145,7 @@ __all__ = [
     "TrainingResult",
     "WandbLogger",
     "connect",
+    "make_replay",
     "on",
 ]
 

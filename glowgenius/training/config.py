@@ -148,6 +148,13 @@ def _learning_rate(owner: object, attribute: Attribute[Any], value: Any) -> None
     raise ConfigError(f"{error}{hint}")
 
 
+def _named(value: Any) -> Any:
+    """`exact_match` is `eval_exact_match`: nothing else than an evaluation can tell which step is best."""
+    if isinstance(value, str) and value.strip() and not value.startswith(("eval_", "eval/", "train_", "train/")):
+        return f"eval_{value}"
+    return value
+
+
 def _metric(owner: object, attribute: Attribute[Any], value: Any) -> None:
     if value is None or (isinstance(value, str) and value.startswith(("eval_", "eval/")) and value[len("eval/") :]):
         return
@@ -216,7 +223,7 @@ class TrainingConfig:
     save_every: Cadence = field(default=None, validator=_cadence)
     """When to keep a state to go on from, besides after the last step."""
 
-    metric_for_best: str | None = field(default="eval_loss", validator=_metric)
+    metric_for_best: str | None = field(default="eval_loss", converter=_named, validator=_metric)
     """Which metric decides on the best step; None keeps no weights of evaluated steps."""
 
     seed: int = field(default=0, validator=integer(at_least=0))

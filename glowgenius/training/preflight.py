@@ -69,12 +69,21 @@ class PreflightReport:
         held = self.evaluation
         return (
             f"train rows: {_rows(self.train)} trained per epoch; longest {self.train.longest:,} tokens",
+            *self._replay(),
             *([] if held is None else [f"eval rows: {_rows(held)} scored; longest {held.longest:,} tokens"]),
             f"steps: {self._steps()}",
             f"learning rate: {self.learning_rate:.3g}, {self.lr_schedule}{self._rise()} ({self.learning_rate_source})",
             "loss: mean over the trained tokens of a step, in nats per token",
             *(f"warning: {text}" for text in self.warnings),
         )
+
+    def _replay(self) -> list[str]:
+        counts = self.train
+        if not counts.replay_rows:
+            return []
+        share = f"{counts.replay_rows / counts.rows:.0%} of the rows"
+        tokens = f"{counts.replay_tokens / max(counts.trained_tokens, 1):.0%} of the trained tokens"
+        return [f"replay: {_times(counts.replay_rows, 'row')} to keep what the model knew, {share} and {tokens}"]
 
     def _steps(self) -> str:
         planned = self.num_epochs * self.steps_per_epoch

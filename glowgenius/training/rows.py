@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from glowgenius.batching.overflow import Fitted, fit_all
 from glowgenius.batching.shift import ShiftedExample, shift
+from glowgenius.data.replay import REPLAY
 from glowgenius.errors import Problem, RenderingError
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class RowCounts:
 
     longest: int
     """Tokens of the longest example."""
+
+    replay_rows: int = 0
+    """Rows tagged `replay`, which are there to keep what the model knew."""
+
+    replay_tokens: int = 0
+    """Tokens of theirs that carry loss, before any row is left out or cut."""
 
 
 @final
@@ -104,6 +111,8 @@ def prepare(
         input_tokens=sum(map(len, shifted)),
         trained_tokens=sum(example.num_trained for example in shifted),
         longest=max((len(example) for example in fitted.examples), default=0),
+        replay_rows=sum(REPLAY in conversation.tags for conversation in conversations),
+        replay_tokens=sum(example.num_trained for row, example in rendered if REPLAY in conversations[row].tags),
     )
     without_stop = sum(not _trains_stop(example, renderer) for example in fitted.examples)
     in_order = sorted([*problems, *too_long], key=lambda item: item[0])

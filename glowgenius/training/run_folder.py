@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 CONFIG, METRICS, CHECKPOINTS, RESULT = "config.json", "metrics.jsonl", "checkpoints.jsonl", "result.json"
 """The files that the trainer writes."""
 
+PREVIEW: Final = "preview.json"
+"""The first rows with their masks, for the page of the run."""
+
+REPORT: Final = "report.html"
+"""The page of the run."""
+
 STORE: Final = "checkpoints"
 """The folder in which the local engine keeps what is saved."""
 
@@ -89,6 +95,10 @@ class RunFolder:
         for name in (CONFIG, METRICS, CHECKPOINTS, RESULT):
             for left in self.path.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
+
+    def keep_preview(self, preview: Mapping[str, JSON]) -> None:
+        """Write the first rows with their masks."""
+        write_whole(self.path / PREVIEW, json.dumps(preview, ensure_ascii=False, allow_nan=False) + "\n")
 
     def add_row(self, row: Row) -> None:
         """Append the row of a step."""

@@ -6,12 +6,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, final
 
+import attrs
 from attrs import frozen
 
 from glowgenius.engines.errors import redact
-from glowgenius.errors import TrainingError
+from glowgenius.errors import GlowGeniusError, TrainingError
 from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
 from glowgenius.training.loop import TrainingLoop
+from glowgenius.training.pages import RUN, write_page
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.restarting import Attempts
 from glowgenius.training.result import TrainingResult
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.protocol import TrainingClient
     from glowgenius.lora.config import LoRAConfig
+    from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.callbacks.dispatch import Callbacks
@@ -82,6 +85,9 @@ class Session:
     can_restart: bool
     """Whether the client can be made anew; one that was given cannot."""
 
+    preview: Callable[[], Preview]
+    """The first rows with their masks, for the page of the run."""
+
     def train(self, make_client: Callable[[str | None], TrainingClient]) -> TrainingResult:
         """Do it; *make_client* is the first request, and is given the state to go on from.
 
@@ -101,14 +107,24 @@ class Session:
             if self.folder is not None:
                 self.folder.begin(self._settings(), self.start.rows, self.start.records)
                 writing = True
+                self._keep_preview(self.folder)
             result = self._loop(client, make_client, recorder, began)
             self._end(result)
         except BaseException as error:
             self.callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
             if self.folder is not None and writing:
                 self.folder.end(_failure(error, recorder.step))
+                write_page(RUN, self.folder.path)
             raise
+        if self.folder is not None:
+            write_page(RUN, self.folder.path)
         return result
+
+    def _keep_preview(self, folder: RunFolder) -> None:
+        try:
+            folder.keep_preview(attrs.asdict(self.preview()))
+        except GlowGeniusError as error:
+            _LOG.warning("the page of the run shows no masks: %s", error)
 
     def _settings(self) -> dict[str, JSON]:
         return settings_file(
@@ -120,6 +136,10 @@ class Session:
             engine=self.engine,
             identity=self.identity,
             header=self.header,
+            rows={
+                "train": attrs.asdict(self.run.report.train),
+                "eval": None if self.run.report.evaluation is None else attrs.asdict(self.run.report.evaluation),
+            },
         )
 
     def _train_begin(self) -> TrainBegin:

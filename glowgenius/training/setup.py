@@ -180,6 +180,7 @@ def settings_file(
     engine: str,
     identity: Mapping[str, JSON],
     header: Sequence[str],
+    rows: JSON,
 ) -> dict[str, JSON]:
     """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
     return {
@@ -200,6 +201,7 @@ def settings_file(
             "renderer": identity["renderer"],
             "run": hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest(),
         },
+        "rows": rows,
         "versions": dict(_versions()),
         "header": list(header),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from typing_extensions import override
@@ -11,6 +12,7 @@ from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import ConfigError, Problem, TrainingError
 from glowgenius.lora.config import LoRAConfig
+from glowgenius.rendering.preview import preview
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.preflight import check_run
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from glowgenius.data.dataset import Dataset
     from glowgenius.data.message import Conversation
     from glowgenius.engines.protocol import ServiceClient, SupportsAlpha, TrainingClient
+    from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.preflight import Preflight, PreflightReport
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
 
 _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
+
+PREVIEWED: Final = 3
+"""Rows whose masks the page of a run shows."""
 
 
 @final
@@ -300,11 +306,16 @@ class SupervisedTrainer:
             ),
             lora=self._lora,
             rank=self._rank,
+            preview=functools.partial(self._preview, train),
             folder=folder,
             clock=self._clock,
             can_restart=self._client is None,
         )
         return session.train(lambda state: self._make_client(engine, state))
+
+    def _preview(self, train: Dataset) -> Preview:
+        config = self._config
+        return preview(train, self.renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
 
     @property
     def _rank(self) -> int | None:

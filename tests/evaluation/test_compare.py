@@ -166,6 +166,7 @@ def test_the_details():
             "1 fixed, 1 broken, 9 same: 0 points, but too few questions to tell (95 % interval -30 to +30); "
             "not above its majority baseline (always 'Brooklyn': 27 %)"
         ),
+        "tokens": [],
         "fixed_answers": [
             {
                 "index": 0,
@@ -346,7 +347,7 @@ def test_results_that_miss_a_slice_are_refused_before_any_question():
             {"metric": "contain"},
             (
                 "metric names the unknown metric 'contain' (did you mean 'contains'?); "
-                "known: 'exact_match', 'contains', 'token_f1'"
+                "known: 'exact_match', 'contains', 'token_f1', 'abstains'"
             ),
         ),
         ({"num_resamples": 99}, "num_resamples must be an integer ≥ 100, got 99"),
@@ -391,7 +392,12 @@ control, judged by contains: 5 fixed, 11 broken, 24 same: -15 points, but too fe
   exact_match 0 % → 65 %, contains 80 % → 65 %, nll 3.412 → 0.021 nats per token
   note: 8 of 40 answers of base were cut off at max_tokens=32
 a slice with a long name, judged by exact_match: no change, 5 same (95 % interval -31 to +31)
-  exact_match 60 % → 60 %, contains 60 % → 60 %, nll 3.412 → 0.021 nats per token"""
+  exact_match 60 % → 60 %, contains 60 % → 60 %, nll 3.412 → 0.021 nats per token
+
+It learned its training questions and not the subject: 0 % → 99.8 % of 480 (95 % interval of the
+    difference +95 to +100 points); of 30 facts that it was never shown it gets 20 %, not surely
+    more than guessing does (20 %).
+control: it keeps 66 % of what the base model answered, 21 of 32 questions (95 % interval 48 to 80)."""
 
 
 def test_the_whole_table():

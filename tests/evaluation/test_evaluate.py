@@ -93,7 +93,7 @@ def test_without_likelihoods(model, dataset):
 
 def test_a_metric_of_ones_own(model, dataset):
     result = evaluate(model, dataset, {"short": lambda prediction, accepted: len(prediction) < 6, **METRICS})
-    assert result.metrics == ("short", "exact_match", "contains", "token_f1")
+    assert result.metrics == ("short", "exact_match", "contains", "token_f1", "abstains")
     assert [row.scores["short"] for row in result.rows] == [1.0, 1.0, 0.0]
     assert all(type(row.scores["short"]) is float for row in result.rows)
 

@@ -144,19 +144,25 @@ def test_rivals_are_a_sequence_too():
 def test_metrics_by_name_and_by_function():
     strict = functools.partial(contains, rivals=BOROUGHS)
     assert resolve_metrics(("token_f1", "contains")) == {"token_f1": token_f1, "contains": contains}
-    assert list(resolve_metrics({**METRICS, "strict": strict})) == ["exact_match", "contains", "token_f1", "strict"]
+    assert list(resolve_metrics({**METRICS, "strict": strict})) == [
+        "exact_match",
+        "contains",
+        "token_f1",
+        "abstains",
+        "strict",
+    ]
 
 
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
         ("exact_match", "metrics must be a sequence of names, got the string 'exact_match'; write ('exact_match',)"),
-        ((), "metrics must name at least one metric; known: 'exact_match', 'contains', 'token_f1'"),
+        ((), "metrics must name at least one metric; known: 'exact_match', 'contains', 'token_f1', 'abstains'"),
         (
             ("exact_mach",),
             (
                 "unknown metric 'exact_mach' (did you mean 'exact_match'?); "
-                "known: 'exact_match', 'contains', 'token_f1'; your own: metrics={'name': function}"
+                "known: 'exact_match', 'contains', 'token_f1', 'abstains'; your own: metrics={'name': function}"
             ),
         ),
         (("nll",), "'nll' is not a metric of the generated text; ask for it with nll=True"),

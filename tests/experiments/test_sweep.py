@@ -57,6 +57,8 @@ def test_every_cell_is_a_run_with_a_folder_of_its_own(tmp_path):
         "checkpoints.jsonl",
         "config.json",
         "metrics.jsonl",
+        "preview.json",
+        "report.html",
         "result.json",
     }
     settings = json.loads((folder / "config.json").read_text())

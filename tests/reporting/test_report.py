@@ -277,7 +277,7 @@ def test_a_history_of_other_things_draws_nothing(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(ConfigError) as error:
         write_report(tmp_path / "report.html", history=[], header={}, previews=[])
-    assert str(error.value) == "write_report() has nothing to show; give comparison, history, header or previews"
+    assert str(error.value) == "write_report() has nothing to show; give comparison, history, header, previews or sweep"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +313,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glowgenius.reporting.report.os.fsync", full)
+    monkeypatch.setattr("glowgenius.training.run_folder.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_report(path, header={"run": 2})
     assert path.read_bytes() == before

@@ -75,7 +75,10 @@ REFUSED = {
     "max_length": (1, "None or an integer ≥ 2, got 1 (int)"),
     "eval_every": ("epcoh", "None, a number of steps ≥ 1, or 'epoch', got 'epcoh' (str) (did you mean 'epoch'?)"),
     "save_every": (0, "None, a number of steps ≥ 1, or 'epoch', got 0 (int)"),
-    "metric_for_best": ("loss", "None or the name of an evaluation metric, such as 'eval_loss', got 'loss' (str)"),
+    "metric_for_best": (
+        "train_loss",
+        "None or the name of an evaluation metric, such as 'eval_loss', got 'train_loss' (str)",
+    ),
     "seed": (-1, "an integer ≥ 0, got -1 (int)"),
     "lookahead": (-3, "an integer ≥ 0, got -3 (int)"),
     "max_restarts": (-1, "an integer ≥ 0, got -1 (int)"),

@@ -192,6 +192,8 @@ def test_the_run_folder(tmp_path):
         "checkpoints.jsonl",
         "config.json",
         "metrics.jsonl",
+        "preview.json",
+        "report.html",
         "result.json",
     ]
     settings = json.loads((tmp_path / "config.json").read_text())

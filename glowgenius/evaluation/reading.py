@@ -1,0 +1,125 @@
+"""What a comparison says, as a few sentences made by rule from the slices whose names say what they ask.
+
+| slice | what it asks |
+| --- | --- |
+| `seen` | trained facts in a trained wording |
+| `paraphrase` | trained facts in another wording |
+| `unseen` | facts of the same kind that were not trained |
+| `control`, `retention` | what the base model knew and nobody trained |
+| `invented` | things that do not exist; right is to say so |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from glowgenius.evaluation.figures import percent, points
+from glowgenius.evaluation.intervals import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from glowgenius.evaluation.slices import SliceComparison
+
+KEPT: Final = ("control", "retention")
+"""Slices of what the base model knew."""
+
+
+def sentences(parts: Mapping[str, SliceComparison]) -> tuple[str, ...]:
+    """The sentences; slices of other names say nothing here."""
+    found = [_learned(parts.get("seen"), parts.get("paraphrase"), parts.get("unseen"))]
+    found += [_form(part) for name, part in parts.items() if name not in KEPT and part.metric != "abstains"]
+    found += [_kept(part) for name, part in parts.items() if name in KEPT]
+    found += [_invented(part) for part in parts.values() if part.metric == "abstains"]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _moved(part: SliceComparison) -> str:
+    """Before and after, with the interval of the difference."""
+    old, new = part.base.means[part.metric], part.tuned.means[part.metric]
+    limits = f"{points(part.interval.low)} to {points(part.interval.high)} points"
+    return f"{percent(old)} → {percent(new)} of {part.n} (95 % interval of the difference {limits})"
+
+
+def _learned(seen: SliceComparison | None, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
+    """Whether facts were learned, their wording, or the subject."""
+    if seen is None:
+        return ""
+    if not _gained(seen):
+        said = "Too few questions to tell whether" if _maybe(seen) else "There is no sign that"
+        return f"{said} the trained questions were learned: {_moved(seen)}."
+    if paraphrase is None or _gained(paraphrase):
+        return _facts(seen, paraphrase, unseen)
+    if _maybe(paraphrase):
+        return (
+            f"It learned its training questions, {_moved(seen)}; too few questions to tell whether it learned "
+            f"the facts "
+            f"behind them: in other words {_moved(paraphrase)}."
+        )
+    return (
+        f"It learned its training questions by heart, {_moved(seen)}, and not the facts: in other words "
+        f"{_moved(paraphrase)}."
+    )
+
+
+def _facts(seen: SliceComparison, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
+    """What was learned, and whether it reaches further than what was trained."""
+    facts = "" if paraphrase is None else f", and in other words {_moved(paraphrase)}"
+    what = "its training questions" if paraphrase is None else "these facts"
+    if unseen is None:
+        return f"It learned {what}: {_moved(seen)}{facts}."
+    guess = max(unseen.baseline.score, unseen.name_baseline or 0.0)
+    share = unseen.tuned.means[unseen.metric]
+    if unseen.tuned.interval(unseen.metric).low > guess:
+        return (
+            f"It learned {what}, {_moved(seen)}{facts}; and it answers {percent(share)} of {unseen.n} facts that it "
+            f"was never shown, which guessing does not explain ({percent(guess)})."
+        )
+    return (
+        f"It learned {what} and not the subject: {_moved(seen)}{facts}; of {unseen.n} facts that it was never shown it "
+        f"gets {percent(share)}, not surely more than guessing does ({percent(guess)})."
+    )
+
+
+def _gained(part: SliceComparison) -> bool:
+    return part.is_clear and part.interval.low > 0
+
+
+def _maybe(part: SliceComparison) -> bool:
+    """Whether the interval leaves room for a gain that would matter."""
+    return not part.is_clear and part.interval.high > 0.05  # noqa: PLR2004 - five points
+
+
+def _form(part: SliceComparison) -> str:
+    """How much of a gain is only the form of the answers."""
+    if part.few_shot is None:
+        return ""
+    zero, few = part.base.means[part.metric], part.few_shot.means[part.metric]
+    tuned = part.tuned.means[part.metric]
+    return (
+        f"{part.name}: of {percent(zero)} → {percent(tuned)}, worked examples alone bring {percent(few)}: that much is "
+        f"the form of the answer, and the other {points(tuned - few)} points are not."
+    )
+
+
+def _kept(part: SliceComparison) -> str:
+    """What is left of what the base model knew."""
+    known = len(part.both_right) + len(part.broken)
+    if not known or part.retention is None:
+        return f"{part.name}: the base model answered none of {part.n} questions, so there was nothing to keep."
+    limits = wilson(len(part.both_right), known)
+    return (
+        f"{part.name}: it keeps {percent(part.retention)} of what the base model answered, {len(part.both_right)} of "
+        f"{known} questions (95 % interval {100 * limits.low:.0f} to {100 * limits.high:.0f})."
+    )
+
+
+def _invented(part: SliceComparison) -> str:
+    """How often it answers as if what does not exist did."""
+    old, new = 1 - part.base.means["abstains"], 1 - part.tuned.means["abstains"]
+    limits = part.tuned.interval("abstains")
+    return (
+        f"{part.name}: it answers {percent(new)} of {part.n} questions about things that do not exist as if they did "
+        f"(95 % interval {100 * (1 - limits.high):.0f} to {100 * (1 - limits.low):.0f}); before training "
+        f"{percent(old)}."
+    )

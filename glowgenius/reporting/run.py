@@ -1,0 +1,198 @@
+"""The page of a run, from nothing but the files in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from glowgenius.data.replay import REPLAY
+from glowgenius.errors import CheckpointError, ConfigError, GlowGeniusError
+from glowgenius.evaluation.callback import ANSWERS, answer_files, read_answers
+from glowgenius.evaluation.comparison import Comparison
+from glowgenius.evaluation.evaluate import baseline_of
+from glowgenius.evaluation.metrics import METRICS
+from glowgenius.evaluation.slices import SliceComparison
+from glowgenius.lora.learning_rate import suggest_learning_rate
+from glowgenius.rendering.preview import Preview, PreviewRow, PreviewRun
+from glowgenius.reporting.report import write_report
+from glowgenius.training.run_folder import CONFIG, PREVIEW, REPORT, RESULT, RunFolder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from glowgenius.evaluation.result import EvaluationResult
+
+
+def write_run_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+    """Write the page of a run from its folder: settings, curves, masks, and the answers where they were asked.
+
+    Answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
+    evaluation. Training calls this at its end; call it again for a run that another version has made.
+
+    Args:
+        folder: The run folder.
+        path: The file to write; None is `report.html` in the folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: There is no run in *folder*.
+        CheckpointError: A file in it is broken.
+    """
+    kept = RunFolder(Path(folder))
+    settings = _read(kept.path / CONFIG)
+    if settings is None:
+        raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}")
+    result = _read(kept.path / RESULT) or {}
+    history = kept.rows()
+    comparison = _comparison(kept.path)
+    return write_report(
+        kept.path / REPORT if path is None else path,
+        comparison=comparison,
+        history=history,
+        header=_header(settings, result),
+        previews=_preview(kept.path),
+        warnings=_warnings(settings, result),
+        suggested_learning_rate=_suggested(settings),
+        title=f"Training run {kept.path.resolve().name}",
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
+
+
+def _header(settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, object]:
+    """The facts of the run; what is not known is left out."""
+    training: dict[str, Any] = settings.get("training", {})
+    lora: dict[str, Any] = settings.get("lora") or {}
+    counts, prints = settings.get("rows", {}), settings.get("fingerprints", {})
+    layers = [name for name in ("attn", "mlp", "unembed") if lora.get(f"train_{name}")]
+    facts: dict[str, object] = {
+        "status": _status(result),
+        "model": settings.get("model_name"),
+        "engine": settings.get("engine"),
+        "rank": settings.get("lora_rank"),
+        "adapted layers": ", ".join(layers) or None,
+        "learning rate": f"{settings.get('learning_rate', 0):.3g}, {settings.get('lr_schedule')}",
+        "training rows": _rows(counts.get("train")),
+        "evaluation rows": _rows(counts.get("eval")),
+        "data": _short(prints.get("train")),
+        "epochs": settings.get("num_epochs"),
+        "batch size": training.get("batch_size"),
+        "seed": _seeds(training.get("seed"), lora.get("seed")),
+        "renderer": settings.get("renderer"),
+        "steps": result.get("step"),
+        "best step": result.get("best_step"),
+        "trained tokens": _number(result.get("trained_tokens")),
+        "time": None if result.get("seconds") is None else f"{result['seconds']:.0f} s",
+        "cost": _cost(result),
+        "versions": settings.get("versions"),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _status(result: Mapping[str, Any]) -> str:
+    if not result:
+        return "not finished"
+    if result.get("status") != "completed":
+        return f"{result.get('status')}: {result.get('error')}: {result.get('message')}"
+    reason = result.get("stop_reason")
+    return "completed" if reason == "completed" else f"completed, ended by: {reason}"
+
+
+def _rows(counts: Mapping[str, Any] | None) -> str | None:
+    """Rows in, used and dropped, and how many are replay."""
+    if counts is None:
+        return None
+    text = f"{counts['rows']:,} in, {counts['used']:,} used"
+    for name in ("dropped", "truncated"):
+        if counts.get(name):
+            text += f", {counts[name]:,} {name}"
+    if counts.get("replay_rows"):
+        text += f"; {counts['replay_rows']:,} of them {REPLAY}"
+    return text
+
+
+def _seeds(order: object, adapter: object) -> str | None:
+    if order is None:
+        return None
+    return f"{order}" if adapter in (None, order) else f"{order} (rows), {adapter} (adapter)"
+
+
+def _short(fingerprint: str | None) -> str | None:
+    return None if fingerprint is None else f"fingerprint {fingerprint[:12]}…"
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def _cost(result: Mapping[str, Any]) -> str | None:
+    usd = result.get("cost_usd")
+    return None if usd is None else f"${usd:.2f}"
+
+
+def _warnings(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    """What the header of the run warned of, and how it ended if it did not end well."""
+    said = [line.removeprefix("warning: ") for line in settings.get("header", []) if line.startswith("warning: ")]
+    if result.get("status") in ("failed", "interrupted"):
+        said.insert(0, f"The run {result['status']} at step {result.get('step')}: {result.get('message')}")
+    return [str(line) for line in said]
+
+
+def _suggested(settings: Mapping[str, Any]) -> float | None:
+    try:
+        return suggest_learning_rate(str(settings.get("model_name"))).value if settings.get("lora") else None
+    except GlowGeniusError:
+        return None
+
+
+def _preview(folder: Path) -> Preview | None:
+    """The first rows with their masks, as the run wrote them down."""
+    values = _read(folder / PREVIEW)
+    if values is None:
+        return None
+    rows = [
+        PreviewRow(
+            title=row["title"],
+            runs=tuple(PreviewRun(**run) for run in row["runs"]),
+            num_tokens=row["num_tokens"],
+            num_trained=row["num_trained"],
+            stop=row["stop"],
+        )
+        for row in values["rows"]
+    ]
+    return Preview(
+        header=values["header"],
+        rows=tuple(rows),
+        num_hidden=values["num_hidden"],
+        max_length=values["max_length"],
+        color=None,
+    )
+
+
+def _comparison(folder: Path) -> Comparison | None:
+    """The answers of the first evaluation against those of the last, slice by slice."""
+    files = answer_files(folder / ANSWERS)
+    if len(files) < 2:  # noqa: PLR2004 - one evaluation has nothing to be compared with
+        return None
+    base, tuned = read_answers(files[0][1]), read_answers(files[-1][1])
+    parts = {name: _slice(name, base[name], tuned[name]) for name in base if name in tuned}
+    return Comparison(slices=parts) if parts else None
+
+
+def _slice(name: str, base: EvaluationResult, tuned: EvaluationResult) -> SliceComparison:
+    metric = next((metric for metric in base.metrics if metric in METRICS), base.metrics[0])
+    accepted = [row.accepted for row in base.rows]
+    # Of a metric of the user's own only the name is in the file.
+    baseline = baseline_of(accepted, METRICS.get(metric, METRICS["exact_match"]), counted=accepted)
+    return SliceComparison.of(name, base, tuned, metric=metric, baseline=baseline)

@@ -1,0 +1,103 @@
+"""Replay rows from a model's own answers: what it said before training, to train it on beside the new rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, final
+
+from attrs import frozen
+from typing_extensions import override
+
+from glowgenius.data.dataset import Dataset
+from glowgenius.data.message import Conversation, Message
+from glowgenius.data.replay import REPLAY
+from glowgenius.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from glowgenius.training.sampler import Completion, OnProgress, Prompt, Sampler
+
+
+@final
+@frozen(kw_only=True)
+class ReplayRows:
+    """A model's own answers as rows to train on, and the questions that gave none."""
+
+    dataset: Dataset
+    """One row per answer, tagged `replay`."""
+
+    cut_off: tuple[str, ...]
+    """Questions whose answers did not end within `max_tokens`: trained, they would teach never to stop."""
+
+    silent: tuple[str, ...]
+    """Questions that were answered with nothing."""
+
+    @override
+    def __str__(self) -> str:
+        left = [
+            f"{len(questions)} {what}"
+            for questions, what in ((self.cut_off, "cut off at max_tokens"), (self.silent, "answered with nothing"))
+            if questions
+        ]
+        return f"{len(self.dataset)} replay rows" + (f"; left out: {', '.join(left)}" if left else "")
+
+
+def make_replay(
+    sampler: Sampler,
+    prompts: Iterable[Prompt],
+    *,
+    max_tokens: int = 96,
+    temperature: float = 0.0,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> ReplayRows:
+    """Ask a model, usually the base model, and keep its answers as rows to train on.
+
+    Training on new rows alone overwrites how a model answers everything else. Its own answers mixed in
+    (`Dataset.with_replay`) hold that still, and need no other source: what is replayed is what it would have said,
+    right or wrong (self-distillation; compare "Learning without Forgetting", Li and Hoiem 2016, arXiv 1606.09282).
+    Take many and varied questions, and others than those that measure what was kept.
+
+    Args:
+        sampler: The model to keep: `trainer.base_sampler()`.
+        prompts: Questions as text, messages, or conversations, of which the last answer is replaced.
+        max_tokens: The longest answer; longer ones are left out, and listed in the result.
+        temperature: 0 takes the most probable answer.
+        seed: Makes draws repeatable where the temperature is not 0.
+        on_progress: Called after each answer.
+
+    Raises:
+        DatasetError: No answer is left.
+        ConfigError: A setting is out of range, or a prompt is not one.
+        EngineError: The engine refused or failed.
+    """
+    asked = [_messages(prompt) for prompt in prompts]
+    answers = sampler.complete(
+        asked, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
+    )
+    cut_off, silent, rows = list[str](), list[str](), list[Conversation]()
+    for messages, answer in zip(asked, answers, strict=True):
+        if answer.stop_reason == "length":
+            cut_off.append(messages[-1].content)
+        elif not answer.text.strip():
+            silent.append(messages[-1].content)
+        else:
+            rows.append(_row(messages, answer, sampler.name))
+    if not rows:
+        raise DatasetError(
+            f"none of {len(asked)} questions gave a replay row: {len(cut_off)} answers were cut off at "
+            f"max_tokens={max_tokens} and {len(silent)} were empty"
+        )
+    return ReplayRows(dataset=Dataset(rows), cut_off=tuple(cut_off), silent=tuple(silent))
+
+
+def _messages(prompt: Prompt) -> Sequence[Message]:
+    given: Any = prompt
+    if isinstance(given, str):
+        return (Message("user", given),)
+    return given.prompt if isinstance(given, Conversation) else tuple(cast("Sequence[Message]", given))
+
+
+def _row(messages: Sequence[Message], answer: Completion, name: str) -> Conversation:
+    said = Message("assistant", answer.text)
+    return Conversation(messages=(*messages, said), tags=(REPLAY,), metadata={"answered_by": name})

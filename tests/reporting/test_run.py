@@ -1,0 +1,215 @@
+"""The page that every run with a folder gets, and that of a sweep."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.evaluation import AnswerEvaluation
+from glowgenius.experiments import sweep
+from glowgenius.reporting import write_report, write_run_report
+from glowgenius.reporting.diagnosis import diagnose
+from glowgenius.testing import ScriptedService
+from glowgenius.training import pages
+from tests.reporting.test_report import check
+from tests.support.sweeps import cell, result
+from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, config, questions, trainer
+
+EVIL = "<script>alert(1)</script>"
+FACTS = {f"E{row}?": f"A{row}" for row in range(3)}
+
+
+def service():
+    return ScriptedService(answers=FACTS, base_answers=dict.fromkeys(FACTS, "no idea"), tokenizer=TOKENIZER)
+
+
+def test_a_plain_run_gets_a_page_with_its_facts_and_masks(tmp_path):
+    rows = questions(9) + questions(1, prefix=EVIL)
+    trainer(output_dir=tmp_path / "mine").train(rows, HELD_OUT)
+    text = check(tmp_path / "mine" / "report.html")
+    for part in (
+        "Training run mine",
+        "completed",
+        "scripted",
+        "10 in, 10 used",
+        f"fingerprint {rows.fingerprint[:12]}…",
+        "renderer",
+        "stop token",
+        "9 updates; below 20",
+    ):
+        assert part in text
+    assert json.loads((tmp_path / "mine" / "config.json").read_text())["rows"]["train"]["used"] == 10
+
+
+def test_rows_that_are_markup_are_shown_as_text(tmp_path):
+    trainer(output_dir=tmp_path).train(questions(3, prefix=EVIL))
+    text = check(tmp_path / "report.html")
+    assert f"{EVIL}0?" in text
+
+
+def test_answers_of_the_first_and_the_last_evaluation_are_compared(tmp_path):
+    trainer(service(), callbacks=[AnswerEvaluation(HELD_OUT)], output_dir=tmp_path, eval_every=3).train(TRAIN, HELD_OUT)
+    text = check(tmp_path / "report.html")
+    assert "3 fixed, 0 broken, 0 same: +100 points, but too few questions to tell" in text
+    assert "no idea" in text
+
+
+def test_an_interrupted_run_says_so_on_its_page(tmp_path):
+    broken = ScriptedService(tokenizer=TOKENIZER, fail_on={"forward_backward": {2: ConnectionError("gone")}})
+    with pytest.raises(Exception, match="gone"):
+        trainer(broken, output_dir=tmp_path).train(TRAIN)
+    text = check(tmp_path / "report.html")
+    assert "The run failed at step 1: " in text
+
+
+def test_a_page_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pages, "RUN", ("glowgenius.no_such_module", "write"))
+    monkeypatch.setattr("glowgenius.training.session.RUN", ("glowgenius.no_such_module", "write"))
+    trainer(output_dir=tmp_path).train(TRAIN)
+    assert not (tmp_path / "report.html").exists()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "the page of the run could not be written: ModuleNotFoundError: No module named 'glowgenius.no_such_module'"
+    ]
+
+
+def test_a_page_can_be_made_again_elsewhere(tmp_path):
+    trainer(output_dir=tmp_path / "run").train(TRAIN)
+    page = write_run_report(tmp_path / "run", tmp_path / "page.html")
+    assert page.read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
+
+
+def test_no_run_and_a_broken_one(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        write_run_report(tmp_path)
+    assert str(error.value) == f"there is no run in {str(tmp_path)!r}: it has no config.json"
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json: not JSON"):
+        write_run_report(tmp_path)
+
+
+def test_the_page_of_a_sweep(tmp_path):
+    found = result(
+        [cell(rank, rate, [1.0] * 30, seed=seed) for rank in (2, 8) for rate in (0.1, 0.3) for seed in (0, 1)]
+    )
+    text = check(write_report(tmp_path / "sweep.html", sweep=found, header={"by": EVIL}))
+    for sentence in found.findings():
+        assert sentence in text
+    assert "rank 8, learning rate 0.3, seed 1" in text
+    assert "The same by nll" in text
+    assert EVIL in text
+
+
+def test_a_sweep_writes_its_page(tmp_path):
+    sweep(
+        "scripted",
+        TRAIN,
+        HELD_OUT,
+        ranks=[2],
+        learning_rates=[0.01],
+        service=service(),
+        renderer=RENDERER,
+        config=config(num_epochs=1),
+        output_dir=tmp_path,
+        say=None,
+    )
+    assert "Sweep of rank and learning rate" in check(tmp_path / "report.html")
+    assert "Training run" in check(tmp_path / "rank-2_rate-0.01_seed-0" / "report.html")
+
+
+# Diagnosis
+
+
+def rows(train, held=None, rate=1e-3):
+    held = held or {}
+    history = [{"step": 0, **({"eval/loss": held[0]} if 0 in held else {})}]
+    for step, loss in enumerate(train, 1):
+        row = {"step": step, "train/loss": loss, "learning_rate": rate}
+        history.append(row | ({"eval/loss": held[step]} if step in held else {}))
+    return history
+
+
+FALLING = [3.0 / step for step in range(1, 61)]
+
+
+@pytest.mark.parametrize(
+    ("history", "suggested", "told"),
+    [
+        (rows(FALLING, {0: 3.0, 20: 1.0, 60: 0.5}), None, []),
+        (
+            rows(FALLING, {0: 3.0, 20: 1.0, 40: 1.2, 60: 1.5}),
+            None,
+            [
+                (
+                    "The held-out loss rose from 1 at step 20 to 1.5 at step 60 while the training loss fell "
+                    "from 0.201 to "
+                    "0.0542: overfitting from step 20 on. result.best_sampler has the weights of step 20."
+                )
+            ],
+        ),
+        (
+            rows(FALLING, {0: 3.0, 60: 4.0}),
+            None,
+            [
+                (
+                    "The held-out loss was never below the 3 of step 0 and ended at 4: what was trained does "
+                    "not help on "
+                    "these rows, or the learning rate is too high."
+                )
+            ],
+        ),
+        (
+            rows([3.0] * 10 + [1.0] * 20 + [9.0] * 30, {0: 3.0, 30: 1.0, 60: 9.0}),
+            None,
+            [
+                (
+                    "The held-out loss rose from 1 at step 30 to 9 at step 60, and the training loss with it (1 → "
+                    "9): the run "
+                    "is unstable, a lower learning rate may help."
+                ),
+                (
+                    "The training loss barely moved: 3 in the first steps and 9 in the last of 60. The peak "
+                    "learning rate was "
+                    "0.001."
+                ),
+            ],
+        ),
+        (
+            rows([3.0, 2.99] * 20, rate=1e-6),
+            5e-4,
+            [
+                (
+                    "The training loss barely moved: 3 in the first steps and 3 in the last of 40. The peak "
+                    "learning rate was "
+                    "1e-06, which is 500 times lower than the 0.0005 that is suggested for this model."
+                )
+            ],
+        ),
+        (
+            rows([3.0] * 10 + [0.001] * 30, {0: 3.0, 40: 0.9}),
+            None,
+            [
+                (
+                    "The training rows are known by heart: their loss is 0.001, first below 0.02 at step 11, "
+                    "while that of "
+                    "the held-out rows is 0.9. More wordings of each fact teach more than more passes."
+                )
+            ],
+        ),
+        (
+            rows([3.0, 1.0]),
+            None,
+            [
+                (
+                    "The run made 2 updates; below 20 the warm-up and the decay of the learning rate decide "
+                    "more than its "
+                    "peak."
+                )
+            ],
+        ),
+        ([], None, []),
+    ],
+)
+def test_the_diagnosis(history, suggested, told):
+    assert diagnose(history, suggested=suggested) == told
