@@ -108,7 +108,7 @@ def test_every_hook_accepts_every_event_of_a_run(make, capsys):
     recorder = Watcher()
     run(recorder, num_epochs=1)
     with pytest.raises(Exception, match="gone"):
-        run(recorder, service=scripted(fail_on={"optim_step": {2: ConnectionError("gone")}}))
+        run(recorder, service=scripted(fail_on={"optim_step": {2: ConnectionError("gone")}}), max_restarts=0)
     recorder.events[-1:-1] = [WAIT, RESTART]
     assert {type(event) for event in recorder.events} == set(EVENTS)
     begin = next(place for place, event in enumerate(recorder.events[1:], 1) if type(event) is type(recorder.events[0]))
@@ -121,7 +121,7 @@ def test_every_hook_accepts_every_event_of_a_run(make, capsys):
 def test_it_can_be_told_that_a_run_failed_before_it_began(make):
     recorder = Recorder()
     with pytest.raises(Exception, match="gone"):
-        run(recorder, service=scripted(fail_on={"optim_step": {1: ConnectionError("gone")}}))
+        run(recorder, service=scripted(fail_on={"optim_step": {1: ConnectionError("gone")}}), max_restarts=0)
     assert deliver(make(), recorder.events[-1]) is None
 
 
