@@ -39,8 +39,11 @@ if TYPE_CHECKING:
     from glowgenius.rendering import TrainOn as TrainOn
     from glowgenius.rendering import preview as preview
     from glowgenius.reporting import write_report as write_report
+    from glowgenius.training import BudgetGuard as BudgetGuard
     from glowgenius.training import Callback as Callback
     from glowgenius.training import CheckpointSaved as CheckpointSaved
+    from glowgenius.training import CostEstimate as CostEstimate
+    from glowgenius.training import CostSoFar as CostSoFar
     from glowgenius.training import CSVLogger as CSVLogger
     from glowgenius.training import EarlyStopping as EarlyStopping
     from glowgenius.training import EpochBegin as EpochBegin
@@ -52,7 +55,10 @@ if TYPE_CHECKING:
     from glowgenius.training import LogMetrics as LogMetrics
     from glowgenius.training import MLflowLogger as MLflowLogger
     from glowgenius.training import PreflightReport as PreflightReport
+    from glowgenius.training import Price as Price
+    from glowgenius.training import PriceTable as PriceTable
     from glowgenius.training import ProgressBar as ProgressBar
+    from glowgenius.training import RunCost as RunCost
     from glowgenius.training import RunEvaluation as RunEvaluation
     from glowgenius.training import SampleLogger as SampleLogger
     from glowgenius.training import Sampler as Sampler
@@ -65,6 +71,7 @@ if TYPE_CHECKING:
     from glowgenius.training import SupervisedTrainer as SupervisedTrainer
     from glowgenius.training import TensorBoardLogger as TensorBoardLogger
     from glowgenius.training import TerminateOnNaN as TerminateOnNaN
+    from glowgenius.training import TokenUsage as TokenUsage
     from glowgenius.training import TrackioLogger as TrackioLogger
     from glowgenius.training import TrainBegin as TrainBegin
     from glowgenius.training import TrainEnd as TrainEnd
@@ -77,12 +84,15 @@ if TYPE_CHECKING:
     from glowgenius.training import on as on
 
 _HOMES = {
+    "BudgetGuard": "glowgenius.training",
     "CSVLogger": "glowgenius.training",
     "Callback": "glowgenius.training",
     "ChatTemplateRenderer": "glowgenius.rendering",
     "CheckpointSaved": "glowgenius.training",
     "Comparison": "glowgenius.evaluation",
     "Conversation": "glowgenius.data",
+    "CostEstimate": "glowgenius.training",
+    "CostSoFar": "glowgenius.training",
     "Dataset": "glowgenius.data",
     "DatasetReport": "glowgenius.data",
     "EarlyStopping": "glowgenius.training",
@@ -103,10 +113,13 @@ _HOMES = {
     "ParameterBreakdown": "glowgenius.lora",
     "PreflightReport": "glowgenius.training",
     "Preview": "glowgenius.rendering",
+    "Price": "glowgenius.training",
+    "PriceTable": "glowgenius.training",
     "ProgressBar": "glowgenius.training",
     "QuestionAnswerRenderer": "glowgenius.rendering",
     "RenderedExample": "glowgenius.rendering",
     "Renderer": "glowgenius.rendering",
+    "RunCost": "glowgenius.training",
     "RunEvaluation": "glowgenius.training",
     "SampleLogger": "glowgenius.training",
     "Sampler": "glowgenius.training",
@@ -120,6 +133,7 @@ _HOMES = {
     "SweepResult": "glowgenius.experiments",
     "TensorBoardLogger": "glowgenius.training",
     "TerminateOnNaN": "glowgenius.training",
+    "TokenUsage": "glowgenius.training",
     "TrackioLogger": "glowgenius.training",
     "TrainBegin": "glowgenius.training",
     "TrainEnd": "glowgenius.training",
@@ -145,12 +159,15 @@ _SUBMODULES = ("errors", "local", "testing")
 """Public modules that `glowgenius.<name>` finds without an import of their own."""
 
 __all__ = [
+    "BudgetGuard",
     "CSVLogger",
     "Callback",
     "ChatTemplateRenderer",
     "CheckpointSaved",
     "Comparison",
     "Conversation",
+    "CostEstimate",
+    "CostSoFar",
     "Dataset",
     "DatasetReport",
     "EarlyStopping",
@@ -171,10 +188,13 @@ __all__ = [
     "ParameterBreakdown",
     "PreflightReport",
     "Preview",
+    "Price",
+    "PriceTable",
     "ProgressBar",
     "QuestionAnswerRenderer",
     "RenderedExample",
     "Renderer",
+    "RunCost",
     "RunEvaluation",
     "SampleLogger",
     "Sampler",
@@ -188,6 +208,7 @@ __all__ = [
     "SweepResult",
     "TensorBoardLogger",
     "TerminateOnNaN",
+    "TokenUsage",
     "TrackioLogger",
     "TrainBegin",
     "TrainEnd",
