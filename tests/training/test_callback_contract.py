@@ -30,6 +30,7 @@ from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 MAKERS = {
+    "BudgetGuard": lambda made, folder: made(1000.0),
     "CSVLogger": lambda made, folder: made(folder / "m.csv"),
     "EarlyStopping": lambda made, folder: made(patience=2),
     "FunctionCallback": lambda made, folder: on(StepEnd, print),
@@ -94,7 +95,15 @@ class Watcher(Recorder):
 
 
 def test_all_of_them_are_found():
-    named = {"CSVLogger", "EarlyStopping", "JSONLLogger", "ProgressBar", "SampleLogger", "TerminateOnNaN"}
+    named = {
+        "BudgetGuard",
+        "CSVLogger",
+        "EarlyStopping",
+        "JSONLLogger",
+        "ProgressBar",
+        "SampleLogger",
+        "TerminateOnNaN",
+    }
     assert named | {"FunctionCallback"} <= {kind.__name__ for kind in CLASSES}
 
 

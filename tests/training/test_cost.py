@@ -140,8 +140,8 @@ def test_what_was_spent_before_a_resume_is_spent(tmp_path, times):
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[-1])["step"] == 5
     for _ in range(times - 1):
+        again = made(MortalService(service, at_call=1), save_every=2, lookahead=0, output_dir=tmp_path)
         with pytest.raises(Killed):
-            again = made(MortalService(service, at_call=1), save_every=2, lookahead=0, output_dir=tmp_path)
             again.train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
     last = made(service, save_every=2, lookahead=0, output_dir=tmp_path)
     result = last.train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
