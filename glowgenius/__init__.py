@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from glowgenius.rendering import preview as preview
     from glowgenius.reporting import write_report as write_report
     from glowgenius.reporting import write_run_report as write_run_report
+    from glowgenius.training import BudgetGuard as BudgetGuard
     from glowgenius.training import Callback as Callback
     from glowgenius.training import CheckpointSaved as CheckpointSaved
+    from glowgenius.training import CostEstimate as CostEstimate
+    from glowgenius.training import CostSoFar as CostSoFar
     from glowgenius.training import CSVLogger as CSVLogger
     from glowgenius.training import EarlyStopping as EarlyStopping
     from glowgenius.training import EpochBegin as EpochBegin
@@ -54,8 +57,11 @@ if TYPE_CHECKING:
     from glowgenius.training import LogMetrics as LogMetrics
     from glowgenius.training import MLflowLogger as MLflowLogger
     from glowgenius.training import PreflightReport as PreflightReport
+    from glowgenius.training import Price as Price
+    from glowgenius.training import PriceTable as PriceTable
     from glowgenius.training import ProgressBar as ProgressBar
     from glowgenius.training import ReplayRows as ReplayRows
+    from glowgenius.training import RunCost as RunCost
     from glowgenius.training import RunEvaluation as RunEvaluation
     from glowgenius.training import SampleLogger as SampleLogger
     from glowgenius.training import Sampler as Sampler
@@ -68,6 +74,7 @@ if TYPE_CHECKING:
     from glowgenius.training import SupervisedTrainer as SupervisedTrainer
     from glowgenius.training import TensorBoardLogger as TensorBoardLogger
     from glowgenius.training import TerminateOnNaN as TerminateOnNaN
+    from glowgenius.training import TokenUsage as TokenUsage
     from glowgenius.training import TrackioLogger as TrackioLogger
     from glowgenius.training import TrainBegin as TrainBegin
     from glowgenius.training import TrainEnd as TrainEnd
@@ -82,12 +89,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnswerEvaluation": "glowgenius.evaluation",
+    "BudgetGuard": "glowgenius.training",
     "CSVLogger": "glowgenius.training",
     "Callback": "glowgenius.training",
     "ChatTemplateRenderer": "glowgenius.rendering",
     "CheckpointSaved": "glowgenius.training",
     "Comparison": "glowgenius.evaluation",
     "Conversation": "glowgenius.data",
+    "CostEstimate": "glowgenius.training",
+    "CostSoFar": "glowgenius.training",
     "Dataset": "glowgenius.data",
     "DatasetReport": "glowgenius.data",
     "EarlyStopping": "glowgenius.training",
@@ -108,11 +118,14 @@ _HOMES = {
     "ParameterBreakdown": "glowgenius.lora",
     "PreflightReport": "glowgenius.training",
     "Preview": "glowgenius.rendering",
+    "Price": "glowgenius.training",
+    "PriceTable": "glowgenius.training",
     "ProgressBar": "glowgenius.training",
     "QuestionAnswerRenderer": "glowgenius.rendering",
     "RenderedExample": "glowgenius.rendering",
     "Renderer": "glowgenius.rendering",
     "ReplayRows": "glowgenius.training",
+    "RunCost": "glowgenius.training",
     "RunEvaluation": "glowgenius.training",
     "SampleLogger": "glowgenius.training",
     "Sampler": "glowgenius.training",
@@ -126,6 +139,7 @@ _HOMES = {
     "SweepResult": "glowgenius.experiments",
     "TensorBoardLogger": "glowgenius.training",
     "TerminateOnNaN": "glowgenius.training",
+    "TokenUsage": "glowgenius.training",
     "TrackioLogger": "glowgenius.training",
     "TrainBegin": "glowgenius.training",
     "TrainEnd": "glowgenius.training",
@@ -154,12 +168,15 @@ _SUBMODULES = ("errors", "local", "testing")
 
 __all__ = [
     "AnswerEvaluation",
+    "BudgetGuard",
     "CSVLogger",
     "Callback",
     "ChatTemplateRenderer",
     "CheckpointSaved",
     "Comparison",
     "Conversation",
+    "CostEstimate",
+    "CostSoFar",
     "Dataset",
     "DatasetReport",
     "EarlyStopping",
@@ -180,11 +197,14 @@ __all__ = [
     "ParameterBreakdown",
     "PreflightReport",
     "Preview",
+    "Price",
+    "PriceTable",
     "ProgressBar",
     "QuestionAnswerRenderer",
     "RenderedExample",
     "Renderer",
     "ReplayRows",
+    "RunCost",
     "RunEvaluation",
     "SampleLogger",
     "Sampler",
@@ -198,6 +218,7 @@ __all__ = [
     "SweepResult",
     "TensorBoardLogger",
     "TerminateOnNaN",
+    "TokenUsage",
     "TrackioLogger",
     "TrainBegin",
     "TrainEnd",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glowgenius.training.callbacks.base import Callback as Callback
     from glowgenius.training.callbacks.base import on as on
+    from glowgenius.training.callbacks.budget import BudgetGuard as BudgetGuard
     from glowgenius.training.callbacks.csv_logger import CSVLogger as CSVLogger
     from glowgenius.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
     from glowgenius.training.callbacks.jsonl import JSONLLogger as JSONLLogger
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from glowgenius.training.config import TrainingConfig as TrainingConfig
     from glowgenius.training.connection import Connection as Connection
     from glowgenius.training.connection import connect as connect
+    from glowgenius.training.cost import CostEstimate as CostEstimate
+    from glowgenius.training.cost import CostSoFar as CostSoFar
+    from glowgenius.training.cost import RunCost as RunCost
     from glowgenius.training.events import CheckpointSaved as CheckpointSaved
     from glowgenius.training.events import EpochBegin as EpochBegin
     from glowgenius.training.events import EpochEnd as EpochEnd
@@ -41,6 +45,9 @@ if TYPE_CHECKING:
     from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
     from glowgenius.training.preflight import PreflightReport as PreflightReport
+    from glowgenius.training.prices import Price as Price
+    from glowgenius.training.prices import PriceTable as PriceTable
+    from glowgenius.training.prices import TokenUsage as TokenUsage
     from glowgenius.training.replay import ReplayRows as ReplayRows
     from glowgenius.training.replay import make_replay as make_replay
     from glowgenius.training.requests import LogMetrics as LogMetrics
@@ -55,12 +62,15 @@ if TYPE_CHECKING:
     from glowgenius.training.trainer import SupervisedTrainer as SupervisedTrainer
 
 _HOMES = {
+    "BudgetGuard": "glowgenius.training.callbacks.budget",
     "CSVLogger": "glowgenius.training.callbacks.csv_logger",
     "Callback": "glowgenius.training.callbacks.base",
     "CheckpointRecord": "glowgenius.training.checkpoints",
     "CheckpointSaved": "glowgenius.training.events",
     "Completion": "glowgenius.training.sampler",
     "Connection": "glowgenius.training.connection",
+    "CostEstimate": "glowgenius.training.cost",
+    "CostSoFar": "glowgenius.training.cost",
     "EarlyStopping": "glowgenius.training.callbacks.early_stopping",
     "EpochBegin": "glowgenius.training.events",
     "EpochEnd": "glowgenius.training.events",
@@ -72,10 +82,13 @@ _HOMES = {
     "LogMetrics": "glowgenius.training.requests",
     "MLflowLogger": "glowgenius.training.callbacks.trackers.mlflow",
     "PreflightReport": "glowgenius.training.preflight",
+    "Price": "glowgenius.training.prices",
+    "PriceTable": "glowgenius.training.prices",
     "ProgressBar": "glowgenius.training.callbacks.progress",
     "ReplayRows": "glowgenius.training.replay",
     "Request": "glowgenius.training.requests",
     "RowCounts": "glowgenius.training.rows",
+    "RunCost": "glowgenius.training.cost",
     "RunEvaluation": "glowgenius.training.requests",
     "SampleLogger": "glowgenius.training.callbacks.samples",
     "Sampler": "glowgenius.training.sampler",
@@ -88,6 +101,7 @@ _HOMES = {
     "SupervisedTrainer": "glowgenius.training.trainer",
     "TensorBoardLogger": "glowgenius.training.callbacks.trackers.tensorboard",
     "TerminateOnNaN": "glowgenius.training.callbacks.terminate_on_nan",
+    "TokenUsage": "glowgenius.training.prices",
     "TrackioLogger": "glowgenius.training.callbacks.trackers.trackio",
     "TrainBegin": "glowgenius.training.events",
     "TrainEnd": "glowgenius.training.events",
@@ -103,12 +117,15 @@ _HOMES = {
 """Where each name lives."""
 
 __all__ = [
+    "BudgetGuard",
     "CSVLogger",
     "Callback",
     "CheckpointRecord",
     "CheckpointSaved",
     "Completion",
     "Connection",
+    "CostEstimate",
+    "CostSoFar",
     "EarlyStopping",
     "EpochBegin",
     "EpochEnd",
@@ -120,10 +137,13 @@ __all__ = [
     "LogMetrics",
     "MLflowLogger",
     "PreflightReport",
+    "Price",
+    "PriceTable",
     "ProgressBar",
     "ReplayRows",
     "Request",
     "RowCounts",
+    "RunCost",
     "RunEvaluation",
     "SampleLogger",
     "Sampler",
@@ -136,6 +156,7 @@ __all__ = [
     "SupervisedTrainer",
     "TensorBoardLogger",
     "TerminateOnNaN",
+    "TokenUsage",
     "TrackioLogger",
     "TrainBegin",
     "TrainEnd",

@@ -71,6 +71,9 @@ class CheckpointRecord:
     requests: Mapping[str, Any] = field(factory=dict[str, Any])
     """What callbacks had asked for by then and what takes effect behind a later step; see `Agenda`."""
 
+    usage: Mapping[str, int] = field(factory=dict[str, int])
+    """Tokens that had been paid for by then: `trained`, `prefilled` and `sampled`."""
+
     def to_json(self) -> dict[str, JSON]:
         """The record as a JSON object; a path that there is none of is left out, as the cookbook does."""
         values: dict[str, JSON] = asdict(self)
@@ -98,6 +101,7 @@ class CheckpointRecord:
             identity=record["identity"],
             callbacks=record.get("callbacks", {}),
             requests=record.get("requests", {}),
+            usage=record.get("usage", {}),
         )
 
 

@@ -25,6 +25,7 @@ import attrs
 from attrs import field, frozen
 
 from glowgenius.training.config import TrainingConfig
+from glowgenius.training.cost import CostEstimate, CostSoFar
 
 if TYPE_CHECKING:
     from glowgenius.errors import EngineError
@@ -66,6 +67,12 @@ class TrainBegin:
 
     resumed: bool = False
     """Whether a run is gone on with, at `start_step`, or anew where it had no checkpoint yet."""
+
+    cost: CostEstimate | None = None
+    """What the whole run is going to cost."""
+
+    least_usd: float | None = None
+    """What it costs, with what was spent before a resume, if it is ended as early as can be; None without a price."""
 
     settings: Mapping[str, JSON] = field(factory=dict[str, "JSON"], eq=False)
     """What `config.json` of the run folder says: model, adapter, settings, fingerprints, versions."""
@@ -132,6 +139,9 @@ class StepEnd:
 
     metrics: Mapping[str, float]
     """What the engine said about the update, such as the gradient's norm; often nothing."""
+
+    cost: CostSoFar | None = None
+    """What the run has cost so far, and in the end if it is stopped; None where no price is known."""
 
 
 @final
@@ -355,8 +365,10 @@ def to_json(event: Event) -> dict[str, JSON]:
         if isinstance(value, BaseException):
             values["error"] = type(value).__name__
             values["message"] = str(value)
-        elif isinstance(value, TrainingConfig):
+        elif isinstance(value, TrainingConfig | CostEstimate):
             values[attribute.name] = value.to_json()
+        elif isinstance(value, CostSoFar):
+            values[attribute.name] = attrs.asdict(value)
         else:
             values[attribute.name] = _plain(value)
     return values

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.cost import Meter
     from glowgenius.training.pending import Pending
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.recorder import Recorder
@@ -42,6 +43,7 @@ class TrainingLoop:
         identity: What decides the updates, for the checkpoints.
         agenda: What callbacks have asked for, and where the run ends.
         clock: What time it is.
+        meter: Counts what is paid for.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class TrainingLoop:
         identity: Mapping[str, JSON],
         agenda: Agenda,
         clock: Clock,
+        meter: Meter,
     ) -> None:
         self._plan = run.plan
         self._config = config
@@ -73,6 +76,7 @@ class TrainingLoop:
             agenda=agenda,
             submitter=self._submitter,
             waiter=self._waiter,
+            meter=meter,
         )
         self._current: Pending | None = None
 

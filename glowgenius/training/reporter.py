@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from attrs import asdict
+
 from glowgenius.errors import ConfigError
 from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
+from glowgenius.training.cost import COST
 from glowgenius.training.events import (
     CheckpointSaved,
     EpochBegin,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.cost import Meter
     from glowgenius.training.pending import Pending, Update
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.recorder import Recorder
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
     from glowgenius.typing import JSON
 
 OWN_METRICS = frozenset(
-    {"step", "epoch", "train/loss", "eval/loss", "learning_rate", "tokens/trained", "tokens/input", "restarts"}
+    {"step", "epoch", "train/loss", "eval/loss", "learning_rate", "tokens/trained", "tokens/input", "restarts", COST}
 )
 """What only the trainer writes into a row."""
 
@@ -58,6 +62,7 @@ class Reporter:
         agenda: What callbacks have asked for, for the checkpoints.
         submitter: Takes what callbacks ask for.
         waiter: Waits for results.
+        meter: Counts what is paid for.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Reporter:
         agenda: Agenda,
         submitter: Submitter,
         waiter: Waiter,
+        meter: Meter,
     ) -> None:
         self._run = run
         self._config = config
@@ -83,6 +89,7 @@ class Reporter:
         self._submitter = submitter
         self._wait = waiter.result
         self._heed = waiter.heed
+        self._meter = meter
         self._examples = run.train.examples
         self._held_out = () if run.evaluation is None else run.evaluation.examples
 
@@ -108,6 +115,7 @@ class Reporter:
                 paths = self._report_saved(pending)
             else:
                 break
+        pending.row |= self._meter.column()
         metrics = {name: value for name, value in pending.row.items() if name != "step"}
         self._tell(StepLogged(step=pending.step, metrics=metrics), pending)
         # The record is made last, so that the state of the callbacks is what it was when all of this was over.
@@ -154,6 +162,7 @@ class Reporter:
         self._tell(begin, pending)
         output = self._wait(update.forward_backward, pending, "forward_backward")
         response = self._wait(update.optimizer, pending, "optim_step")
+        self._meter.count_step(pending.step)
         event = self._step_end(planned, output, response)
         pending.row |= {
             "epoch": event.epoch,
@@ -176,6 +185,7 @@ class Reporter:
             num_rows=len(examples),
             trained_tokens=sum(example.num_trained for example in examples),
             input_tokens=sum(map(len, examples)),
+            cost=self._meter.at(planned.step),
             metrics={f"optimizer/{name}": float(value) for name, value in (response.metrics or {}).items()},
         )
 
@@ -189,6 +199,7 @@ class Reporter:
             sampler = Sampler(client, self._renderer, name=f"step {pending.step}")
         measured = self._tell(EvaluateBegin(step=pending.step, num_rows=len(self._held_out), sampler=sampler), pending)
         output = self._wait(pending.evaluation, pending, "evaluation")
+        self._meter.count_evaluation()
         metrics = {"eval/loss": mean_loss(output, self._held_out), **measured}
         pending.row.update(metrics)
         best = self._config.metric_for_best
@@ -237,5 +248,6 @@ class Reporter:
             sampler_path=sampler_path,
             identity=self._identity,
             callbacks=self._callbacks.state() if state_path is not None else {},
+            usage=asdict(self._meter.usage),
             requests=self._agenda.after(pending.step) if state_path is not None else {},
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glowgenius.engines.protocol import TrainingClient
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.callbacks.dispatch import Callbacks
+    from glowgenius.training.cost import Meter
     from glowgenius.training.loop import TrainingLoop
     from glowgenius.training.recorder import Recorder
     from glowgenius.training.requests import StopTraining
@@ -82,6 +83,7 @@ class Attempts:
         make_loop: The loop around a client.
         callbacks: Who is told, and set back to the state that they had.
         recorder: What is kept, and set back as well.
+        meter: Counts what was sent in vain.
         total_steps: The length of the run.
         max_restarts: How often it may be tried again.
         clock: Lets time pass before that.
@@ -94,6 +96,7 @@ class Attempts:
         make_loop: Callable[[TrainingClient, Agenda], TrainingLoop],
         callbacks: Callbacks,
         recorder: Recorder,
+        meter: Meter,
         total_steps: int,
         max_restarts: int,
         clock: Clock,
@@ -102,6 +105,7 @@ class Attempts:
         self._make_loop = make_loop
         self._callbacks = callbacks
         self._recorder = recorder
+        self._meter = meter
         self._total_steps = total_steps
         self._max_restarts = max_restarts
         self._clock = clock
@@ -149,6 +153,7 @@ class Attempts:
             if self.restarts:
                 error.add_note(f"the run had been restarted {len(self.restarts)} times before (max_restarts)")
             raise error
+        self._meter.count_lost(self._recorder.step, failed_step)
         start = self._recorder.rewind()
         self._callbacks.load_state(start.records[-1].callbacks if start.records else self._initial)
         self._recorder.restarts += 1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from glowgenius.engines.protocol import TrainingClient
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
+    from glowgenius.training.cost import RunCost
     from glowgenius.training.history import History
     from glowgenius.training.restarting import Restart
 
@@ -42,6 +43,7 @@ class TrainingResult:
         stop_reason: str,
         use_step: int | None,
         restarts: tuple[Restart, ...],
+        cost: RunCost,
         trained_tokens: int,
         seconds: float,
         output_dir: Path | None,
@@ -63,6 +65,8 @@ class TrainingResult:
         """`completed`, `max_steps`, or the reason that a callback gave."""
         self.restarts = restarts
         """How often, and why, this call of `train` had to go on from a checkpoint, as the service had failed."""
+        self.cost = cost
+        """What the run has cost, those parts before a resume included, beside the estimate; printed, one line."""
         self.trained_tokens = trained_tokens
         """Tokens that carried loss, over all steps, those before a resume included."""
         self.seconds = seconds

@@ -168,7 +168,7 @@ def _append(path: Path, line: str, *, sync: bool) -> None:
 
 def find_checkpoint(
     resume: str | os.PathLike[str] | bool, output_dir: Path | None
-) -> tuple[Path, list[Row], list[CheckpointRecord]] | None:
+) -> tuple[Path, list[Row], list[CheckpointRecord], list[Row]] | None:
     """What a resumed run starts with.
 
     Args:
@@ -177,8 +177,8 @@ def find_checkpoint(
         output_dir: The folder of the run.
 
     Returns:
-        The folder, and its rows and checkpoints up to the one to go on from, which is the last; None where the run was
-        ended before its first checkpoint, so that it starts anew.
+        The folder, its rows and checkpoints up to the one to go on from, which is the last, and the rows behind it;
+        None where the run was ended before its first checkpoint, so that it starts anew.
 
     Raises:
         ConfigError: There is no folder to look in.
@@ -208,5 +208,6 @@ def find_checkpoint(
         )
     step = chosen[-1].step
     earlier = [record for record in records if record.step < step]
-    rows = [row for row in folder.rows() if row["step"] <= step]
-    return folder.path, rows, [*earlier, chosen[-1]]
+    rows = folder.rows()
+    kept, lost = ([row for row in rows if (row["step"] <= step) is which] for which in (True, False))
+    return folder.path, kept, [*earlier, chosen[-1]], lost

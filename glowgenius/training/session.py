@@ -6,11 +6,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, final
 
-import attrs
-from attrs import frozen
+from attrs import asdict, evolve, frozen
 
 from glowgenius.engines.errors import redact
 from glowgenius.errors import GlowGeniusError, TrainingError
+from glowgenius.training.cost import Meter
 from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
 from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.pages import RUN, write_page
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.cost import CostEstimate
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.start import Start
@@ -82,6 +83,9 @@ class Session:
     clock: Clock
     """What time it is."""
 
+    estimate: CostEstimate
+    """What it is going to cost."""
+
     can_restart: bool
     """Whether the client can be made anew; one that was given cannot."""
 
@@ -97,18 +101,22 @@ class Session:
         for line in self.header:
             _LOG.info("%s", line)
         recorder = Recorder(self.folder, self.start.rows, self.start.records)
+        spent = self.start.spent(self.run)
+        meter = Meter(run=self.run, config=self.config, estimate=self.estimate, spent=spent)
         began = time.monotonic()
         writing = False
         try:
-            self.callbacks.dispatch(self._train_begin())
+            self.callbacks.dispatch(self._train_begin(meter))
             if self.start.records:
                 self.callbacks.load_state(self.start.records[-1].callbacks)
             client = make_client(self.start.state_path)
             if self.folder is not None:
-                self.folder.begin(self._settings(), self.start.rows, self.start.records)
+                # With what is known to be spent by now, or the next resume would not know of it.
+                records = (*self.start.records[:-1], *(evolve(r, usage=asdict(spent)) for r in self.start.records[-1:]))
+                self.folder.begin(self._settings(), self.start.rows, records)
                 writing = True
                 self._keep_preview(self.folder)
-            result = self._loop(client, make_client, recorder, began)
+            result = self._loop(client, make_client, recorder, meter, began)
             self._end(result)
         except BaseException as error:
             self.callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
@@ -122,7 +130,7 @@ class Session:
 
     def _keep_preview(self, folder: RunFolder) -> None:
         try:
-            folder.keep_preview(attrs.asdict(self.preview()))
+            folder.keep_preview(asdict(self.preview()))
         except GlowGeniusError as error:
             _LOG.warning("the page of the run shows no masks: %s", error)
 
@@ -137,12 +145,12 @@ class Session:
             identity=self.identity,
             header=self.header,
             rows={
-                "train": attrs.asdict(self.run.report.train),
-                "eval": None if self.run.report.evaluation is None else attrs.asdict(self.run.report.evaluation),
+                "train": asdict(self.run.report.train),
+                "eval": None if self.run.report.evaluation is None else asdict(self.run.report.evaluation),
             },
         )
 
-    def _train_begin(self) -> TrainBegin:
+    def _train_begin(self, meter: Meter) -> TrainBegin:
         plan = self.run.plan
         return TrainBegin(
             header=self.header,
@@ -156,6 +164,8 @@ class Session:
             has_evaluation=self.run.evaluation is not None,
             resumed=bool(self.start.records) or self.start.anew,
             settings=self._settings(),
+            cost=self.estimate,
+            least_usd=meter.least_usd(self.start.step),
         )
 
     def _loop(
@@ -163,13 +173,15 @@ class Session:
         client: TrainingClient,
         make_client: Callable[[str | None], TrainingClient],
         recorder: Recorder,
+        meter: Meter,
         began: float,
     ) -> TrainingResult:
         attempts = Attempts(
             make_client=make_client,
-            make_loop=lambda client, agenda: self._new_loop(client, agenda, recorder),
+            make_loop=lambda client, agenda: self._new_loop(client, agenda, recorder, meter),
             callbacks=self.callbacks,
             recorder=recorder,
+            meter=meter,
             total_steps=self.run.plan.total_steps,
             max_restarts=self.config.max_restarts if self.can_restart else 0,
             clock=self.clock,
@@ -188,12 +200,13 @@ class Session:
             stop_reason=ended if stop is None else stop.reason,
             use_step=None if stop is None else stop.use_step,
             restarts=attempts.restarts,
+            cost=meter.cost,
             trained_tokens=recorder.trained_tokens,
             seconds=time.monotonic() - began,
             output_dir=self.config.output_dir,
         )
 
-    def _new_loop(self, client: TrainingClient, agenda: Agenda, recorder: Recorder) -> TrainingLoop:
+    def _new_loop(self, client: TrainingClient, agenda: Agenda, recorder: Recorder, meter: Meter) -> TrainingLoop:
         return TrainingLoop(
             client,
             run=self.run,
@@ -204,6 +217,7 @@ class Session:
             identity=self.identity,
             agenda=agenda,
             clock=self.clock,
+            meter=meter,
         )
 
     def _end(self, result: TrainingResult) -> None:
@@ -226,6 +240,7 @@ class Session:
                     "state_path": result.final_checkpoint.state_path,
                     "sampler_path": result.final_checkpoint.sampler_path,
                     "trained_tokens": result.trained_tokens,
+                    "cost": result.cost.to_json(),
                     "restarts": [restart.to_json() for restart in result.restarts],
                     "seconds": round(result.seconds, 3),
                 }

@@ -16,6 +16,7 @@ from attrs import frozen
 from glowgenius._version import __version__
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation
+from glowgenius.engines.errors import mapped
 from glowgenius.engines.protocol import SupportsAlpha
 from glowgenius.errors import ConfigError, GlowGeniusError
 from glowgenius.lora.known_models import KNOWN_MODELS
@@ -28,7 +29,7 @@ from glowgenius.training.run_folder import STORE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from glowgenius.engines.protocol import ServiceClient
+    from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
@@ -216,3 +217,37 @@ def _versions() -> Mapping[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def fresh_client(service: ServiceClient, base_model: str, lora: LoRAConfig) -> TrainingClient:
+    """A new adapter on *base_model*; `refuse_alpha` has made sure that the service takes what it is given.
+
+    Raises:
+        EngineError: The engine refused or failed.
+    """
+    settings: dict[str, Any] = {
+        "rank": lora.rank,
+        "seed": lora.seed,
+        "train_mlp": lora.train_mlp,
+        "train_attn": lora.train_attn,
+        "train_unembed": lora.train_unembed,
+    }
+    with mapped("create_lora_training_client", model=base_model):
+        if lora.alpha is not None:
+            with_alpha = cast("SupportsAlpha", service)
+            return with_alpha.create_lora_training_client(base_model, **settings, alpha=lora.alpha).result()
+        return service.create_lora_training_client(base_model, **settings).result()
+
+
+def check_type(name: str, value: Any, kind: type) -> None:
+    """Refuse an argument of another type, with what was perhaps meant.
+
+    Raises:
+        ConfigError: It is of another type.
+    """
+    if not isinstance(value, kind):
+        hint = f"; did you mean {value.__name__}()?" if isinstance(value, type) else ""
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise ConfigError(
+            f"SupervisedTrainer: {name} must be {article} {kind.__name__}, got {value!r} ({type(value).__name__}){hint}"
+        )

@@ -9,12 +9,15 @@ from attrs import evolve, frozen
 from glowgenius.errors import ConfigError
 from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import CheckpointRecord, check_identity
+from glowgenius.training.cost import evaluation_usage
+from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.history import Row
+    from glowgenius.training.preflight import Preflight
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
 
@@ -29,6 +32,9 @@ class Start:
 
     records: tuple[CheckpointRecord, ...] = ()
     """The checkpoints up to there."""
+
+    lost: tuple[Row, ...] = ()
+    """Rows behind the checkpoint: steps that were made, and are made again."""
 
     anew: bool = False
     """Whether a run was to be resumed that had no checkpoint yet."""
@@ -66,6 +72,14 @@ class Start:
         # What ended it then does not end it now.
         last = evolve(last, final=False, requests={}) if last.final else last
         return evolve(self, records=(*self.records[:-1], last))
+
+    def spent(self, run: Preflight) -> TokenUsage:
+        """What had been paid for before, as far as it was reported."""
+        usage = TokenUsage(**self.records[-1].usage) if self.records else TokenUsage()
+        for row in self.lost:
+            usage += TokenUsage(trained=int(row.get("tokens/input", 0)))
+            usage += evaluation_usage(run) if "eval/loss" in row else TokenUsage()
+        return usage
 
     def agenda(self, total_steps: int) -> Agenda:
         """What callbacks had asked for, and where the run ends."""

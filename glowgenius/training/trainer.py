@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Any, Final, cast, final
+import os
+from typing import TYPE_CHECKING, Final, cast, final
 
 from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import ConfigError, Problem, TrainingError
+from glowgenius.errors import ConfigError, Problem, TrainingError, nearest
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering.preview import preview
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
+from glowgenius.training.connection import ENGINES
+from glowgenius.training.cost import estimate_run
 from glowgenius.training.preflight import check_run
+from glowgenius.training.prices import PriceTable
 from glowgenius.training.run_folder import RunFolder, find_checkpoint
 from glowgenius.training.sampler import Sampler
 from glowgenius.training.session import Session
 from glowgenius.training.setup import (
     Engine,
     as_dataset,
+    check_type,
     choose_engine,
     describe_model,
     engine_name,
+    fresh_client,
     peak_rate,
     refuse_alpha,
     run_identity,
@@ -33,15 +39,15 @@ from glowgenius.training.start import Start
 from glowgenius.training.waiting import Clock
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
     from glowgenius.data.dataset import Dataset
     from glowgenius.data.message import Conversation
-    from glowgenius.engines.protocol import ServiceClient, SupportsAlpha, TrainingClient
+    from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
+    from glowgenius.training.cost import CostEstimate
     from glowgenius.training.preflight import Preflight, PreflightReport
     from glowgenius.training.result import TrainingResult
 
@@ -72,6 +78,8 @@ class SupervisedTrainer:
             where there is a key and this machine where there is none.
         config: How the run goes.
         callbacks: Who is told, in this order.
+        prices: What tokens cost: a `PriceTable`, or the path of one. None: what `GLOWGENIUS_PRICES` names, else the
+            table that comes with the package.
 
     Raises:
         ConfigError: An argument does not fit, or `lora.alpha` is set for a service that takes none.
@@ -86,10 +94,11 @@ class SupervisedTrainer:
         service: ServiceClient | None = None,
         config: TrainingConfig = _CONFIG,
         callbacks: Iterable[Callback] = (),
+        prices: PriceTable | str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value, kind in (("base_model", base_model, str), ("lora", lora, LoRAConfig)):
-            _check_type(name, value, kind)
-        _check_type("config", config, TrainingConfig)
+            check_type(name, value, kind)
+        check_type("config", config, TrainingConfig)
         if not base_model.strip():
             raise reject(type(self), "base_model", "the name of a model", base_model)
         if service is not None:
@@ -105,6 +114,7 @@ class SupervisedTrainer:
         self._client_is_used = False
         self._engine_found: Engine | None = None
         self._clock = Clock()
+        self._prices = PriceTable.find(prices, os.environ)
 
     @classmethod
     def from_client(
@@ -189,6 +199,41 @@ class SupervisedTrainer:
         held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
         engine = None if self._service is None else engine_name(self._service)
         return self._check(as_dataset(train, "train"), held, engine).report
+
+    def estimate(
+        self,
+        train: Dataset | Sequence[Conversation],
+        eval_dataset: Dataset | Sequence[Conversation] | None = None,
+        *,
+        engine: str = "auto",
+    ) -> CostEstimate:
+        """What a run is going to cost, without starting it: nothing is sent.
+
+        Args:
+            train: As for `train`.
+            eval_dataset: As for `train`.
+            engine: `auto` is where the run would take place; `tinker` says what it would cost there.
+
+        Raises:
+            PreflightError: Something is wrong, so that there would be no run.
+            ConfigError: An argument does not fit.
+        """
+        if engine not in ENGINES:
+            known = ", ".join(map(repr, ENGINES))
+            raise ConfigError(f"estimate: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
+        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
+        name = self._engine().name if engine == "auto" else engine
+        return self._estimate(self._check(as_dataset(train, "train"), held, name), name)
+
+    def _estimate(self, run: Preflight, engine: str) -> CostEstimate:
+        return estimate_run(
+            run,
+            self._config,
+            base_model=self._base_model,
+            engine=engine,
+            prices=self._prices,
+            sampling=self._callbacks.sampling(self.renderer),
+        )
 
     def train(
         self,
@@ -287,6 +332,7 @@ class SupervisedTrainer:
             evaluation=held,
         )
         start = start.checked(identity, run.plan.total_steps)
+        estimate = self._estimate(run, engine.name)
         session = Session(
             base_model=self._base_model,
             config=self._config,
@@ -301,6 +347,7 @@ class SupervisedTrainer:
                 describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
                 f"renderer: {self.renderer.description}",
                 *run.report.lines(),
+                *(estimate.lines() if estimate.price is not None or engine.name == "tinker" else ()),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
@@ -309,6 +356,7 @@ class SupervisedTrainer:
             preview=functools.partial(self._preview, train),
             folder=folder,
             clock=self._clock,
+            estimate=estimate,
             can_restart=self._client is None,
         )
         return session.train(lambda state: self._make_client(engine, state))
@@ -337,10 +385,10 @@ class SupervisedTrainer:
         found = find_checkpoint(resume, self._config.output_dir)
         if found is None:
             return Start(anew=True)
-        source, rows, records = found
+        source, rows, records, lost = found
         if folder is not None and folder.path.resolve() != source.resolve():
             folder.refuse_if_taken()
-        return Start(rows=tuple(rows), records=tuple(records))
+        return Start(rows=tuple(rows), records=tuple(records), lost=tuple(lost))
 
     def _make_client(self, engine: Engine, state: str | None) -> TrainingClient:
         """A fresh adapter, the one of a checkpoint, or the client that was given."""
@@ -356,25 +404,4 @@ class SupervisedTrainer:
         if state is not None:
             with mapped(f"going on from {state}"):
                 return service.create_training_client_from_state_with_optimizer(state).result()
-        settings: dict[str, Any] = {
-            "rank": lora.rank,
-            "seed": lora.seed,
-            "train_mlp": lora.train_mlp,
-            "train_attn": lora.train_attn,
-            "train_unembed": lora.train_unembed,
-        }
-        with mapped("create_lora_training_client", model=self._base_model):
-            if lora.alpha is not None:
-                # refuse_alpha has made sure that this service takes one.
-                with_alpha = cast("SupportsAlpha", service)
-                return with_alpha.create_lora_training_client(self._base_model, **settings, alpha=lora.alpha).result()
-            return service.create_lora_training_client(self._base_model, **settings).result()
-
-
-def _check_type(name: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind):
-        hint = f"; did you mean {value.__name__}()?" if isinstance(value, type) else ""
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise ConfigError(
-            f"SupervisedTrainer: {name} must be {article} {kind.__name__}, got {value!r} ({type(value).__name__}){hint}"
-        )
+        return fresh_client(service, self._base_model, lora)

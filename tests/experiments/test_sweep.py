@@ -102,9 +102,9 @@ def test_finished_cells_are_not_trained_again_and_a_grid_may_grow(tmp_path):
 def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path):
     made = service(fail_on={"forward_backward": {6: ConnectionError("gone")}})
     with pytest.raises(EngineError):
-        run(tmp_path, on_service=made, settings={"save_every": 1, "lookahead": 0})
+        run(tmp_path, on_service=made, settings={"save_every": 1, "lookahead": 0, "max_restarts": 0})
     assert [path.name for path in sorted(tmp_path.glob("*/cell.json"))] == ["cell.json"]
-    found = run(tmp_path, on_service=made, settings={"save_every": 1, "lookahead": 0})
+    found = run(tmp_path, on_service=made, settings={"save_every": 1, "lookahead": 0, "max_restarts": 0})
     assert len(made.operations("create_training_client_from_state_with_optimizer")) == 1
     # 3 steps of the first cell, 2 of the second and the one that failed, its last, and 3 + 3.
     assert len(made.operations("forward_backward")) == 3 + 3 + 1 + 6

@@ -30,6 +30,7 @@ from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 MAKERS = {
+    "BudgetGuard": lambda made, folder: made(1000.0),
     "CSVLogger": lambda made, folder: made(folder / "m.csv"),
     "EarlyStopping": lambda made, folder: made(patience=2),
     "FunctionCallback": lambda made, folder: on(StepEnd, print),
@@ -94,7 +95,15 @@ class Watcher(Recorder):
 
 
 def test_all_of_them_are_found():
-    named = {"CSVLogger", "EarlyStopping", "JSONLLogger", "ProgressBar", "SampleLogger", "TerminateOnNaN"}
+    named = {
+        "BudgetGuard",
+        "CSVLogger",
+        "EarlyStopping",
+        "JSONLLogger",
+        "ProgressBar",
+        "SampleLogger",
+        "TerminateOnNaN",
+    }
     assert named | {"FunctionCallback"} <= {kind.__name__ for kind in CLASSES}
 
 
@@ -108,7 +117,7 @@ def test_every_hook_accepts_every_event_of_a_run(make, capsys):
     recorder = Watcher()
     run(recorder, num_epochs=1)
     with pytest.raises(Exception, match="gone"):
-        run(recorder, service=scripted(fail_on={"optim_step": {2: ConnectionError("gone")}}))
+        run(recorder, service=scripted(fail_on={"optim_step": {2: ConnectionError("gone")}}), max_restarts=0)
     recorder.events[-1:-1] = [WAIT, RESTART]
     assert {type(event) for event in recorder.events} == set(EVENTS)
     begin = next(place for place, event in enumerate(recorder.events[1:], 1) if type(event) is type(recorder.events[0]))
@@ -121,7 +130,7 @@ def test_every_hook_accepts_every_event_of_a_run(make, capsys):
 def test_it_can_be_told_that_a_run_failed_before_it_began(make):
     recorder = Recorder()
     with pytest.raises(Exception, match="gone"):
-        run(recorder, service=scripted(fail_on={"optim_step": {1: ConnectionError("gone")}}))
+        run(recorder, service=scripted(fail_on={"optim_step": {1: ConnectionError("gone")}}), max_restarts=0)
     assert deliver(make(), recorder.events[-1]) is None
 
 

@@ -237,7 +237,7 @@ def test_a_resume_leaves_the_runs_before_alone(tmp_path):
     run(JSONLLogger(path), max_steps=1)
     first = path.read_text()
     service = scripted(fail_on={"optim_step": {3: ConnectionError("gone")}})
-    settings = {"service": service, "output_dir": tmp_path / "run", "save_every": 1, "max_steps": 4}
+    settings = {"service": service, "output_dir": tmp_path / "run", "save_every": 1, "max_steps": 4, "max_restarts": 0}
     with pytest.raises(ServiceUnavailableError):
         run(JSONLLogger(path), **settings)
     run(JSONLLogger(path), resume=True, **settings)

@@ -96,7 +96,7 @@ def test_a_failed_run_gives_the_terminal_back():
     out = Terminal()
     service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {2: ConnectionError("gone")}})
     with pytest.raises(ServiceUnavailableError):
-        run(ProgressBar(file=out, width=110), service=service)
+        run(ProgressBar(file=out, width=110), service=service, max_restarts=0)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "ended after step 1 of 9: ServiceUnavailableError: optim_step of step 2: " in plain
     assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
@@ -149,7 +149,7 @@ def test_an_epoch_and_a_failure_are_lines_too(tmp_path):
     path = tmp_path / "events.jsonl"
     service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {4: ConnectionError("gone")}})
     with pytest.raises(ServiceUnavailableError):
-        run(JSONLLogger(path), service=service)
+        run(JSONLLogger(path), service=service, max_restarts=0)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"].startswith(("Epoch", "Train"))] == [
         "TrainBegin",

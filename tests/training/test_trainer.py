@@ -225,6 +225,7 @@ def test_the_run_folder(tmp_path):
     assert ended == {
         "status": "completed",
         "restarts": [],
+        "cost": result.cost.to_json(),
         "stop_reason": "completed",
         "step": 9,
         "best_step": result.best_step,

@@ -10,10 +10,12 @@ from typing_extensions import override
 
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.training.events import EVENTS
+from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import (
         CheckpointSaved,
         EpochBegin,
@@ -84,6 +86,10 @@ class Callback:
     def __repr__(self) -> str:
         """As errors name it; an address would tell nobody anything."""
         return f"{type(self).__name__}()"
+
+    def sampling_usage(self, renderer: Renderer) -> TokenUsage | None:  # noqa: ARG002 - for those that override it
+        """The most tokens that it reads and generates at one evaluation, for the estimate; None where it cannot say."""
+        return None if self.needs_sampler else TokenUsage()
 
     @property
     def state_key(self) -> str:

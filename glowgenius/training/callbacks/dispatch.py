@@ -28,6 +28,8 @@ from glowgenius.training.requests import REQUESTS, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.prices import TokenUsage
     from glowgenius.typing import JSON
 
 E = TypeVar("E", bound=Event)
@@ -124,6 +126,10 @@ class Callbacks:
     def needs_sampler(self) -> bool:
         """Whether any callback samples from the weights that are evaluated."""
         return any(callback.needs_sampler for callback in self._callbacks)
+
+    def sampling(self, renderer: Renderer) -> dict[str, TokenUsage | None]:
+        """What each callback samples at one evaluation, by its name; None where it does not say."""
+        return {repr(callback): callback.sampling_usage(renderer) for callback in self._callbacks}
 
     def _stateful(self) -> list[Callback]:
         return [callback for callback in self._callbacks if type(callback).state_dict is not Callback.state_dict]

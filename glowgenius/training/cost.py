@@ -1,0 +1,307 @@
+"""What a run is going to cost, and what it has cost so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from attrs import frozen
+from typing_extensions import override
+
+from glowgenius.training.prices import Price, PriceTable, TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.schedule import Plan
+    from glowgenius.typing import JSON
+
+COST = "cost/cumulative_usd"
+"""The column of the rows that says what the run has cost so far."""
+
+
+@final
+@frozen(kw_only=True)
+class CostEstimate:
+    """Tokens and USD of a whole run, before its first request. Printed, it says what is in it."""
+
+    base_model: str
+    """The model that is adapted."""
+
+    training: TokenUsage
+    """Every step."""
+
+    evaluations: int
+    """Evaluations: before step 1, when the settings ask for one, and after the last step."""
+
+    evaluation: TokenUsage
+    """All evaluations of the loss together."""
+
+    sampling: TokenUsage
+    """What callbacks sample at all evaluations, at most, where they say so."""
+
+    uncounted: tuple[str, ...]
+    """Callbacks that sample and do not say how much."""
+
+    price: Price | None
+    """The price of the model; None where there is none, or nothing is charged."""
+
+    reason: str
+    """Why there is no price: `no charge: …` or `unknown, …`; else what to know about it."""
+
+    free: bool
+    """Whether nothing is charged."""
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Everything together."""
+        return self.training + self.evaluation + self.sampling
+
+    @property
+    def tokens_trained(self) -> int:
+        """Tokens of all rows of all steps."""
+        return self.usage.trained
+
+    @property
+    def tokens_prefilled(self) -> int:
+        """Tokens that are read at evaluations."""
+        return self.usage.prefilled
+
+    @property
+    def tokens_sampled(self) -> int:
+        """Tokens that callbacks generate, at most."""
+        return self.usage.sampled
+
+    @property
+    def usd(self) -> float | None:
+        """The price of it all in USD: 0 where nothing is charged, None where the price is not known."""
+        if self.price is None:
+            return 0.0 if self.free else None
+        return self.price.usd(self.usage)
+
+    @property
+    def priced_at(self) -> str | None:
+        """The date of the price."""
+        return None if self.price is None else self.price.date
+
+    def lines(self) -> tuple[str, ...]:
+        """The estimate as lines of text."""
+        parts = [
+            f"{self.training.trained:,} tokens trained{self._usd(self.training)}",
+            f"{self.evaluation.prefilled:,} read in {self.evaluations} evaluations{self._usd(self.evaluation)}",
+        ]
+        if self.sampling != TokenUsage():
+            parts.append(f"up to {self.sampling.sampled:,} sampled by callbacks{self._usd(self.sampling)}")
+        total = self.reason if self.price is None else f"about {dollars(self.price.usd(self.usage))}"
+        dated = "" if self.price is None else f"; prices of {self.price.date}"
+        note = () if self.price is None or not self.reason else (f"cost: {self.reason}",)
+        names = ", ".join(self.uncounted)
+        more = (f"cost: what {names} samples is not in it",) if self.uncounted and not self.free else ()
+        return (f"cost: {total} ({', '.join(parts)}{dated})", *note, *more)
+
+    def _usd(self, usage: TokenUsage) -> str:
+        return "" if self.price is None else f" {dollars(self.price.usd(usage))}"
+
+    def to_json(self) -> dict[str, JSON]:
+        """The estimate as a JSON object."""
+        return {
+            "tokens_trained": self.tokens_trained,
+            "tokens_prefilled": self.tokens_prefilled,
+            "tokens_sampled": self.tokens_sampled,
+            "evaluations": self.evaluations,
+            "usd": self.usd,
+            "priced_at": self.priced_at,
+            "reason": self.reason,
+        }
+
+    @override
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+@final
+@frozen(kw_only=True)
+class RunCost:
+    """What a run has cost, beside what it was estimated to cost."""
+
+    estimate: CostEstimate
+    """What was to be expected of the whole run."""
+
+    usage: TokenUsage
+    """What was sent and reported; steps that a restart or a resume made again are in it twice."""
+
+    @property
+    def usd(self) -> float | None:
+        """The price of `usage` in USD: 0 where nothing is charged, None where the price is not known."""
+        price = self.estimate.price
+        return price.usd(self.usage) if price is not None else self.estimate.usd
+
+    def to_json(self) -> dict[str, JSON]:
+        """The cost as a JSON object."""
+        return {
+            "usd": self.usd,
+            "tokens_trained": self.usage.trained,
+            "tokens_prefilled": self.usage.prefilled,
+            "tokens_sampled": self.usage.sampled,
+            "estimate": self.estimate.to_json(),
+        }
+
+    @override
+    def __str__(self) -> str:
+        if self.usd is None or self.estimate.free:
+            return f"cost: {self.estimate.reason}"
+        return f"cost: {dollars(self.usd)}, estimated {dollars(self.estimate.usd or 0.0)}"
+
+
+@final
+@frozen(kw_only=True)
+class CostSoFar:
+    """What a run has cost when a step is reported, and what it would have cost in the end. In USD."""
+
+    usd: float
+    """Everything up to this step."""
+
+    usd_if_stopped_now: float
+    """In the end, if `StopTraining` is returned here: with the steps under way, and the last evaluation."""
+
+    usd_if_stopped_next: float
+    """In the end, if it is returned one step later."""
+
+
+@final
+class Meter:
+    """Counts the tokens of a run while it goes on.
+
+    Args:
+        run: The checked rows and the plan.
+        config: The settings.
+        estimate: Has the price, and what callbacks sample.
+        spent: What had been spent before, where a run is resumed.
+    """
+
+    def __init__(self, *, run: Preflight, config: TrainingConfig, estimate: CostEstimate, spent: TokenUsage) -> None:
+        self._plan = run.plan
+        self._config = config
+        self._examples = run.train.examples
+        self._evaluation = evaluation_usage(run) + _each(estimate)
+        self._estimate = estimate
+        self.usage = spent
+        """Everything so far."""
+
+    @property
+    def cost(self) -> RunCost:
+        """What it has cost so far."""
+        return RunCost(estimate=self._estimate, usage=self.usage)
+
+    def column(self) -> dict[str, float]:
+        """What a row says about it: nothing where the price is not known."""
+        price = self._estimate.price
+        return {} if price is None else {COST: price.usd(self.usage)}
+
+    def count_step(self, step: int) -> None:
+        """*step* has been made."""
+        self.usage += step_usage(self._plan, step, self._examples)
+
+    def count_evaluation(self) -> None:
+        """An evaluation has been made."""
+        self.usage += self._evaluation
+
+    def count_lost(self, after: int, up_to: int) -> None:
+        """The steps behind *after* had been sent when the service failed; their evaluations are not known of."""
+        for step in range(after + 1, up_to + 1):
+            self.count_step(step)
+
+    def at(self, step: int) -> CostSoFar | None:
+        """The cost when *step* is reported and counted, its evaluation not yet; None without a price."""
+        price = self._estimate.price
+        if price is None:
+            return None
+        return CostSoFar(
+            usd=price.usd(self.usage),
+            usd_if_stopped_now=price.usd(self._if_stopped(step, step + self._config.lookahead)),
+            usd_if_stopped_next=price.usd(self._if_stopped(step, step + 1 + self._config.lookahead)),
+        )
+
+    def least_usd(self, start_step: int) -> float | None:
+        """The cost of a run that goes on from *start_step* and is ended as soon as it can be; None without a price."""
+        price = self._estimate.price
+        if price is None:
+            return None
+        # Before the first step everything that is under way when it is reported is sent, and the first evaluation.
+        ahead = self._if_stopped(start_step, start_step + 1 + self._config.lookahead, evaluated=True)
+        return price.usd(ahead if start_step else ahead + self._evaluation)
+
+    def _if_stopped(self, step: int, end: int, *, evaluated: bool = False) -> TokenUsage:
+        end = min(end, self._plan.total_steps)
+        total = self.usage
+        for each in range(step, end + 1):
+            # An evaluation of *step* itself is counted later than the step.
+            if each > step:
+                total += step_usage(self._plan, each, self._examples)
+            elif evaluated:
+                continue
+            if each == end or self._plan.is_due(self._config.eval_every, self._plan.step(each)):
+                total += self._evaluation
+        return total
+
+
+def step_usage(plan: Plan, step: int, examples: Sequence[ShiftedExample]) -> TokenUsage:
+    """The tokens of one step."""
+    return TokenUsage(trained=sum(len(examples[row]) for row in plan.step(step).rows))
+
+
+def evaluation_usage(run: Preflight) -> TokenUsage:
+    """The tokens of one evaluation of the loss."""
+    return TokenUsage(prefilled=0 if run.evaluation is None else run.evaluation.counts.input_tokens)
+
+
+def _each(estimate: CostEstimate) -> TokenUsage:
+    count = max(estimate.evaluations, 1)
+    sampling = estimate.sampling
+    return TokenUsage(prefilled=sampling.prefilled // count, sampled=sampling.sampled // count)
+
+
+def estimate_run(
+    run: Preflight,
+    config: TrainingConfig,
+    *,
+    base_model: str,
+    engine: str,
+    prices: PriceTable,
+    sampling: Mapping[str, TokenUsage | None],
+) -> CostEstimate:
+    """The cost of a checked run.
+
+    Args:
+        run: The checked rows and the plan.
+        config: The settings.
+        base_model: The model that is adapted.
+        engine: Where it runs; `local` is free.
+        prices: What a token costs elsewhere.
+        sampling: What callbacks sample at one evaluation, by their names; None where one does not say.
+    """
+    plan, free = run.plan, engine == "local"
+    steps = [plan.step(number) for number in range(1, plan.total_steps + 1)]
+    due = sum(plan.is_due(config.eval_every, step) or step.step == plan.total_steps for step in steps)
+    evaluations = 0 if run.evaluation is None else 1 + due
+    known = [usage for usage in sampling.values() if usage is not None]
+    price = None if free else prices.models.get(base_model)
+    reason = prices.note if price is not None else prices.unknown(base_model)
+    return CostEstimate(
+        base_model=base_model,
+        training=TokenUsage(trained=sum(len(run.train.examples[row]) for step in steps for row in step.rows)),
+        evaluations=evaluations,
+        evaluation=evaluation_usage(run).times(evaluations),
+        sampling=sum(known, TokenUsage()).times(evaluations),
+        uncounted=tuple(name for name, usage in sampling.items() if usage is None),
+        price=price,
+        reason="no charge: it runs on this machine" if free else reason,
+        free=free,
+    )
+
+
+def dollars(usd: float) -> str:
+    """An amount with as many digits as it takes to see it."""
+    return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}"
