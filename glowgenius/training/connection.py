@@ -111,9 +111,7 @@ def connect(
         EngineError: The server is older than the SDK, or something else.
         MissingDependencyError: This machine was chosen, and torch is not installed.
     """
-    if engine not in ENGINES:
-        known = ", ".join(map(repr, ENGINES))
-        raise ConfigError(f"connect: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
+    check_engine("connect", engine)
     # Not a default of the parameter: help() would print the whole environment, keys included.
     environment = os.environ if environment is None else environment
     chosen, reason = _choose(engine, base_url, api_key, environment)
@@ -126,6 +124,17 @@ def connect(
     return Connection(
         service=service, engine=chosen, reason=reason, address=None if base_url is None else shown(base_url)
     )
+
+
+def check_engine(owner: str, engine: str) -> None:
+    """Refuse what is no engine.
+
+    Raises:
+        ConfigError: It is none; *owner* is who was given it.
+    """
+    if engine not in ENGINES:
+        known = ", ".join(map(repr, ENGINES))
+        raise ConfigError(f"{owner}: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
 
 
 def _choose(

@@ -22,6 +22,7 @@ from glowgenius.errors import ConfigError, GlowGeniusError
 from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
+from glowgenius.rendering.preview import preview
 from glowgenius.training.checkpoints import NO_BEARING
 from glowgenius.training.connection import connect
 from glowgenius.training.run_folder import STORE
@@ -31,9 +32,15 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.lora.config import LoRAConfig
+    from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.cost import CostEstimate
+    from glowgenius.training.preflight import Preflight
     from glowgenius.typing import JSON
+
+PREVIEWED: Final = 3
+"""Rows whose masks the page of a run shows."""
 
 _PACKAGES: Final = ("tinker", "transformers", "torch")
 
@@ -169,6 +176,17 @@ def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *
         return f"{line}; {lora.parameter_count(base_model):,} trained parameters"
     except GlowGeniusError:
         return line
+
+
+def described(renderer: Renderer, run: Preflight, estimate: CostEstimate, engine: Engine) -> tuple[str, ...]:
+    """The lines of the header about renderer, rows, steps, and the price where there is one to tell."""
+    priced = estimate.price is not None or engine.name == "tinker"
+    return (f"renderer: {renderer.description}", *run.report.lines(), *(estimate.lines() if priced else ()))
+
+
+def preview_of(train: Dataset, renderer: Renderer, config: TrainingConfig) -> Preview:
+    """The first rows with their masks, for the page of the run."""
+    return preview(train, renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
 
 
 def settings_file(

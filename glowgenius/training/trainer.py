@@ -11,12 +11,11 @@ from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import ConfigError, Problem, TrainingError, nearest
+from glowgenius.errors import ConfigError, Problem, TrainingError
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.rendering.preview import preview
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.connection import ENGINES
+from glowgenius.training.connection import check_engine
 from glowgenius.training.cost import estimate_run
 from glowgenius.training.preflight import check_run
 from glowgenius.training.prices import PriceTable
@@ -29,9 +28,11 @@ from glowgenius.training.setup import (
     check_type,
     choose_engine,
     describe_model,
+    described,
     engine_name,
     fresh_client,
     peak_rate,
+    preview_of,
     refuse_alpha,
     run_identity,
 )
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from glowgenius.data.dataset import Dataset
     from glowgenius.data.message import Conversation
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
-    from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.cost import CostEstimate
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
 
 _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
-
-PREVIEWED: Final = 3
-"""Rows whose masks the page of a run shows."""
 
 
 @final
@@ -218,9 +215,7 @@ class SupervisedTrainer:
             PreflightError: Something is wrong, so that there would be no run.
             ConfigError: An argument does not fit.
         """
-        if engine not in ENGINES:
-            known = ", ".join(map(repr, ENGINES))
-            raise ConfigError(f"estimate: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
+        check_engine("estimate", engine)
         held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
         name = self._engine().name if engine == "auto" else engine
         return self._estimate(self._check(as_dataset(train, "train"), held, name), name)
@@ -345,25 +340,19 @@ class SupervisedTrainer:
             header=(
                 engine.line,
                 describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
-                f"renderer: {self.renderer.description}",
-                *run.report.lines(),
-                *(estimate.lines() if estimate.price is not None or engine.name == "tinker" else ()),
+                *described(self.renderer, run, estimate, engine),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
             lora=self._lora,
             rank=self._rank,
-            preview=functools.partial(self._preview, train),
+            preview=functools.partial(preview_of, train, self.renderer, self._config),
             folder=folder,
             clock=self._clock,
             estimate=estimate,
             can_restart=self._client is None,
         )
         return session.train(lambda state: self._make_client(engine, state))
-
-    def _preview(self, train: Dataset) -> Preview:
-        config = self._config
-        return preview(train, self.renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
 
     @property
     def _rank(self) -> int | None:

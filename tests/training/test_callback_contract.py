@@ -63,6 +63,10 @@ CLASSES = found()
 def make(request, tmp_path, monkeypatch):
     """Makes the callback, writing into a folder."""
     monkeypatch.chdir(tmp_path)
+    # Whoever watches the cost needs a price.
+    table = {"date": "2026-11-24", "models": {"scripted": {"prefill": 1, "sample": 1, "train": 1}}}
+    (tmp_path / "prices.json").write_text(json.dumps(table))
+    monkeypatch.setenv("GLOWGENIUS_PRICES", str(tmp_path / "prices.json"))
     # A database is set up in ten seconds, files at once; the database is tested with the trackers.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     name = request.param.__name__

@@ -282,6 +282,7 @@ def test_every_event_is_a_json_object():
         "trained_tokens": 12,
         "input_tokens": 100,
         "metrics": {"optimizer/norm": 1.5},
+        "cost": None,
     }
     assert to_json(EVALUATE_BEGIN) == {"event": "EvaluateBegin", "step": 1, "num_rows": 3}
     assert to_json(FAILED) == {"event": "TrainFailed", "error": "ValueError", "message": "broken", "step": 1}
