@@ -338,9 +338,7 @@ class SupervisedTrainer:
             identity=identity,
             start=start,
             header=(
-                engine.line,
-                describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None),
-                *described(self.renderer, run, estimate, engine),
+                *self._introduction(engine, run, estimate),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
@@ -352,7 +350,11 @@ class SupervisedTrainer:
             estimate=estimate,
             can_restart=self._client is None,
         )
-        return session.train(lambda state: self._make_client(engine, state))
+        return session.train(functools.partial(self._make_client, engine))
+
+    def _introduction(self, engine: Engine, run: Preflight, estimate: CostEstimate) -> tuple[str, ...]:
+        model = describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None)
+        return (engine.line, model, *described(self.renderer, run, estimate, engine))
 
     @property
     def _rank(self) -> int | None:
