@@ -47,7 +47,8 @@ def notes(part: SliceComparison) -> list[str]:
         for role, result in (("base", part.base), ("tuned", part.tuned))
         if result.num_truncated
     )
-    if part.name_baseline is not None:
+    # Below the majority it is no news.
+    if part.name_baseline is not None and part.name_baseline > part.baseline.score:
         found.append(
             f"answering as the most similar training question of another group is answered scores "
             f"{percent(part.name_baseline)}"

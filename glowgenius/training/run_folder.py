@@ -92,7 +92,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a killed process had begun to write beside a file."""
-        for name in (CONFIG, METRICS, CHECKPOINTS, RESULT):
+        for name in (CONFIG, METRICS, CHECKPOINTS, RESULT, PREVIEW, REPORT):
             for left in self.path.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
 

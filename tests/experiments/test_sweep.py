@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from glowgenius.errors import ConfigError, EngineError, PreflightError, ResumeMismatchError
+from glowgenius.errors import ConfigError, EngineError, PreflightError, RequestRejectedError, ResumeMismatchError
 from glowgenius.experiments import Cell, sweep
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
@@ -100,7 +100,7 @@ def test_finished_cells_are_not_trained_again_and_a_grid_may_grow(tmp_path):
 
 
 def test_an_interrupted_cell_goes_on_from_its_checkpoint(tmp_path):
-    made = service(fail_on={"forward_backward": {6: ConnectionError("gone")}})
+    made = service(fail_on={"forward_backward": {6: RequestRejectedError("gone")}})
     with pytest.raises(EngineError):
         run(tmp_path, on_service=made, settings={"save_every": 1, "lookahead": 0, "max_restarts": 0})
     assert [path.name for path in sorted(tmp_path.glob("*/cell.json"))] == ["cell.json"]

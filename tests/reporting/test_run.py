@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.evaluation import AnswerEvaluation
 from glowgenius.experiments import sweep
 from glowgenius.reporting import write_report, write_run_report
@@ -57,7 +57,7 @@ def test_answers_of_the_first_and_the_last_evaluation_are_compared(tmp_path):
 
 
 def test_an_interrupted_run_says_so_on_its_page(tmp_path):
-    broken = ScriptedService(tokenizer=TOKENIZER, fail_on={"forward_backward": {2: ConnectionError("gone")}})
+    broken = ScriptedService(tokenizer=TOKENIZER, fail_on={"forward_backward": {2: RequestRejectedError("gone")}})
     with pytest.raises(Exception, match="gone"):
         trainer(broken, output_dir=tmp_path).train(TRAIN)
     text = check(tmp_path / "report.html")

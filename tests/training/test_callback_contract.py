@@ -30,6 +30,7 @@ from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 MAKERS = {
+    "AnswerEvaluation": lambda made, folder: made(TRAIN[1:2]),
     "BudgetGuard": lambda made, folder: made(1000.0),
     "CSVLogger": lambda made, folder: made(folder / "m.csv"),
     "EarlyStopping": lambda made, folder: made(patience=2),
