@@ -146,4 +146,6 @@ EXPERIMENT: Final = Experiment(
     question="How many bits does an adapter of each rank hold?",
     cells=[{"rank": rank, "learning_rate": 3e-3, "seed": seed} for seed in SEEDS for rank in RANKS],
     run=run,
+    guess=35,
+    smoke={"NUM_CODES": 8, "BASE_STEPS": 10, "STEPS": 100},
 )

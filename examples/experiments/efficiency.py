@@ -103,4 +103,5 @@ EXPERIMENT: Final = Experiment(
         *({"model": model, "rank": 32} for model in LARGER),
     ],
     run=run,
+    guess=40,
 )

@@ -1,8 +1,21 @@
-"""What facts do to a model: learned, asked in new words, asked backwards, never shown, invented, and what else is lost.
+"""What facts do to a model: learned, in new words, backwards, never shown, invented, and what else is lost on the way.
 
-Forty facts that can be asked backwards, in one, two or four wordings, at equal steps and without anything else; and in
-four wordings with as many rows of replay in every batch. One cell, `arm: base`, is the base model, asked as it is and
-after five examples of the form: what it knew and how the form alone changes its score.
+44 facts of New York: 24 that can be asked backwards, and the boroughs of 20 neighborhoods. One run each with one, four
+and eight wordings a fact, at equal steps, so that fewer wordings are seen more often; and one with four wordings and
+half as many rows of replay again in every batch. What a run is asked:
+
+    seen         its facts, in a wording that every arm trains
+    paraphrase   its facts, in a wording that no arm trains
+    reverse      its one-to-one facts from the answer back to the subject, beside those of `reverse_others`, not trained
+    unseen       the boroughs of forty neighborhoods that it never met: 20 % by any single answer, and 20 % by chance
+    invented     places that do not exist
+    retention    general questions that the base model answers
+
+At three points of each run `paraphrase` and `retention` give learning against forgetting. The borough questions are
+also put as a choice by likelihood, which needs no form of answer: knowledge apart from format. One cell, `arm: base`,
+is the base model, asked as it is and after five examples of the form.
+
+Every row keeps which questions were right, so that differences can be paired; see `prose.py`.
 """
 
 from __future__ import annotations
@@ -15,23 +28,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from examples.experiments.record import Figures, Settings
-    from glowgenius import Conversation, Dataset
+    from examples.nyc.data import Fact
+    from glowgenius import Callback, Conversation, Dataset
 
-NUM_FACTS: Final = 40
+NUM_ONE_TO_ONE: Final = 24
+NUM_PER_BOROUGH: Final = 4
+NUM_UNSEEN_PER_BOROUGH: Final = 8
 STEPS: Final = 60
+POINTS: Final = 3
 BATCH_SIZE: Final = 8
+REPLAY_SHARE: Final = 1 / 3
 RANK: Final = 8
 LEARNING_RATE: Final = 1e-3
 SEEDS: Final = (0, 1, 2)
 SHOTS: Final = 5
 LONGEST: Final = 16
+LONGEST_GENERAL: Final = 24
+KEPT: Final = 4
+"""Answers to each slice that are recorded."""
+MOST_ASKED: Final = 1000
+"""Of each slice; fewer to try it out."""
 
 ARMS: Final = {
     "1 wording": (1, False),
-    "2 wordings": (2, False),
     "4 wordings": (4, False),
+    "8 wordings": (8, False),
     "4 wordings and replay": (4, True),
 }
+
+BOROUGHS: Final = ("Manhattan", "Brooklyn", "Queens", "The Bronx", "Staten Island")
 
 
 def run(cell: Settings) -> Figures:
@@ -41,98 +66,212 @@ def run(cell: Settings) -> Figures:
 
     slices = questions()
     if cell["arm"] == "base":
-        trainer = gg.SupervisedTrainer(lessons.MODEL, service=lessons.service())
-        base = trainer.base_sampler()
+        base = lessons.base_sampler()
         few = [with_examples(row, slices["shots"]) for row in slices["seen"]]
-        return {**ask(base, slices), "seen_after_five_examples": score(base, few, "exact_match")}
+        return without_most_said({**ask(base, slices), **answers(base, "seen_after_five_examples", few)})
     wordings, replay = ARMS[cell["arm"]]
-    rows = training_rows(wordings)
-    # On average half of a batch is replay: twice the rows a step, so that the facts are seen as often.
-    if replay:
-        rows = interleaved(rows, lessons.new_york(NUM_FACTS).replay.shuffle(cell["seed"]), STEPS * BATCH_SIZE)
+    points = points_callback(slices)
     result = lessons.lora_run(
-        rows,
+        training_rows(wordings, replay=replay, seed=cell["seed"]),
         lora=gg.LoRAConfig(rank=RANK, seed=cell["seed"], train_attn=False, train_unembed=False),
         learning_rate=LEARNING_RATE,
         steps=STEPS,
-        batch_size=2 * BATCH_SIZE if replay else BATCH_SIZE,
+        batch_size=round(BATCH_SIZE / (1 - REPLAY_SHARE)) if replay else BATCH_SIZE,
         seed=cell["seed"],
         schedule="linear",
+        callbacks=[points],
+        eval_dataset=gg.Dataset.from_records(
+            {"question": row.question, "answer": row.answer} for row in slices["paraphrase"]
+        ),
+        eval_every=STEPS // POINTS,
     )
-    return {**ask(result.sampler, slices), "losses": lessons.losses(result)[::5]}
+    final = ask(result.sampler, slices)
+    last = {"step": STEPS, **{name: final[name] for name in ("paraphrase", "retention_contains", "own_answers_nll")}}
+    return {**final, "points": [*points.found, last], "losses": lessons.losses(result)[::5]}
 
 
-def trained_facts() -> list[Any]:
-    """The facts: the first forty that `reverse.csv` asks backwards."""
+def points_callback(slices: dict[str, Sequence[Conversation]]) -> Any:
+    """A callback that asks for learning and forgetting at every evaluation between the first step and the last."""
+    import glowgenius as gg
+
+    class Points(gg.Callback):
+        needs_sampler = True
+
+        def __init__(self) -> None:
+            self.found: list[Figures] = []
+
+        def on_evaluate_begin(self, event: gg.EvaluateBegin) -> None:
+            if 0 < event.step < STEPS:
+                found = frontier(event.sampler, slices)
+                self.found.append({name: value for name, value in found.items() if not name.endswith("_said")})
+
+    callback: Callback = Points()
+    return callback
+
+
+def trained_facts() -> list[Fact]:
+    """The facts that are taught: one-to-one ones at equal distances, and the first neighborhoods of each borough."""
     from examples.nyc import data
 
-    facts = {fact.fact_id: fact for fact in data.read_facts() if fact.split == "train"}
-    return [facts[str(row["group"])] for row in data.reverse_rows(facts.values())][:NUM_FACTS]
+    facts = [fact for fact in data.read_facts() if fact.split == "train"]
+    boroughs = [
+        fact
+        for borough in BOROUGHS
+        for fact in [one for one in facts if is_borough_question(one) and one.answer == borough][:NUM_PER_BOROUGH]
+    ]
+    return [*data.evenly(one_to_one(facts), NUM_ONE_TO_ONE), *boroughs]
 
 
-def training_rows(wordings: int) -> Dataset:
-    """These facts in their first wordings."""
+def unseen_facts() -> list[Fact]:
+    """Neighborhoods that share no name with a taught one, as many of each borough."""
+    from examples.nyc import data
+
+    taken = {fact.cluster for fact in trained_facts()}
+    free = [fact for fact in data.read_facts() if is_borough_question(fact) and fact.cluster not in taken]
+    return [
+        fact for borough in BOROUGHS for fact in [one for one in free if one.answer == borough][:NUM_UNSEEN_PER_BOROUGH]
+    ]
+
+
+def one_to_one(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts that can be asked backwards."""
+    from examples.nyc import data
+
+    known = {fact.fact_id: fact for fact in facts}
+    return [known[str(row["group"])] for row in data.reverse_rows(known.values())]
+
+
+def is_borough_question(fact: Fact) -> bool:
+    """Whether a fact is the borough of a neighborhood."""
+    return fact.relation == "neighborhood_borough"
+
+
+def training_rows(wordings: int, *, replay: bool = False, seed: int = 0) -> Dataset:
+    """The rows of a whole run: the facts in their first wordings, again and again, and replay beside them."""
+    from examples.experiments import lessons
     from examples.nyc import data
 
     known = {fact.fact_id for fact in trained_facts()}
-    return data.load(num_wordings=wordings).train.filter(lambda row: row.group in known)
-
-
-def interleaved(rows: Dataset, replay: Dataset, number: int) -> Dataset:
-    """Give *number* rows of each kind, in their order, and again from the start when they are used up."""
-    import glowgenius as gg
-
-    def filled(source: Dataset) -> list[Conversation]:
-        return [source[place % len(source)] for place in range(number)]
-
-    pairs = [{"question": row.question, "answer": row.answer} for row in (*filled(rows), *filled(replay))]
-    return gg.Dataset.from_records(pairs)
+    rows = data.load(num_wordings=wordings).train.filter(lambda row: row.group in known)
+    if not replay:
+        return rows
+    number = STEPS * BATCH_SIZE
+    filled = rows.select(place % len(rows) for place in range(number))
+    replayed, _ = lessons.own_answers()
+    return filled.with_replay(replayed, share=REPLAY_SHARE, seed=seed)
 
 
 def questions() -> dict[str, Sequence[Conversation]]:
     """What every model is asked."""
+    from examples.experiments import lessons
     from examples.nyc import data
 
-    known = {fact.fact_id for fact in trained_facts()}
     everything = data.load()
-    seen = [row for row in everything.train if row.group in known and str(row.id).endswith("train-1")]
-    unseen = list(everything.unseen)[::2]
-    others = [row for row in everything.seen if row.group not in known]
-    return {
-        "seen": seen,
+    trained, unseen = trained_facts(), unseen_facts()
+    wordings = data.read_wordings([*trained, *unseen])
+    known = {fact.fact_id for fact in trained}
+    others = [row for row in everything.seen if row.group not in known and row.tags[1] != "neighborhood_borough"]
+    slices: dict[str, Sequence[Conversation]] = {
+        "seen": [row for row in everything.train if row.group in known and str(row.id).endswith("train-1")],
         "paraphrase": [row for row in everything.paraphrase if row.group in known],
         "reverse": [row for row in everything.reverse if row.group in known],
-        "unseen": unseen,
+        "reverse_others": [row for row in everything.reverse if row.group not in known],
+        "unseen": rows_of(data.held_out_rows(unseen, wordings)),
         "invented": list(everything.invented),
         "retention": list(everything.retention),
-        "shots": others[:: len(others) // SHOTS][:SHOTS],
+        "own_answers": list(lessons.own_answers()[1]),
     }
+    slices["paraphrase_boroughs"] = [row for row in slices["paraphrase"] if row.tags[1] == "neighborhood_borough"]
+    asked = {name: rows[:: max(1, len(rows) // MOST_ASKED)] for name, rows in slices.items()}
+    return {**asked, "shots": others[:: len(others) // SHOTS][:SHOTS]}
+
+
+def rows_of(records: Sequence[dict[str, object]]) -> list[Conversation]:
+    """Records as conversations."""
+    import glowgenius as gg
+
+    return list(gg.Dataset.from_records(records))
 
 
 def ask(sampler: Any, slices: dict[str, Sequence[Conversation]]) -> Figures:
-    """Score the answers of a model to every slice."""
-    from examples.nyc import data
-
+    """Score what a model says to every slice."""
     figures: Figures = {}
-    for name in ("seen", "paraphrase", "reverse", "unseen"):
-        figures[name] = score(sampler, slices[name], "exact_match")
-        figures[f"{name}_contains"] = score(sampler, slices[name], "contains")
-    figures["retention_contains"] = score(sampler, slices["retention"], "contains", longest=24)
-    answers = sampler.complete([row.prompt for row in slices["invented"]], max_tokens=LONGEST, temperature=0.0)
-    figures["invented_answered"] = round(sum(not data.declines(one.text) for one in answers) / len(answers), 4)
-    figures["examples"] = [
-        {"question": row.question, "answer": one.text}
-        for row, one in list(zip(slices["invented"], answers, strict=True))[:3]
-    ]
-    return figures
+    for name in ("seen", "reverse", "reverse_others", "unseen"):
+        figures |= answers(sampler, name, slices[name])
+    figures["unseen_with_a_borough"] = share(is_a_borough(one["answer"]) for one in figures["unseen_said"])
+    figures |= frontier(sampler, slices) | choices(sampler, slices) | nonsense(sampler, slices["invented"])
+    return without_most_said(figures)
 
 
-def score(sampler: Any, rows: Sequence[Conversation], metric: str, *, longest: int = LONGEST) -> float:
-    """The share of right answers."""
+def frontier(sampler: Any, slices: dict[str, Sequence[Conversation]]) -> Figures:
+    """What is learned, and what is left of the rest."""
+    from examples.experiments import lessons
+
+    general = answers(sampler, "retention", slices["retention"], longest=LONGEST_GENERAL)
+    return {
+        **answers(sampler, "paraphrase", slices["paraphrase"]),
+        **general,
+        "own_answers_nll": round(lessons.mean_nll(sampler, slices["own_answers"]), 4),
+    }
+
+
+def choices(sampler: Any, slices: dict[str, Sequence[Conversation]]) -> Figures:
+    """How often the right one of the five boroughs is the most probable answer, said or not."""
+    from glowgenius.evaluation import rank_answers
+
+    return {
+        f"{name}_chosen": round(rank_answers(sampler, slices[name], BOROUGHS).accuracy, 4)
+        for name in ("paraphrase_boroughs", "unseen")
+    }
+
+
+def nonsense(sampler: Any, rows: Sequence[Conversation]) -> Figures:
+    """How often a model gives an answer about a place that does not exist, and where it has that answer from."""
+    from examples.nyc import data
+    from glowgenius.evaluation import normalize
+
+    said = [one.text for one in sampler.complete([row.prompt for row in rows], max_tokens=LONGEST, temperature=0.0)]
+    taught = {normalize(text) for fact in trained_facts() for text in fact.accepted}
+    return {
+        "invented_answered": share(not data.declines(text) for text in said),
+        "invented_with_a_taught_answer": share(normalize(text) in taught for text in said),
+        "invented_said": [{"question": row.question, "answer": text} for row, text in zip(rows, said, strict=True)],
+    }
+
+
+def answers(sampler: Any, name: str, rows: Sequence[Conversation], *, longest: int = LONGEST) -> Figures:
+    """The shares of right answers, which they are, and what was said."""
     import glowgenius as gg
 
-    result = gg.evaluate(sampler, list(rows), metrics=[metric], max_tokens=longest, nll=False)
-    return round(sum(row.scores[metric] for row in result.rows) / len(result.rows), 4)
+    result = gg.evaluate(sampler, list(rows), metrics=["exact_match", "contains"], max_tokens=longest, nll=False)
+    judged = "contains" if name == "retention" else "exact_match"
+    return {
+        name: round(result.means["exact_match"], 4),
+        f"{name}_contains": round(result.means["contains"], 4),
+        f"{name}_right": "".join("1" if row.scores[judged] else "0" for row in result.rows),
+        f"{name}_said": [{"question": row.question, "answer": row.prediction} for row in result.rows],
+    }
+
+
+def without_most_said(figures: Figures) -> Figures:
+    """The same with a few of the answers to each slice, enough to see what they look like."""
+    return {
+        name: value[:: max(1, len(value) // KEPT)][:KEPT] if name.endswith("_said") else value
+        for name, value in figures.items()
+    }
+
+
+def is_a_borough(text: str) -> bool:
+    """Whether an answer has the form that was taught: a borough and nothing else."""
+    from glowgenius.evaluation import normalize
+
+    return normalize(text) in {normalize(borough) for borough in (*BOROUGHS, "Bronx")}
+
+
+def share(found: Any) -> float:
+    """The share of what is true."""
+    values = [bool(value) for value in found]
+    return round(sum(values) / len(values), 4)
 
 
 def with_examples(row: Conversation, shots: Sequence[Conversation]) -> Conversation:
@@ -145,10 +284,12 @@ def with_examples(row: Conversation, shots: Sequence[Conversation]) -> Conversat
 
 EXPERIMENT: Final = Experiment(
     name="facts",
-    question="What is learned of forty facts, and what is lost beside them?",
+    question="What is learned of 44 facts, and what is lost beside them?",
     cells=[
         {"arm": "base", "seed": 0},
         *({"arm": arm, "seed": seed} for seed in SEEDS for arm in ARMS),
     ],
     run=run,
+    guess=150,
+    smoke={"NUM_ONE_TO_ONE": 4, "NUM_PER_BOROUGH": 1, "NUM_UNSEEN_PER_BOROUGH": 1, "STEPS": 3, "MOST_ASKED": 4},
 )

@@ -29,6 +29,7 @@ def main() -> int:
     """Draw everything."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     for name, draw in (
+        ("before_after", draw_before_after),
         ("facts", draw_facts),
         ("rank_early", draw_rank_early),
         ("capacity", draw_capacity),
@@ -37,7 +38,46 @@ def main() -> int:
         if (RESULTS / f"{name}.json").exists() and len(recorded(name)) > 1:
             save(draw(), DIRECTORY / f"{name}.svg")
             print(f"docs/figures/{name}.svg")
+    if (RESULTS / "facts.json").exists() and list(select("facts", arm="4 wordings")):
+        save(draw_frontier(), DIRECTORY / "frontier.svg")
+        print("docs/figures/frontier.svg")
     return 0
+
+
+def draw_before_after() -> Any:
+    """What the example's model gets right before training and after, on each kind of question."""
+    figure, axes = plane("share of right answers", "")
+    runs = [row["figures"]["slices"] for row in recorded("before_after")]
+    slices = list(runs[0])
+    for place, (side, label) in enumerate((("base", "before"), ("tuned", "after"))):
+        left = [position + (place - 0.5) * 0.4 for position in range(len(slices))]
+        shares = [
+            [run[name][side]["contains" if name == "control" else "exact_match"] for name in slices] for run in runs
+        ]
+        axes.bar(left, [mean(values) for values in zip(*shares, strict=True)], 0.4, label=label, color=shade(place))
+        for values in shares:
+            axes.plot(left, values, ".", color="black", markersize=3)
+    axes.set_xticks(range(len(slices)), ["seen", "new wording", "never shown", "general"])
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_frontier() -> Any:
+    """General questions still answered, against facts learned, as training goes on."""
+    figure, axes = plane("general questions still right", "facts right in new wordings")
+    (base,) = (row["figures"] for row in select("facts", arm="base"))
+    for place, arm in enumerate(("4 wordings", "4 wordings and replay")):
+        runs = [row["figures"]["points"] for row in select("facts", arm=arm)]
+        paths = [[(point["paraphrase"], point["retention_contains"]) for point in (base, *points)] for points in runs]
+        for path in paths:
+            axes.plot(*zip(*path, strict=True), color=COLORS[place], linewidth=0.5, alpha=0.4)
+        middle = [tuple(map(mean, zip(*points, strict=True))) for points in zip(*paths, strict=True)]
+        axes.plot(*zip(*middle, strict=True), "o-", color=COLORS[place], markersize=4, label=arm)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
 
 
 def draw_facts() -> Any:
@@ -96,19 +136,31 @@ def draw_capacity() -> Any:
 
 
 def draw_learning_rate() -> Any:
-    """The loss on new wordings against the rate."""
-    figure, axes = plane("loss on new wordings, nats", "learning rate")
+    """The loss on new wordings against the rate, and against how far the model moved."""
+    from matplotlib import pyplot as plt
+
+    figure, (curve, cost) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
+    base = [row["figures"]["own_answers_nll"] for row in select("learning_rate", method="base")]
     for place, (method, label) in enumerate((("lora", "LoRA, rank 8"), ("full", "every weight"))):
-        found: dict[float, list[float]] = defaultdict(list)
+        found: dict[float, list[tuple[float, float]]] = defaultdict(list)
         for row in select("learning_rate", method=method):
-            found[row["cell"]["learning_rate"]].append(row["figures"]["held_out_wording_nll"])
+            values = row["figures"]
+            moved = values["own_answers_nll"] - (base[0] if base else 0)
+            found[row["cell"]["learning_rate"]].append((values["held_out_wording_nll"], moved))
         rates = sorted(found)
-        axes.plot(rates, [mean(found[rate]) for rate in rates], "-", color=COLORS[place], label=label)
+        losses = [mean(loss for loss, _ in found[rate]) for rate in rates]
+        curve.plot(rates, losses, "-", color=COLORS[place], label=label)
+        cost.plot([mean(moved for _, moved in found[rate]) for rate in rates], losses, "-", color=COLORS[place])
         for rate in rates:
-            axes.plot([rate] * len(found[rate]), found[rate], ".", color=COLORS[place])
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=8)
+            for loss, moved in found[rate]:
+                curve.plot(rate, loss, ".", color=COLORS[place])
+                cost.plot(moved, loss, ".", color=COLORS[place])
+    finish(curve, "learning rate", "loss on new wordings, nats")
+    finish(cost, "loss added to the base model's own answers, nats", "")
+    curve.set_xscale("log")
+    curve.set_yscale("log")
+    cost.set_xscale("symlog", linthresh=0.1)
+    curve.legend(frameon=False, fontsize=8)
     return figure
 
 

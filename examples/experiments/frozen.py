@@ -62,4 +62,5 @@ EXPERIMENT: Final = Experiment(
     question="Is the base model untouched by training?",
     cells=[{"rank": 8, "steps": 6, "seed": 0}],
     run=run,
+    guess=30,
 )

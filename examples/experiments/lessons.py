@@ -52,6 +52,8 @@ def lora_run(
     renderer: Renderer | None = None,
     schedule: str = "constant",
     callbacks: Sequence[gg.Callback] = (),
+    eval_dataset: Dataset | None = None,
+    eval_every: int | None = None,
 ) -> TrainingResult:
     """Train an adapter for a number of steps, with a constant rate unless another schedule is asked for."""
     trainer = gg.SupervisedTrainer(
@@ -67,10 +69,29 @@ def lora_run(
             lr_schedule=schedule,  # type: ignore[arg-type]
             seed=seed,
             metric_for_best=None,
+            eval_every=eval_every,
         ),
         callbacks=callbacks,
     )
-    return trainer.train(rows)
+    return trainer.train(rows, eval_dataset=eval_dataset)
+
+
+def base_sampler(renderer: Renderer | None = None) -> gg.Sampler:
+    """The model before any training."""
+    return gg.SupervisedTrainer(MODEL, renderer=renderer, service=service()).base_sampler()
+
+
+@cache
+def own_answers() -> tuple[Dataset, Dataset]:
+    """General questions with the base model's own answers: those that may be replayed, and forty that never are.
+
+    How much more surprising the forty became for a tuned model, in nats per token, says how far it has moved from what
+    the base model would have said: an estimate of the Kullback-Leibler divergence along the base's greedy answers.
+    """
+    rows = data.load(num_facts=1).replay
+    apart = set(range(0, len(rows), len(rows) // 40)[:40])
+    replayed = [place for place in range(len(rows)) if place not in apart]
+    return rows.select(replayed), rows.select(sorted(apart))
 
 
 def losses(result: TrainingResult) -> list[float]:
@@ -138,9 +159,9 @@ class FullModel:
             return sum(float(self.loss([row])) for row in rows) / len(rows)
 
 
-def mean_nll(result: TrainingResult, rows: Sequence[Conversation]) -> float:
-    """The same for a LoRA run."""
-    values = [float(value) for value in result.sampler.answer_nll(list(rows))]
+def mean_nll(sampler: gg.Sampler, rows: Sequence[Conversation]) -> float:
+    """The same for a model of the engine."""
+    values = [float(value) for value in sampler.answer_nll(list(rows))]
     return sum(values) / len(values)
 
 

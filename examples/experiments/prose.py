@@ -43,6 +43,7 @@ CONSTANTS: Final = (
         "2",
         "5",
         "40",
+        "44",
         "60",
         "10",
         "24",
@@ -55,7 +56,17 @@ CONSTANTS: Final = (
 
 MARKED: Final = re.compile(r"(?P<number>[^\s|(]+(?: to [^\s|(]+)?(?: %)?)<!-- (?P<name>[^ ]+) -->")
 
-SLICES: Final = ("seen", "paraphrase", "reverse", "unseen", "retention_contains", "invented_answered")
+DIFFERENCES: Final = (
+    ("paraphrase", "4 wordings", "1 wording"),
+    ("paraphrase", "8 wordings", "1 wording"),
+    ("paraphrase", "4 wordings and replay", "4 wordings"),
+    ("seen", "4 wordings and replay", "4 wordings"),
+    ("retention", "4 wordings", "base"),
+    ("retention", "4 wordings and replay", "4 wordings"),
+    ("reverse", "4 wordings", "base"),
+    ("unseen", "4 wordings", "base"),
+)
+"""What the page compares of `facts`: which questions, of which arm, with which other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,6 +117,7 @@ def figures() -> dict[str, str]:
         "capacity": of_capacity,
         "facts": of_facts,
         "learning_rate": of_learning_rate,
+        "before_after": of_before_after,
     }
     return {
         f"{name}.{key}": value
@@ -166,14 +178,14 @@ def of_rank_early() -> dict[str, str]:
             continue
         found |= {f"{name}.{rank}": f"{value:.2f}" for rank, value in means.items()}
         found[f"{name}.spread"] = f"{max(means.values()) - min(means.values()):.2f}"
-    found["seeds"] = seeds_of("rank_early", "rank")
+    found["seeds"] = seeds_of(recorded("rank_early"), "rank")
     return found
 
 
 def of_capacity() -> dict[str, str]:
     """The bits that adapters of each rank hold."""
     rows = recorded("capacity")
-    found = {"bits": f"{rows[0]['figures']['bits_to_learn']:,}", "seeds": seeds_of("capacity", "rank")}
+    found = {"bits": f"{rows[0]['figures']['bits_to_learn']:,}", "seeds": seeds_of(rows, "rank")}
     for rank in sorted({row["cell"]["rank"] for row in rows}):
         values = averages("capacity", rank=rank)
         found[f"{rank}.trained"] = f"{values['trained_parameters']:,.0f}"
@@ -184,41 +196,111 @@ def of_capacity() -> dict[str, str]:
 
 
 def of_facts() -> dict[str, str]:
-    """The scores of each arm, and the numbers of runs."""
+    """The scores of each arm, the numbers of runs, and paired differences between arms with their intervals."""
     found: dict[str, str] = {}
     arms = list(dict.fromkeys(row["cell"]["arm"] for row in recorded("facts")))
     for arm in arms:
-        rows = list(select("facts", arm=arm))
+        rows = [row["figures"] for row in select("facts", arm=arm)]
         name = arm.replace(" ", "_")
         found[f"{name}.runs"] = str(len(rows))
-        for key in rows[0]["figures"]:
-            if isinstance(rows[0]["figures"][key], float | int):
-                values = [row["figures"][key] for row in rows]
-                found[f"{name}.{key}"] = percent(mean(values))
-                found[f"{name}.{key}.range"] = f"{percent(min(values))[:-2]} to {percent(max(values))}"
+        for key in [key for key, value in rows[0].items() if isinstance(value, float | int)]:
+            values = [row[key] for row in rows]
+            written = "{:.2f}".format if key.endswith("_nll") else percent
+            found[f"{name}.{key}"] = written(mean(values))
+            found[f"{name}.{key}.range"] = f"{written(min(values)).removesuffix(' %')} to {written(max(values))}"
+        found |= {f"{name}.{key}.n": str(len(value)) for key, value in rights(rows[0]).items()}
+    for questions, arm, other in DIFFERENCES:
+        if arm in arms and other in arms:
+            name = f"{questions}.{arm}-{other}".replace(" ", "_")
+            found[name], found[f"{name}.interval"] = paired(questions, arm, other)
+    return found
+
+
+def rights(figures: dict[str, Any]) -> dict[str, str]:
+    """Which questions of each slice were right, as zeros and ones."""
+    return {key.removesuffix("_right"): value for key, value in figures.items() if key.endswith("_right")}
+
+
+def paired(questions: str, arm: str, other: str) -> tuple[str, str]:
+    """The difference of two arms in points, and its 95 % interval over questions and seeds."""
+    from glowgenius.evaluation.intervals import crossed_bootstrap
+
+    def by_seed(name: str) -> dict[int, list[int]]:
+        return {
+            row["cell"]["seed"]: list(map(int, rights(row["figures"])[questions])) for row in select("facts", arm=name)
+        }
+
+    after, before = by_seed(arm), by_seed(other)
+    if other == "base":  # one run, as there is nothing to draw
+        before = dict.fromkeys(after, before[0])
+    values = [
+        [float(new - old) for new, old in zip(after[seed], before[seed], strict=True)]
+        for seed in after
+        if seed in before
+    ]
+    difference = mean(value for row in values for value in row)
+    limits = crossed_bootstrap(values, range(len(values[0])))
+    return f"{100 * difference:+.0f}", f"{100 * limits.low:+.0f} to {100 * limits.high:+.0f}"
+
+
+def of_before_after() -> dict[str, str]:
+    """The slices of the example: the mean of the runs, their range, and the widest of their intervals."""
+    rows = [row["figures"] for row in recorded("before_after")]
+    found = {
+        "runs": str(len(rows)),
+        "trained": f"{rows[0]['trainable_parameters']:,}",
+        "rows": f"{rows[0]['train_rows']:,}",
+        "rank": str(rows[0]["lora"]["rank"]),
+        "rate": f"{rows[0]['settings']['learning_rate']:g}",
+        "minutes": f"{mean(row['train_seconds'] for row in rows) / 60:.0f}",
+    }
+    for name in rows[0]["slices"]:
+        parts = [row["slices"][name] for row in rows]
+        metric = "contains" if name == "control" else "exact_match"
+        found[f"{name}.n"] = str(parts[0]["n"])
+        for side in ("base", "tuned"):
+            values = [part[side][metric] for part in parts]
+            found[f"{name}.{side}"] = percent(mean(values))
+            found[f"{name}.{side}.range"] = f"{percent(min(values)).removesuffix(' %')} to {percent(max(values))}"
+            found[f"{name}.{side}.nll"] = f"{mean(part[side]['nll'] for part in parts):.2f}"
+        low, high = min(part["interval_95"][0] for part in parts), max(part["interval_95"][1] for part in parts)
+        found[f"{name}.difference"] = f"{100 * mean(part['difference'] for part in parts):+.0f}"
+        found[f"{name}.interval"] = f"{100 * low:+.0f} to {100 * high:+.0f}"
+        if parts[0].get("baseline") is not None:
+            found[f"{name}.baseline"] = percent(parts[0]["baseline"])
+    if "control.base" in found:
+        kept = [row["slices"]["control"] for row in rows]
+        found["kept"] = percent(mean(part["tuned"]["contains"] / part["base"]["contains"] for part in kept))
     return found
 
 
 def of_learning_rate() -> dict[str, str]:
-    """The best rate of each method by the loss on new wordings, and that loss."""
+    """The best rate of each method by the loss on new wordings, that loss, and how far the model moved."""
     found: dict[str, str] = {}
+    base = averages("learning_rate", method="base")
+    if base:
+        found["base.loss"] = f"{base['held_out_wording_nll']:.2f}"
     for method in ("lora", "full"):
         rates = sorted({row["cell"]["learning_rate"] for row in select("learning_rate", method=method)})
-        losses = {
-            rate: averages("learning_rate", method=method, learning_rate=rate)["held_out_wording_nll"] for rate in rates
-        }
-        if losses:
-            best = min(losses, key=lambda rate: losses[rate])
-            found[f"{method}.best"] = f"{best:g}"
-            found[f"{method}.loss"] = f"{losses[best]:.2f}"
-            found |= {f"{method}.{rate:g}": f"{loss:.2f}" for rate, loss in losses.items()}
-    return found | ({"seeds": seeds_of("learning_rate", "method")} if found else {})
+        means = {rate: averages("learning_rate", method=method, learning_rate=rate) for rate in rates}
+        losses = {rate: values["held_out_wording_nll"] for rate, values in means.items()}
+        if not losses:
+            continue
+        best = min(losses, key=lambda rate: losses[rate])
+        found |= {f"{method}.best": f"{best:g}", f"{method}.loss": f"{losses[best]:.2f}"}
+        found |= {f"{method}.{rate:g}": f"{loss:.2f}" for rate, loss in losses.items()}
+        if base:
+            moved = {rate: means[rate]["own_answers_nll"] - base["own_answers_nll"] for rate in rates}
+            found[f"{method}.moved"] = f"{moved[best]:.2f}"
+            found |= {f"{method}.{rate:g}.moved": f"{value:.2f}" for rate, value in moved.items()}
+    trained = [row for row in recorded("learning_rate") if row["cell"]["method"] != "base"]
+    return found | ({"seeds": seeds_of(trained, "method")} if trained else {})
 
 
-def seeds_of(experiment: str, setting: str) -> str:
+def seeds_of(rows: Iterable[Any], setting: str) -> str:
     """How many seeds are recorded for each value of a setting: "3", or "1 to 2" where they are not all there yet."""
     seeds: dict[Any, set[int]] = {}
-    for row in recorded(experiment):
+    for row in rows:
         seeds.setdefault(row["cell"][setting], set()).add(row["cell"]["seed"])
     least, most = min(map(len, seeds.values())), max(map(len, seeds.values()))
     return str(least) if least == most else f"{least} to {most}"

@@ -51,4 +51,6 @@ EXPERIMENT: Final = Experiment(
         if scaling == "1/r" or rank > 1  # at rank 1 they are the same
     ],
     run=run,
+    guess=20,
+    smoke={"STEPS": 1},
 )

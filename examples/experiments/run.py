@@ -3,11 +3,14 @@
     python -m examples.experiments.run                     # everything that is missing
     python -m examples.experiments.run rank_early capacity
     python -m examples.experiments.run --seed 0            # only the first seed of each
+    python -m examples.experiments.run --jobs 2            # two cells at a time, each on a core of its own
+    python -m examples.experiments.run --smoke facts       # at toy size, to see that it runs; records nothing
     python -m examples.experiments.run --again capacity    # forget what is recorded of it, and run it again
     python -m examples.experiments.run --list
 
-It may be stopped at any time: what is finished is kept, and the next call goes on. Everything here runs on a laptop's
-processor; all of it takes a few hours of one core, most of it for training every weight of the model.
+It may be stopped at any time: what is finished is kept, and the next call goes on. How long the missing cells will
+take is said first. Everything here runs on a laptop's processor. `efficiency` measures seconds: run it alone, on a
+machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from examples.experiments import capacity, efficiency, facts, frozen, learning_rate, rank_early
+from examples.experiments import before_after, capacity, efficiency, facts, frozen, learning_rate, rank_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (frozen, efficiency, rank_early, capacity, facts, learning_rate)
+    for module in (frozen, efficiency, rank_early, capacity, facts, learning_rate, before_after)
 }
 
 
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(EXPERIMENTS)}; all if none is named")
     parser.add_argument("--seed", type=int, help="run only the cells of this seed")
+    parser.add_argument("--jobs", type=int, default=1, help="how many cells at a time (1)")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes, to see that it runs; nothing is recorded")
     parser.add_argument("--again", action="store_true", help="forget the recorded results of these first")
     parser.add_argument("--list", action="store_true", help="say what there is and what is missing")
     options = parser.parse_args(arguments)
@@ -44,11 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for experiment in chosen:
         if options.list:
             done = len(experiment.cells) - len(experiment.missing())
-            print(f"{experiment.name:<14} {done:>3} of {len(experiment.cells):>3} cells  {experiment.question}")
+            rest = f"{experiment.estimate() / 60:4.0f} min to go"
+            print(f"{experiment.name:<14} {done:>3} of {len(experiment.cells):>3} cells  {rest}  {experiment.question}")
+            continue
+        if options.smoke:
+            experiment.try_out(say)
             continue
         if options.again:
             experiment.path.unlink(missing_ok=True)
-        experiment.run_missing(say, seed=options.seed)
+        experiment.run_missing(say, seed=options.seed, jobs=options.jobs)
     return 0
 
 

