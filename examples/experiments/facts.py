@@ -103,7 +103,8 @@ def points_callback(slices: dict[str, Sequence[Conversation]]) -> Any:
         def on_evaluate_begin(self, event: gg.EvaluateBegin) -> None:
             if 0 < event.step < STEPS:
                 found = frontier(event.sampler, slices)
-                self.found.append({name: value for name, value in found.items() if not name.endswith("_said")})
+                kept = {name: value for name, value in found.items() if not name.endswith("_said")}
+                self.found.append({"step": event.step, **kept})
 
     callback: Callback = Points()
     return callback

@@ -63,7 +63,11 @@ class Experiment:
         rows = self.rows()
 
         def seconds(cell: Settings) -> float:
-            alike = [row["cpu_seconds"] for row in rows if without_seed(row["cell"]) == without_seed(cell)]
+            alike = [
+                row["cpu_seconds"] or row["wall_seconds"]
+                for row in rows
+                if without_seed(row["cell"]) == without_seed(cell)
+            ]
             return mean(alike) if alike else self.guess
 
         return sum(map(seconds, self.missing(seed)))

@@ -7,15 +7,13 @@ import time
 from typing import TYPE_CHECKING, final
 
 from attrs import evolve, frozen
-from typing_extensions import override
 
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import GlowGeniusError
 from glowgenius.evaluation.evaluate import evaluate
 from glowgenius.experiments.cell import Cell, SweepCell, divergence, losses
-from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
 from glowgenius.training.history import History
-from glowgenius.training.requests import StopTraining
 from glowgenius.training.run_folder import RunFolder
 from glowgenius.training.sampler import Sampler
 from glowgenius.training.trainer import SupervisedTrainer
@@ -31,19 +29,8 @@ if TYPE_CHECKING:
     from glowgenius.evaluation.result import EvaluationResult
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.events import StepEnd
-
-
-@final
-class StopWhereDiverged(Callback):
-    """Ends a run whose loss is no number any more: nothing after it means anything."""
-
-    @override
-    def on_step_end(self, event: StepEnd) -> StopTraining | None:
-        if math.isfinite(event.loss):
-            return None
-        return StopTraining(f"the training loss is {event.loss:g} at step {event.step}")
 
 
 @final
@@ -93,7 +80,7 @@ class Work:
             renderer=self.renderer,
             service=self.service,
             config=evolve(self.config, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=folder),
-            callbacks=[StopWhereDiverged(), *own],
+            callbacks=[TerminateOnNaN(), *own],
         )
 
     def ask(self, sampler: AnswersQuestions) -> dict[str, EvaluationResult]:

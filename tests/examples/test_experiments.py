@@ -67,7 +67,10 @@ class TestRecord:
         """By what a repetition with another seed took where one is recorded, by the guess of the script elsewhere."""
         cells = [{"rank": rank, "seed": seed} for rank in (1, 2) for seed in (0, 1, 2)]
         experiment = Experiment(name="toy", question="", cells=cells, run=lambda _: {}, guess=90)
-        record.write(experiment, [{"cell": cells[0], "cpu_seconds": 15.0}, {"cell": cells[1], "cpu_seconds": 45.0}])
+        record.write(
+            experiment,
+            [{"cell": cells[0], "cpu_seconds": 15.0}, {"cell": cells[1], "cpu_seconds": 0.0, "wall_seconds": 45.0}],
+        )
         assert experiment.estimate() == 30 + 3 * 90
         assert experiment.estimate(seed=1) == 90
         said: list[str] = []
