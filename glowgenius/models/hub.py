@@ -5,6 +5,7 @@ What comes through it is typed by small protocols of ours, since `transformers` 
 
 from __future__ import annotations
 
+import inspect
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from glowgenius.models.tokenizer import Tokenizer
 
@@ -61,6 +62,40 @@ def render_with_marks(
         **{**tokenizer.special_tokens_map, **given},
     )
     return str(texts[0]), [(int(start), int(end)) for start, end in marks[0]]
+
+
+def template_writer(tokenizer: Any, variables: Mapping[str, Any]) -> Callable[..., str] | None:
+    """A quick `tokenizer.apply_chat_template(messages, tokenize=False, **variables)`; None where there is none.
+
+    That function copies and compares everything it is given, which takes longer than the template itself.
+    None for a tokenizer whose class has a function of its own, and for variables that are more than variables.
+
+    Args:
+        tokenizer: One of `transformers`, or another with the same method.
+        variables: Further variables of the template.
+
+    Returns:
+        A function of *messages* and *add_generation_prompt*. The messages are plain values, without
+        `reasoning_content`, which goes by several names in templates.
+    """
+    from transformers import PreTrainedTokenizerBase
+    from transformers.utils import chat_template_utils
+
+    compile_template: Any = getattr(chat_template_utils, "_compile_jinja_template", None)
+    usual: Any = cast("Any", PreTrainedTokenizerBase).apply_chat_template
+    own = getattr(cast("Any", type(tokenizer)), "apply_chat_template", None) is not usual
+    taken = {"messages", *inspect.signature(usual).parameters}
+    if own or compile_template is None or not isinstance(tokenizer.chat_template, str) or taken & set(variables):
+        return None
+    template = compile_template(tokenizer.chat_template)
+    # What `template.render` puts together again at every call.
+    given = {**template.globals, "tools": None, "documents": None, **tokenizer.special_tokens_map, **variables}
+
+    def write(messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        values = {**given, "messages": messages, "add_generation_prompt": add_generation_prompt}
+        return "".join(template.root_render_func(template.new_context(values, shared=True)))
+
+    return write
 
 
 def load_config(name_or_directory: str) -> Mapping[str, Any]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from glowgenius.rendering.spans import Span
     from glowgenius.typing import JSON, TokenArray
 
+    _Written = tuple[Sequence[Message], list[dict[str, Any]], str]
+    """Messages, the same as a template takes them, and what it makes of them."""
+
 
 @final
 class ChatTemplateRenderer(Renderer):
@@ -106,19 +109,20 @@ class ChatTemplateRenderer(Renderer):
     def split_all(
         self, rows: Sequence[Sequence[Message]], train_on: TrainOn
     ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
-        texts: list[str | RenderingError] = []
+        written: list[_Written | RenderingError] = []
         for messages in rows:
             try:
-                texts.append(self._template.text(messages))
+                written.append(self._write(messages))
             except RenderingError as error:
-                texts.append(error)
-        encoded = iter(self._template.encoder.encode_all([text for text in texts if isinstance(text, str)]))
-        for messages, text in zip(rows, texts, strict=True):
-            if isinstance(text, RenderingError):
-                yield text
-                continue
+                written.append(error)
+        texts = [text for found in written if not isinstance(found, RenderingError) for text in found[2:]]
+        encoded = iter(self._template.encoder.encode_all(texts))
+        for found in written:
             try:
-                yield self._split(self._divided(messages, text, next(encoded)), messages, train_on)
+                if isinstance(found, RenderingError):
+                    yield found
+                else:
+                    yield self._split(self._divided(*found, next(encoded)), found[0], train_on)
             except RenderingError as error:
                 yield error
 
@@ -147,11 +151,17 @@ class ChatTemplateRenderer(Renderer):
         return self._shape.read(text.removesuffix(self._shape.closing) if stopped else text)
 
     def _render(self, messages: Sequence[Message]) -> RenderedText:
-        text = self._template.text(messages)
-        return self._divided(messages, text, self._template.encoder.encode(text))
+        written = self._write(messages)
+        return self._divided(*written, self._template.encoder.encode(written[-1]))
 
-    def _divided(self, messages: Sequence[Message], text: str, tokens: list[int]) -> RenderedText:
-        rendered = RenderedText(self._template, self._shape, messages, text, tokens)
+    def _write(self, messages: Sequence[Message]) -> _Written:
+        rows = self._template.encoder.rows(messages)
+        return messages, rows, self._template.write(rows)
+
+    def _divided(
+        self, messages: Sequence[Message], rows: list[dict[str, Any]], text: str, tokens: list[int]
+    ) -> RenderedText:
+        rendered = RenderedText(self._template, self._shape, messages, rows, text, tokens)
         if double := double_bos(tokens, self._tokenizer):
             raise double
         return rendered

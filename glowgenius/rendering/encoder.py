@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from glowgenius.rendering.renderer import unrenderable
+from glowgenius.rendering.words import WordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ class Encoder:
         self._tokenizer: Any = tokenizer
         self._control = control
         self._backend = _backend(tokenizer, control)
+        self._words = None if self._backend is None else WordEncoder.of(self._backend, self._encode_fast)
         self._units: dict[str, list[int]] = {}
         samples = control.samples()
         self.divides_at_control_tokens: Final = bool(samples) and self._divides(samples)
@@ -51,7 +53,7 @@ class Encoder:
         """The tokens of each text, `N × [T]`; no BOS is added."""
         if self._backend is None or any(MARK in text for text in texts):
             return [self._encode(text) for text in texts]
-        return self._encode_fast(texts)
+        return self._encode_fast(texts) if self._words is None else self._words.encode_all(texts)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of one text, `[T]`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import evolve, frozen
 
@@ -42,12 +42,19 @@ class RenderedText:
     """One conversation rendered by its chat template, as text and as tokens, ready to be divided."""
 
     def __init__(
-        self, template: ChatTemplate, shape: TurnShape, messages: Sequence[Message], text: str, tokens: list[int]
+        self,
+        template: ChatTemplate,
+        shape: TurnShape,
+        messages: Sequence[Message],
+        rows: list[dict[str, Any]],
+        text: str,
+        tokens: list[int],
     ) -> None:
-        """Refuse what the template leaves out; *text* and *tokens* are all of *messages*."""
+        """Refuse what the template leaves out; *rows*, *text* and *tokens* are all of *messages*."""
         self._template = template
         self._shape = shape
         self._messages = messages
+        self._rows = rows
         self._text = text
         self._tokenized = TokenizedText(text, tokens, template.control)
         self.tokens = tokens
@@ -60,8 +67,8 @@ class RenderedText:
         Raises:
             RenderingError: Sampling would not produce it at this place, or it does not end with the stop token.
         """
-        prompt = self._template.text(self._messages[:index], add_generation_prompt=True)
-        turn = self._text if self._is_last(index) else self._template.text(self._messages[: index + 1])
+        prompt = self._written(index, add_generation_prompt=True)
+        turn = self._text if self._is_last(index) else self._written(index + 1)
         shape = self._shape
         if not turn.endswith(shape.stop + shape.tail):
             raise unrenderable(
@@ -84,7 +91,7 @@ class RenderedText:
         Raises:
             RenderingError: The template writes something else when it is asked for them.
         """
-        text, letters = self._template.marked_letters(self._messages)
+        text, letters = self._template.marked_letters(self._rows)
         if text != self._text:
             raise unrenderable(
                 "the chat template writes another text when it is asked for its generation markers",
@@ -127,9 +134,9 @@ class RenderedText:
         Raises:
             RenderingError: Its beginning cannot be told.
         """
-        start = self._tokens_of(self._template.text(self._messages[:index], add_generation_prompt=True), index)
+        start = self._tokens_of(self._written(index, add_generation_prompt=True), index)
         if isinstance(start, Rewritten):
-            start = self._tokens_of(self._template.text(self._messages[:index]), index)
+            start = self._tokens_of(self._written(index), index)
         if isinstance(start, Rewritten):
             raise start.error
         # No text of a message is encoded as the stop token, so the next one is the template's own.
@@ -165,12 +172,12 @@ class RenderedText:
 
     def piece(self, index: int) -> Span | Rewritten:
         """Everything that message *index* adds to the tokens, its header included; the first token is left out."""
-        start = 0 if index == 0 else self._tokens_of(self._template.text(self._messages[:index]), index)
+        start = 0 if index == 0 else self._tokens_of(self._written(index), index)
         if isinstance(start, Rewritten):
             return start
         if self._is_last(index):
             return max(start, 1), len(self.tokens)
-        end = self._tokens_of(self._template.text(self._messages[: index + 1]), index)
+        end = self._tokens_of(self._written(index + 1), index)
         return end if isinstance(end, Rewritten) else (max(start, 1), end)
 
     def _edge(self, place: int, *, behind: bool = False) -> int:
@@ -183,6 +190,10 @@ class RenderedText:
         if behind:
             return len(self.tokens) - num_shared(encoder.encode(self._text[place:])[::-1], self.tokens[::-1])
         return num_shared(encoder.encode(self._text[:place]), self.tokens)
+
+    def _written(self, number: int, *, add_generation_prompt: bool = False) -> str:
+        """What the template makes of the first *number* messages."""
+        return self._template.write(self._rows[:number], add_generation_prompt=add_generation_prompt)
 
     def _is_last(self, index: int) -> bool:
         return index == len(self._messages) - 1
