@@ -7,7 +7,7 @@ not with their square.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import torch
 from attrs import frozen
@@ -74,13 +74,28 @@ class Tile:
     """`[G · L − n]`: which of the G · L are not."""
 
 
-def tiles(families: Sequence[Family], heads: Heads, device: torch.device) -> list[Tile]:
-    """The rows of all *families* in groups; a common beginning comes before the rows that see it."""
+class Attending(Protocol):
+    """Whatever can say what the tokens of one pass attend to; each layer asks once, the lowest first."""
+
+    def forward(self, qkv: torch.Tensor, window: int | None) -> torch.Tensor:
+        """From queries, keys and values side by side, `[S, (Q + 2 K) · D]`, to what was attended, `[S, Q · D]`.
+
+        *window* is how many tokens back a token sees, itself included; None where it sees all.
+        """
+        ...
+
+
+def tiles(families: Sequence[Family], heads: Heads, device: torch.device, *, known: int = 0) -> list[Tile]:
+    """The rows of all *families* in groups; a common beginning comes before the rows that see it.
+
+    The first *known* tokens of each beginning are looked at only.
+    """
     found: list[Tile] = []
     for family in families:
         prefix = slice(family.start, family.start + family.prefix)
-        if family.prefix:
-            found.append(_tile(slice(0, 0), [family.start], [family.prefix], device))
+        if family.prefix > known:
+            seen = slice(family.start, family.start + known)
+            found.append(_tile(seen, [seen.stop], [family.prefix - known], device))
         first = 0
         while first < len(family.lengths):
             longest = family.lengths[first]

@@ -6,7 +6,7 @@ is computed again, which costs less than the memory it would take.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from attrs import field, frozen
 
@@ -22,8 +22,10 @@ from glowgenius.local.pointwise import (
 if TYPE_CHECKING:
     import torch
 
-    from glowgenius.local.attention import Attention, Heads
+    from glowgenius.local.attention import Attending, Attention, Heads
     from glowgenius.local.stack import Gradients, Stack, StackAdapter
+
+A_co = TypeVar("A_co", bound="Attending", covariant=True)
 
 
 @final
@@ -56,10 +58,10 @@ class LayerAdapter:
 
 @final
 @frozen(kw_only=True, eq=False)
-class Frame:
+class Frame(Generic[A_co]):
     """What all layers of one pass share."""
 
-    attention: Attention
+    attention: A_co
     """Who sees whom."""
 
     cos: torch.Tensor = field(repr=False)
@@ -141,7 +143,7 @@ class Layer:
     """The weights of the norms of each query and each key, `[D]`, where the model has them (Qwen3)."""
 
     def forward(
-        self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame, *, last: bool = False
+        self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False
     ) -> tuple[torch.Tensor, Kept]:
         """The residual stream behind the layer, `[S, H]`, and what the way back needs.
 
@@ -176,7 +178,7 @@ class Layer:
         gradient: torch.Tensor,
         kept: Kept,
         adapter: LayerAdapter,
-        frame: Frame,
+        frame: Frame[Attention],
         gradients: Gradients,
         *,
         lowest: bool = False,
@@ -221,7 +223,7 @@ class Layer:
         rotate(self._turning(qkv), cos, sin)
         return tuple(raw)
 
-    def _turn_back(self, gradient: torch.Tensor, kept: Kept, frame: Frame) -> None:
+    def _turn_back(self, gradient: torch.Tensor, kept: Kept, frame: Frame[Attention]) -> None:
         """The way back through `turn`, in place."""
         rotate(self._turning(gradient), frame.cos, -frame.sin)
         for part, weight, (before, inverse) in zip(self._parts(gradient), self.head_norms, kept.raw, strict=False):

@@ -6,10 +6,11 @@ the gradient of the adapter alone: none for frozen weights, none below the lowes
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from glowgenius.local.attention import Attention, Heads, tiles
 from glowgenius.local.layer import Frame, Kept, Layer, LayerAdapter
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from glowgenius.local.adapter import Adapter, LoraLinear
+    from glowgenius.local.attention import Attending
+    from glowgenius.local.layout import Layout
     from glowgenius.local.packing import Pass
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -76,7 +79,7 @@ class Llama:
         """`[V, H]`."""
         self.norm: torch.Tensor = network.model.norm.weight.detach()
         """The weight of the norm before the unembedding, `[H]`."""
-        self.head = Stack([linear["lm_head"]])
+        self.head = Stack.of([linear["lm_head"]])
         """The unembedding."""
         self.layers = tuple(self._layer(network, linear, index) for index in range(config.num_hidden_layers))
         self._rotary = network.model.rotary_emb
@@ -96,13 +99,34 @@ class Llama:
             head=self.head.adapter(adapter),
         )
 
+    def ready(self, adapter: Adapter | None, layout: Layout) -> Llama:
+        """The same model with *adapter* added to its weights, in the *layout* of sampling; only `forward` is left."""
+        made = copy.copy(self)
+        made.head = self.head.ready(adapter, layout)
+        made.layers = tuple(
+            evolve(
+                layer,
+                qkv=layer.qkv.ready(adapter, layout),
+                out=layer.out.ready(adapter, layout),
+                gate_up=layer.gate_up.ready(adapter, layout),
+                down=layer.down.ready(adapter, layout),
+            )
+            for layer in self.layers
+        )
+        return made
+
+    def logits(self, hidden: torch.Tensor, adapter: ModelAdapter) -> torch.Tensor:
+        """Of the next token, `[P, V]`, from the residual stream *hidden* `[P, H]` that `forward` returned."""
+        normed, _ = rms_norm(hidden, self.norm, self.eps)
+        return self.head.forward(normed, adapter.head)[0]
+
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of what queries and keys at *positions* `[S]` are turned by, `[S, 1, D/2]`."""
         half = self.heads.size // 2
         cos, sin = self._rotary(self.embedding, positions[None])
         return cos[0, :, None, :half], sin[0, :, None, :half]
 
-    def frame(self, packed: Pass) -> Frame:
+    def frame(self, packed: Pass) -> Frame[Attention]:
         """What the layers need to know of *packed*."""
         device = self.embedding.device
         cos, sin = self.angles(torch.tensor(packed.positions, device=device))
@@ -114,10 +138,13 @@ class Llama:
         )
 
     def forward(
-        self, packed: Pass, frame: Frame, adapter: ModelAdapter, *, keep: bool
+        self, tokens: torch.Tensor, frame: Frame[Attending], adapter: ModelAdapter, *, keep: bool
     ) -> tuple[torch.Tensor, list[Kept]]:
-        """The residual stream behind the last layer at the scored places, `[P, H]`, and what the way back needs."""
-        x = self.embedding[torch.tensor(packed.tokens, device=self.embedding.device)]
+        """The residual stream of *tokens* `[S]` behind the last layer at the scored places, `[P, H]`.
+
+        With *keep* comes what the way back needs.
+        """
+        x = self.embedding[tokens]
         kept: list[Kept] = []
         for index, (layer, own) in enumerate(zip(self.layers, adapter.layers, strict=True)):
             x, state = layer.forward(x, own, frame, last=index == len(self.layers) - 1)
@@ -142,7 +169,12 @@ class Llama:
         return chosen, above
 
     def backward(
-        self, gradient: torch.Tensor, kept: list[Kept], frame: Frame, adapter: ModelAdapter, gradients: Gradients
+        self,
+        gradient: torch.Tensor,
+        kept: list[Kept],
+        frame: Frame[Attention],
+        adapter: ModelAdapter,
+        gradients: Gradients,
     ) -> None:
         """Add to *gradients* what follows from the *gradient* `[P, H]` of what `forward` returned; empties *kept*."""
         top = len(self.layers) - 1
@@ -155,7 +187,7 @@ class Llama:
         module = network.model.layers[index]
 
         def stack(parent: str, *names: str) -> Stack:
-            return Stack([linear[f"model.layers.{index}.{parent}.{name}_proj"] for name in names])
+            return Stack.of([linear[f"model.layers.{index}.{parent}.{name}_proj"] for name in names])
 
         head_norms = [getattr(module.self_attn, name, None) for name in ("q_norm", "k_norm")]
         return Layer(

@@ -84,7 +84,7 @@ def _quickly(
     gradients = Gradients()
     where, targets, weights = _targets(packed, rows, llama.embedding.device)
     frame = llama.frame(packed)
-    hidden, kept = llama.forward(packed, frame, adapter, keep=backward)
+    hidden, kept = llama.forward(_tensor(packed.tokens, llama.embedding.device), frame, adapter, keep=backward)
     chosen, gradient = llama.unembed(hidden, adapter, where, targets, weights, gradients if backward else None)
     if backward:
         llama.backward(gradient, kept, frame, adapter, gradients)

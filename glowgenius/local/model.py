@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 import torch
 from torch import nn
 
-from glowgenius.errors import ModelNotFoundError
+from glowgenius.errors import EngineError, ModelNotFoundError
 from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
+from glowgenius.local.layout import Layout
 from glowgenius.local.llama import Llama, unsuitable
 from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_causal_lm
@@ -55,6 +56,7 @@ class BaseModel:
         self.config: Any = self.network.config.get_text_config()
         self._active = Active()
         self._lock = threading.RLock()
+        self._ready: weakref.WeakKeyDictionary[object, tuple[Layout, Llama]] = weakref.WeakKeyDictionary()
         self._kinds: dict[str, str] = {}
         self._layers = self._wrap()
         self.slow_because = unsuitable(self.network)
@@ -96,6 +98,21 @@ class BaseModel:
         """The layers that *spec* trains, by name, in the model's order."""
         wanted = {"mlp": spec.train_mlp, "attn": spec.train_attn, "unembed": spec.train_unembed}
         return {name: layer for name, layer in self._layers.items() if wanted[self._kinds[name]]}
+
+    def ready(self, owner: object, adapter: Adapter | None, layout: Layout) -> Llama:
+        """The quick path with *adapter* in its weights, in the *layout* of sampling.
+
+        It is kept until there is another *owner*, or none: it takes as much memory as the weights themselves.
+        """
+        if self.llama is None:
+            raise EngineError(f"{self.name!r} has no quick path: {self.slow_because}")
+        with self._lock:
+            kept = self._ready.get(owner)
+            if kept is None or (kept[0] is Layout.ONE and layout is not Layout.ONE):
+                kept = None
+                self._ready.clear()
+                kept = self._ready[owner] = layout, self.llama.ready(adapter, layout)
+            return kept[1]
 
     @contextmanager
     def using(self, adapter: Adapter | None) -> Generator[Any]:

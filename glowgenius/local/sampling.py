@@ -16,10 +16,11 @@ from glowgenius.engines.futures import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
-from glowgenius.local.decode import Generated, Request, generate
+from glowgenius.local.decode import Memory, generate
 from glowgenius.local.loss import score
 from glowgenius.local.model import base_model
 from glowgenius.local.packing import Row
+from glowgenius.local.request import Generated, Request
 from glowgenius.models.hub import load_tokenizer
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class SamplingClient:
         self._lock = threading.Lock()
         self._samples: list[tuple[Future[SampleResponse], list[Request]]] = []
         self._scores: list[tuple[Future[list[float | None]], Row, int]] = []
+        self._memory = Memory()
         self._ids = itertools.count()
         self._tokenizer: Tokenizer | None = None
 
@@ -213,13 +215,17 @@ class SamplingClient:
         if not samples:
             return
         requests = [request for _, several in samples for request in several]
+        runtime = self._runtime
         try:
             generated = generate(
                 self._model,
                 self._adapter,
                 requests,
-                batch_size=self._runtime.sampling_batch_size,
+                batch_size=runtime.sampling_batch_size,
                 decode=lambda tokens: self.get_tokenizer().decode(tokens),
+                max_tokens=runtime.max_tokens_per_pass,
+                threads=runtime.threads,
+                memory=self._memory,
             )
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
             for future, _ in samples:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+import functools
+from typing import TYPE_CHECKING, Self, final
 
 import torch
 from attrs import field, frozen
 from torch import nn
 
+from glowgenius.local.layout import laid_out
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from glowgenius.local.adapter import Adapter, LoraLinear
+    from glowgenius.local.layout import Layout, Product
 
 
 @final
@@ -59,18 +63,45 @@ class Gradients:
 class Stack:
     """One or more frozen linear layers on the same input."""
 
-    def __init__(self, layers: Sequence[LoraLinear]) -> None:
-        self.names = tuple(layer.name for layer in layers)
-        self.sizes = tuple(layer.out_features for layer in layers)
-        self.weight = layers[0].weight.detach()
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        sizes: tuple[int, ...],
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        product: Product | None = None,
+    ) -> None:
+        self.names = names
+        """Of the layers."""
+        self.sizes = sizes
+        """How many outputs each of them has."""
+        self.weight = weight
         """All weights one below the other, `[outputs, inputs]`."""
-        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        self.bias = torch.cat(biases) if biases else None
+        self._bias = bias
+        self._product = (
+            functools.partial(nn.functional.linear, weight=weight, bias=bias) if product is None else product
+        )
+
+    @classmethod
+    def of(cls, layers: Sequence[LoraLinear]) -> Self:
+        """*layers* as one; where they are several they keep their numbers, and lose their copies of them."""
+        sizes = tuple(layer.out_features for layer in layers)
+        weight = layers[0].weight.detach()
         if len(layers) > 1:
-            self.weight = torch.cat([layer.weight.detach() for layer in layers])
-            # The layers keep their numbers, and lose their copies of them.
-            for layer, part in zip(layers, self.weight.split_with_sizes(self.sizes), strict=True):
+            weight = torch.cat([layer.weight.detach() for layer in layers])
+            for layer, part in zip(layers, weight.split_with_sizes(sizes), strict=True):
                 layer.weight = nn.Parameter(part, requires_grad=False)
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        return cls(tuple(layer.name for layer in layers), sizes, weight, torch.cat(biases) if biases else None)
+
+    def ready(self, adapter: Adapter | None, layout: Layout) -> Stack:
+        """The same layers with *adapter* added to their weights, in *layout*; only `forward` is left."""
+        weight = self.weight
+        if adapter is not None and self.names[0] in adapter.a:
+            weight = weight.clone()
+            for part, name in zip(weight.split_with_sizes(self.sizes), self.names, strict=True):
+                part.addmm_(adapter.b[name].detach(), adapter.a[name].detach(), alpha=adapter.spec.scale)
+        return Stack(self.names, self.sizes, self.weight, self._bias, laid_out(weight, self._bias, layout))
 
     def adapter(self, adapter: Adapter | None) -> StackAdapter | None:
         """What *adapter* holds for this stack, ready for its products; None where it holds nothing."""
@@ -85,7 +116,7 @@ class Stack:
 
     def forward(self, x: torch.Tensor, adapter: StackAdapter | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The outputs `[S, outputs]` of all layers side by side, and A · x `[S, layers · R]` where it is adapted."""
-        y = nn.functional.linear(x, self.weight, self.bias)
+        y = self._product(x)
         if adapter is None:
             return y, None
         low = x @ adapter.a.t()

@@ -430,7 +430,7 @@ class EngineContract:
 
     def test_several_samples_of_one_prompt_differ(self, service, engine):
         client = service.create_sampling_client(base_model=engine.base_model).result()
-        sequences = drawn(client, [1, 2, 3], 3, max_tokens=12, temperature=1.0, seed=0, stop=[])
+        sequences = drawn(client, [1, 2, 3], 3, max_tokens=40, temperature=1.0, seed=0, stop=[])
         assert len({tuple(sequence.tokens) for sequence in sequences}) == 3
 
     def test_the_narrowest_draw_is_the_greedy_one(self, service, engine):

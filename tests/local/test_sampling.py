@@ -8,7 +8,7 @@ import torch
 
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import RequestRejectedError
-from glowgenius.local import decode
+from glowgenius.local.request import Generated, Request, _draw
 from tests.support.local_engine import plain_logprobs, plain_model, stir
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 
@@ -117,7 +117,7 @@ def test_draws_follow_the_distribution_asked_for():
     nucleus[[1, 4]] = torch.softmax(logits, -1)[[1, 4]]
     cases[1.0, -1, 0.6] = nucleus / nucleus.sum()
     for (temperature, top_k, top_p), expected in cases.items():
-        request = decode.Request(
+        request = Request(
             prompt=(1,),
             max_tokens=1,
             temperature=temperature,
@@ -127,8 +127,8 @@ def test_draws_follow_the_distribution_asked_for():
             stop_tokens=frozenset(),
             stop_texts=(),
         )
-        row = decode.Generated(request=request, generator=torch.Generator().manual_seed(0))
-        counts = torch.bincount(torch.tensor([decode._draw(logits, row) for _ in range(4000)]), minlength=6)
+        row = Generated(request=request, generator=torch.Generator().manual_seed(0))
+        counts = torch.bincount(torch.tensor([_draw(logits, row) for _ in range(4000)]), minlength=6)
         assert (counts / 4000).tolist() == pytest.approx(expected.tolist(), abs=0.03)
         assert (counts[expected == 0] == 0).all()
 
