@@ -205,3 +205,12 @@ class SupportsAlpha(Protocol):
     ) -> FutureLike[TrainingClient]:
         """As `ServiceClient.create_lora_training_client`; None means the engine's own alpha."""
         ...
+
+
+@runtime_checkable
+class SupportsDeletion(Protocol):
+    """A training client that deletes what has been saved; the SDK's own does that elsewhere, in its `RestClient`."""
+
+    def delete_checkpoint(self, path: str) -> FutureLike[None]:
+        """Delete the state or the weights at *path*, whichever run has saved them."""
+        ...

@@ -109,6 +109,18 @@ def write(
     return folder
 
 
+def delete(path: str) -> None:
+    """Delete the checkpoint at *path*; it disappears whole.
+
+    Raises:
+        CheckpointError: There is none. A folder that is something else is left alone.
+    """
+    folder = Path(path)
+    if not (folder / _STATE).is_file():
+        raise CheckpointError(f"no checkpoint at {path!r}, so nothing was deleted")
+    shutil.rmtree(folder.replace(folder.with_name(f".{folder.name}-deleted")))
+
+
 def _put_in_place(working: Path, folder: Path) -> None:
     """Rename *working* to *folder*; the checkpoint that was there is deleted last, and is back if this fails."""
     old = working.with_name(f"{working.name}.old")

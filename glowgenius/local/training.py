@@ -154,6 +154,10 @@ class TrainingClient:
         """A client for the saved weights at *model_path*."""
         return self._runtime.worker.submit(lambda: from_checkpoint(self._runtime, model_path))
 
+    def delete_checkpoint(self, path: str) -> EngineFuture[None]:
+        """Delete the saved state or weights at *path*."""
+        return self._runtime.worker.submit(lambda: checkpoint.delete(path))
+
     def restore_optimizer(self, saved: checkpoint.Saved) -> None:
         """Put the saved moments in place; called once, before the client is handed out."""
         self._updates = saved.updates

@@ -108,6 +108,15 @@ class Checkpoints:
             )
         return checkpoint
 
+    def delete(self, path: str) -> None:
+        """Forget the checkpoint at *path*.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        if self._saved.pop(path, None) is None:
+            raise CheckpointError(f"there is no checkpoint {path!r}, so nothing was deleted")
+
 
 @final
 class ScriptedTrainingClient:
@@ -279,6 +288,12 @@ class ScriptedTrainingClient:
             ),
             client=self._model_id,
             path=model_path,
+        )
+
+    def delete_checkpoint(self, path: str) -> EngineFuture[None]:
+        """Forget the saved state or weights at *path*."""
+        return self._queue.submit(
+            "delete_checkpoint", lambda: self._checkpoints.delete(path), client=self._model_id, path=path
         )
 
 

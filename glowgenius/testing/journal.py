@@ -36,7 +36,7 @@ TRAINING_KINDS = (
 SAMPLING_KINDS = ("sample", "compute_logprobs")
 """The operations of a sampling client."""
 
-KINDS = (*SERVICE_KINDS, *TRAINING_KINDS, *SAMPLING_KINDS)
+KINDS = (*SERVICE_KINDS, *TRAINING_KINDS, *SAMPLING_KINDS, "delete_checkpoint")
 """Every kind of operation, by the name of its method."""
 
 

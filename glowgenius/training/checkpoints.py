@@ -20,6 +20,7 @@ NO_BEARING: Final = frozenset(
         "max_steps",
         "eval_every",
         "save_every",
+        "save_top_k",
         "metric_for_best",
         "lookahead",
         "max_restarts",

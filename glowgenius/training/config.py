@@ -51,6 +51,7 @@ _CLIP = "it is called grad_clip_norm here; None is off"
 _OPTIMIZER = (
     "there is none, because the engine's optimizer is AdamW; beta1, beta2, eps and weight_decay are its settings"
 )
+_KEEP = "it is called save_top_k here: the best checkpoints by metric_for_best, and always the newest"
 _BEST = "there is none; the steps that were evaluated are kept, and result.best_sampler answers from the best of them"
 _PRECISION = "there is none, because the engine decides on precision and memory"
 _TRAIN_ON = "it is called train_on here, with the values of TrainOn"
@@ -89,7 +90,8 @@ _ELSEWHERE: Final = {
     **dict.fromkeys(("adam_beta1",), "it is called beta1 here"),
     **dict.fromkeys(("adam_beta2",), "it is called beta2 here"),
     **dict.fromkeys(("adam_epsilon", "epsilon", "adam_eps"), "it is called eps here"),
-    **dict.fromkeys(("load_best_model_at_end", "restore_best_weights", "save_total_limit"), _BEST),
+    **dict.fromkeys(("load_best_model_at_end", "restore_best_weights"), _BEST),
+    **dict.fromkeys(("save_total_limit", "keep_checkpoints", "max_to_keep"), _KEEP),
     **dict.fromkeys(("metric_for_best_model", "best_metric"), "it is called metric_for_best here"),
     **dict.fromkeys(
         ("greater_is_better",), "there is none: losses, nll and perplexity are better low, every other metric high"
@@ -223,6 +225,13 @@ class TrainingConfig:
     save_every: Cadence = field(default=None, validator=_cadence)
     """When to keep a state to go on from, besides after the last step."""
 
+    save_top_k: int | None = field(default=None, validator=optional(integer(at_least=1)))
+    """How many evaluated checkpoints to keep, the best by `metric_for_best`; None keeps all.
+
+    The newest is kept besides, and the newest state, so that a resume goes on as ever; so are weights that a callback
+    may end the run with. The others are deleted, on Tinker too.
+    """
+
     metric_for_best: str | None = field(default="eval_loss", converter=_named, validator=_metric)
     """Which metric decides on the best step; None keeps no weights of evaluated steps."""
 
@@ -241,6 +250,13 @@ class TrainingConfig:
 
     output_dir: Path | None = field(default=None, converter=_directory)
     """Folder of the run: settings, metrics, checkpoints. None writes nothing."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.save_top_k is not None and self.metric_for_best is None:
+            raise ConfigError(
+                f"TrainingConfig.save_top_k={self.save_top_k} keeps the best steps by metric_for_best, which is None; "
+                "set metric_for_best, or leave save_top_k out"
+            )
 
     def to_json(self) -> dict[str, JSON]:
         """The settings as a JSON object."""

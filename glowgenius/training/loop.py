@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from glowgenius.training.reporter import Reporter
+from glowgenius.training.retention import Retention
 from glowgenius.training.submission import Submitter
 from glowgenius.training.waiting import Waiter
 
@@ -66,6 +67,7 @@ class TrainingLoop:
         self._agenda = agenda
         self._submitter = Submitter(client, run=run, config=config, agenda=agenda, snapshots=callbacks.needs_sampler)
         self._waiter = Waiter(self._submitter, callbacks, clock)
+        self._retention = Retention(client, config=config, callbacks=callbacks, recorder=recorder, agenda=agenda)
         self._reporter = Reporter(
             run=run,
             config=config,
@@ -74,6 +76,7 @@ class TrainingLoop:
             recorder=recorder,
             identity=identity,
             agenda=agenda,
+            retention=self._retention,
             submitter=self._submitter,
             waiter=self._waiter,
             meter=meter,
@@ -95,6 +98,7 @@ class TrainingLoop:
             except Exception:
                 self._settle()
                 raise
+        self._retention.finish()
         if self._waiter.interrupt is not None:
             if step := self._recorder.step:
                 self._waiter.interrupt.add_note(

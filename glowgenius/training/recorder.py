@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, final
 
 from glowgenius.training.history import History, canonical, direction, is_better
 from glowgenius.training.start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from glowgenius.training.checkpoints import CheckpointRecord
     from glowgenius.training.history import Row
@@ -64,6 +65,12 @@ class Recorder:
             if self._folder is not None:
                 self._folder.add_checkpoint(record)
 
+    def forget(self, steps: Collection[int]) -> None:
+        """Let go of the checkpoints of *steps*."""
+        self._records = {step: record for step, record in self._records.items() if step not in steps}
+        if self._folder is not None:
+            self._folder.keep_checkpoints(self._records.values())
+
     def rewind(self) -> Start:
         """Forget what came behind the last checkpoint that can be gone on from, and say where that is."""
         resumable = [record.step for record in self._records.values() if record.state_path is not None]
@@ -86,27 +93,38 @@ class Recorder:
 
     def best_step(self, metric: str | None) -> int | None:
         """The step with the best value of *metric* among those updated at least once whose weights are kept."""
-        best = self._best_row(metric, kept=True)
-        return None if best is None else int(best["step"])
+        return next(iter(self.best_steps(metric, 1)), None)
+
+    def best_steps(self, metric: str | None, count: int) -> list[int]:
+        """As `best_step`, for the *count* best, the best first; of equals, the earlier ones."""
+        rows = self._evaluated(metric, kept=True)
+        if metric is None:
+            return []
+        name, sign = canonical(metric), 1 if direction(metric) == "min" else -1
+        # NaN is never best, not even where there is nothing else.
+        ranked = sorted((row for row in rows if not math.isnan(row[name])), key=lambda row: sign * row[name])
+        return [int(row["step"]) for row in ranked[:count]]
 
     def is_best(self, metric: str | None, value: float | None) -> bool:
         """Whether *value* beats every evaluation of *metric* since the first update."""
-        if metric is None or value is None:
+        if metric is None or value is None or math.isnan(value):
             return False
-        best = self._best_row(metric, kept=False)
-        return is_better(value, None if best is None else best[canonical(metric)], direction(metric))
+        name = canonical(metric)
+        return all(is_better(value, row[name], direction(metric)) for row in self._evaluated(metric, kept=False))
 
-    def _best_row(self, metric: str | None, *, kept: bool) -> Row | None:
+    def _evaluated(self, metric: str | None, *, kept: bool) -> list[Row]:
+        """The rows of updated weights with a value of *metric*; with *kept*, those whose weights are there to sample.
+
+        Row 0 is the untrained adapter: there is nothing to keep of it, the base model is still there.
+        """
         if metric is None:
-            return None
-        name, best = canonical(metric), None
-        for row in self._rows:
-            # Row 0 is the untrained adapter: there is nothing to keep of it, the base model is still there.
-            if name not in row or not row["step"]:
-                continue
-            record = self.record_of(int(row["step"]))
-            if kept and (record is None or record.sampler_path is None):
-                continue
-            if is_better(row[name], None if best is None else best[name], direction(name)):
-                best = row
-        return best
+            return []
+        return [
+            row
+            for row in self._rows
+            if canonical(metric) in row and row["step"] and (not kept or self._has_weights(int(row["step"])))
+        ]
+
+    def _has_weights(self, step: int) -> bool:
+        record = self.record_of(step)
+        return record is not None and record.sampler_path is not None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from glowgenius.training.pending import Pending, Update
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.recorder import Recorder
+    from glowgenius.training.retention import Retention
     from glowgenius.training.schedule import PlannedStep
     from glowgenius.training.submission import Submitter
     from glowgenius.training.waiting import Waiter
@@ -60,6 +61,7 @@ class Reporter:
         recorder: What is kept.
         identity: What decides the updates, for the checkpoints.
         agenda: What callbacks have asked for, for the checkpoints.
+        retention: Lets go of checkpoints that are not to be kept.
         submitter: Takes what callbacks ask for.
         waiter: Waits for results.
         meter: Counts what is paid for.
@@ -75,6 +77,7 @@ class Reporter:
         recorder: Recorder,
         identity: Mapping[str, JSON],
         agenda: Agenda,
+        retention: Retention,
         submitter: Submitter,
         waiter: Waiter,
         meter: Meter,
@@ -86,6 +89,7 @@ class Reporter:
         self._recorder = recorder
         self._identity = identity
         self._agenda = agenda
+        self._retention = retention
         self._submitter = submitter
         self._wait = waiter.result
         self._heed = waiter.heed
@@ -119,7 +123,10 @@ class Reporter:
         metrics = {name: value for name, value in pending.row.items() if name != "step"}
         self._tell(StepLogged(step=pending.step, metrics=metrics), pending)
         # The record is made last, so that the state of the callbacks is what it was when all of this was over.
-        self._recorder.commit(pending.row, None if paths == (None, None) else self._record(pending, *paths))
+        record = None if paths == (None, None) else self._record(pending, *paths)
+        self._recorder.commit(pending.row, record)
+        if record is not None:
+            self._retention.apply(record)
 
     def _tell(self, event: Event, pending: Pending) -> dict[str, float]:
         """Tell everyone, do what they ask for, and return what they have measured."""

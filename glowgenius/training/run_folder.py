@@ -87,8 +87,12 @@ class RunFolder:
     def rewind(self, rows: Iterable[Row], records: Iterable[CheckpointRecord]) -> None:
         """Hold exactly these rows and checkpoints."""
         # In this order: killed in between, the last checkpoint still has all of its rows.
-        write_whole(self.path / CHECKPOINTS, "".join(_line(record.to_json()) for record in records))
+        self.keep_checkpoints(records)
         write_whole(self.path / METRICS, "".join(_line(row_to_json(row)) for row in rows))
+
+    def keep_checkpoints(self, records: Iterable[CheckpointRecord]) -> None:
+        """Hold exactly these checkpoints; the rows stay."""
+        write_whole(self.path / CHECKPOINTS, "".join(_line(record.to_json()) for record in records))
 
     def _sweep(self) -> None:
         """Remove what a killed process had begun to write beside a file."""

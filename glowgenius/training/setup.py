@@ -18,7 +18,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.protocol import SupportsAlpha
-from glowgenius.errors import ConfigError, GlowGeniusError
+from glowgenius.errors import ConfigError, GlowGeniusError, Problem
 from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
@@ -95,6 +95,20 @@ def refuse_alpha(lora: LoRAConfig, service: object) -> None:
             f"LoRAConfig.alpha={lora.alpha:g} cannot be used with {engine_name(service)}: the service fixes its own "
             "alpha and takes none. Leave alpha out, or train on the local engine"
         )
+
+
+def settings_problems(
+    config: TrainingConfig, lora: LoRAConfig | None, engine: str | None, *, has_evaluation: bool
+) -> list[Problem]:
+    """What is wrong with the settings, given where they are used."""
+    problems: list[Problem] = []
+    rank = 1 if lora is None else lora.rank
+    if engine == "tinker" and rank & (rank - 1):
+        problems.append(Problem(field="lora.rank", found=str(rank), accepted="a power of two, as Tinker asks for"))
+    if config.save_top_k is not None and not has_evaluation:
+        found, accepted = f"{config.save_top_k} without an eval_dataset", "one that tells which steps are best, or None"
+        problems.append(Problem(field="save_top_k", found=found, accepted=accepted))
+    return problems
 
 
 def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:

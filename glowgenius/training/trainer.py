@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import ConfigError, Problem, TrainingError
+from glowgenius.errors import ConfigError, TrainingError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
@@ -35,6 +35,7 @@ from glowgenius.training.setup import (
     preview_of,
     refuse_alpha,
     run_identity,
+    settings_problems,
 )
 from glowgenius.training.start import Start
 from glowgenius.training.waiting import Clock
@@ -295,17 +296,13 @@ class SupervisedTrainer:
         return self._engine_found
 
     def _check(self, train: Dataset, held: Dataset | None, engine: str | None) -> Preflight:
-        problems: list[Problem] = []
-        rank = 1 if self._lora is None else self._lora.rank
-        if engine == "tinker" and rank & (rank - 1):
-            problems.append(Problem(field="lora.rank", found=str(rank), accepted="a power of two, as Tinker asks for"))
         return check_run(
             train,
             held,
             renderer=self.renderer,
             config=self._config,
             learning_rate=peak_rate(self._config, self._base_model),
-            problems=problems,
+            problems=settings_problems(self._config, self._lora, engine, has_evaluation=held is not None),
         )
 
     def _run(

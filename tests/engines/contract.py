@@ -19,6 +19,7 @@ from attrs import frozen
 
 from glowgenius.engines.errors import translate
 from glowgenius.engines.order import settle_place
+from glowgenius.engines.stored import delete_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import CheckpointError, EngineError, ModelNotFoundError, RequestRejectedError
 
@@ -491,6 +492,19 @@ class EngineContract:
             lambda: service.create_sampling_client(model_path=path),
         ):
             assert isinstance(error_of(create), CheckpointError | RequestRejectedError)
+
+    def test_a_deleted_checkpoint_is_gone_and_the_others_are_not(self, make, service):
+        client = make()
+        gone, kept = client.save_state("gone").result().path, client.save_state("kept").result().path
+        weights = client.save_weights_for_sampler("gone").result().path
+        for path in (gone, weights):
+            assert delete_checkpoint(client, path).result() is None
+        assert isinstance(
+            error_of(lambda: service.create_training_client_from_state(gone)), CheckpointError | RequestRejectedError
+        )
+        assert isinstance(error_of(lambda: client.create_sampling_client(weights)), CheckpointError | EngineError)
+        assert service.create_training_client_from_state(kept).result().model_id != client.model_id
+        assert isinstance(error_of(lambda: delete_checkpoint(client, gone)), CheckpointError | RequestRejectedError)
 
     def test_neither_model_nor_checkpoint_is_refused(self, service):
         assert isinstance(error_of(service.create_sampling_client), RequestRejectedError)

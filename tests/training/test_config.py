@@ -30,6 +30,7 @@ DEFAULTS = {
     "train_on": "last_assistant_message",
     "eval_every": None,
     "save_every": None,
+    "save_top_k": None,
     "metric_for_best": "eval_loss",
     "seed": 0,
     "lookahead": 1,
@@ -75,6 +76,7 @@ REFUSED = {
     "max_length": (1, "None or an integer ≥ 2, got 1 (int)"),
     "eval_every": ("epcoh", "None, a number of steps ≥ 1, or 'epoch', got 'epcoh' (str) (did you mean 'epoch'?)"),
     "save_every": (0, "None, a number of steps ≥ 1, or 'epoch', got 0 (int)"),
+    "save_top_k": (0, "None or an integer ≥ 1, got 0 (int)"),
     "metric_for_best": (
         "train_loss",
         "None or the name of an evaluation metric, such as 'eval_loss', got 'train_loss' (str)",

@@ -168,6 +168,16 @@ class Backend:
 
         return self._ordered("save_weights", body["model_id"], body["seq_id"], submit, finish, fault)
 
+    def save_weights_external(self, body: dict[str, Any], fault: Fault | None) -> Reply:
+        def submit(run: Run) -> Any:
+            return run.client.save_weights_for_sampler(f"external-{body['path']}", body.get("ttl_seconds"))
+
+        def finish(run: Run, response: Any) -> Reply:
+            path = f"tinker://{body['model_id']}/external_weights/{body['path']}"
+            return json_reply(type="save_weights_external", path=self._keep(path, run, response.path, resumable=False))
+
+        return self._ordered("save_weights_external", body["model_id"], body["seq_id"], submit, finish, fault)
+
     def save_weights_for_sampler(self, body: dict[str, Any], fault: Fault | None) -> Reply:
         name = body.get("path")
         sampler_id = f"{body['model_id']}:sampler:{body.get('sampling_session_seq_id')}"

@@ -23,6 +23,7 @@ from attrs import frozen
 from tests.wire.backend import Backend
 from tests.wire.codec import BadRequestBodyError, ForwardBackward, Reply, json_reply, read_forward_backward
 from tests.wire.faults import Fault, Faults
+from tests.wire.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +35,15 @@ API_KEY = "tml-wire-test"
 """What the server asks for, unless told otherwise."""
 
 PREFIX = "/api/v1/"
-OPERATIONS = ("create_model", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler", "asample")
+OPERATIONS = (
+    "create_model",
+    "load_weights",
+    "optim_step",
+    "save_weights",
+    "save_weights_external",
+    "save_weights_for_sampler",
+    "asample",
+)
 """What is answered by a promise, beside `forward_backward`."""
 
 _RETRIED = {402, 408, 409, 429}
@@ -87,6 +96,7 @@ class WireServer:
         self.api_key = api_key or API_KEY
         self.faults = Faults(faults)
         self.backend = Backend(engine, models)
+        self.storage = Storage(self.backend.saved)
         self.requests: list[str] = []
         """The kind of every request, in the order of arrival."""
         self.telemetry: list[dict[str, Any]] = []
@@ -142,7 +152,7 @@ class WireServer:
         with self._lock:
             self._connections.discard(connection)
 
-    def answer(self, path: str, key: str | None, body: bytes) -> Reply | None:
+    def answer(self, method: str, path: str, key: str | None, body: bytes) -> Reply | None:
         """The reply to one request, or None where the connection is to be closed without one."""
         if self._closing.is_set() or time.monotonic() < self._back_at:
             return None
@@ -152,6 +162,9 @@ class WireServer:
             request = self._read(path, body)
         except (BadRequestBodyError, ValueError) as error:
             return json_reply(400, detail=str(error))
+        if request.kind.startswith("training_runs/"):
+            self.requests.append(f"{method} {request.kind}")
+            return self.storage.answer(method, request.kind.partition("/")[2], self.url)
         self.requests.append(request.kind)
         fault = self.faults.due(request.kind, request.also)
         if fault is None or fault.action == "fail":
@@ -264,6 +277,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(b"")
 
+    def do_DELETE(self) -> None:
+        self._answer(b"")
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Content-Encoding") == "zstd":
@@ -271,7 +290,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body)
 
     def _answer(self, body: bytes) -> None:
-        reply = self.server.wire.answer(self.path.split("?")[0], self.headers.get("X-API-Key"), body)
+        path = self.path.split("?")[0]
+        wire = self.server.wire
+        if path.startswith("/signed/"):
+            reply = wire.storage.file(path.removeprefix("/signed/"))
+        else:
+            reply = wire.answer(self.command, path, self.headers.get("X-API-Key"), body)
         if reply is None:
             self.close_connection = True
             with contextlib.suppress(OSError):

@@ -75,6 +75,16 @@ def test_a_run_over_the_wire_is_the_run_in_this_process(local, tinker_service, m
     assert nll == pytest.approx(nll_here, rel=1e-5)
 
 
+def test_the_best_checkpoints_are_kept_and_the_others_deleted_on_the_service(server, tinker_service, model, tmp_path):
+    result = run(tinker_service, model, tmp_path, save_top_k=1, save_every=None, eval_every=1)
+    best, last = result.best_checkpoint, result.final_checkpoint
+    kept = {best.sampler_path, last.state_path, last.sampler_path}
+    assert set(server.backend.saved) == kept
+    deleted = [request for request in server.requests if request.startswith("DELETE training_runs/")]
+    assert len(deleted) == 6 - len({best.step, last.step})
+    assert result.best_sampler.generate("E1?", max_tokens=2) is not None
+
+
 def test_a_killed_run_is_resumed_over_the_wire(server, tinker_service, model, tmp_path):
     def die(event):
         if event.step == 5:

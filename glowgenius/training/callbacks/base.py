@@ -13,7 +13,7 @@ from glowgenius.training.events import EVENTS
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import (
@@ -90,6 +90,11 @@ class Callback:
     def sampling_usage(self, renderer: Renderer) -> TokenUsage | None:  # noqa: ARG002 - for those that override it
         """The most tokens that it reads and generates at one evaluation, for the estimate; None where it cannot say."""
         return None if self.needs_sampler else TokenUsage()
+
+    @property
+    def needed_steps(self) -> Collection[int]:
+        """Steps whose weights it may still ask for by `StopTraining(use_step=…)`; `save_top_k` does not delete them."""
+        return ()
 
     @property
     def state_key(self) -> str:

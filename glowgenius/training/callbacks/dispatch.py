@@ -131,6 +131,11 @@ class Callbacks:
         """What each callback samples at one evaluation, by its name; None where it does not say."""
         return {repr(callback): callback.sampling_usage(renderer) for callback in self._callbacks}
 
+    @property
+    def needed_steps(self) -> set[int]:
+        """The steps whose weights some callback may still ask for."""
+        return {step for callback in self._callbacks for step in callback.needed_steps}
+
     def _stateful(self) -> list[Callback]:
         return [callback for callback in self._callbacks if type(callback).state_dict is not Callback.state_dict]
 

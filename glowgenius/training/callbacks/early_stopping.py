@@ -13,7 +13,7 @@ from glowgenius.training.history import canonical, direction, is_better
 from glowgenius.training.requests import RunEvaluation, StopTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from glowgenius.training.events import EpochEnd, EvaluateEnd, TrainBegin
     from glowgenius.typing import JSON
@@ -73,6 +73,11 @@ class EarlyStopping(Callback):
     @override
     def __repr__(self) -> str:
         return f"EarlyStopping({self._monitor!r}, patience={self._patience})"
+
+    @property
+    @override
+    def needed_steps(self) -> Collection[int]:
+        return () if self._best_step is None or not self._restore_best else (self._best_step,)
 
     @property
     @override

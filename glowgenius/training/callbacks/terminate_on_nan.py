@@ -11,7 +11,7 @@ from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.requests import StopTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from glowgenius.training.events import EvaluateEnd, StepEnd, TrainBegin
     from glowgenius.typing import JSON
@@ -28,6 +28,11 @@ class TerminateOnNaN(Callback):
     def __init__(self) -> None:
         self._keeps_best = False
         self._best_step: int | None = None
+
+    @property
+    @override
+    def needed_steps(self) -> Collection[int]:
+        return () if self._best_step is None or not self._keeps_best else (self._best_step,)
 
     @override
     def state_dict(self) -> Mapping[str, JSON]:
