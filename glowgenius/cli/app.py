@@ -12,6 +12,7 @@ from glowgenius._version import __version__
 VERBS: Final = (
     "check",
     "preview",
+    "estimate",
     "train",
     "evaluate",
     "compare",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glowgenius.cli.common import (
-    DEFAULT_MODEL,
     INTERRUPTED,
     DataFile,
     EngineOption,
@@ -20,39 +19,47 @@ from glowgenius.cli.common import (
     verb,
 )
 from glowgenius.cli.runs import HELD_OUT
+from glowgenius.cli.settings import (
+    BaseModelOption,
+    BatchOption,
+    EpochsOption,
+    EvalEveryOption,
+    EvalOption,
+    MaxLengthOption,
+    MaxStepsOption,
+    OverflowOption,
+    RankOption,
+    TestSizeOption,
+    base_model,
+    number,
+    split,
+)
 
 if TYPE_CHECKING:
-    from glowgenius.data.dataset import Dataset
     from glowgenius.training.result import TrainingResult
-
-_FEWEST = 10
-"""Rows below which none are held out by default: there would be too few to tell anything."""
 
 
 @verb
 def train(
     data: DataFile,
     *,
-    eval_data: Annotated[
-        Path | None, typer.Option("--eval", help="Rows to evaluate on; by default a tenth of DATA is held out.")
-    ] = None,
-    test_size: Annotated[float, typer.Option(help="The share of DATA that is held out; 0 holds nothing out.")] = 0.1,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help=f"Base model; on this machine {DEFAULT_MODEL} by default.")
-    ] = None,
+    eval_data: EvalOption = None,
+    test_size: TestSizeOption = 0.1,
+    model: BaseModelOption = None,
     engine: EngineOption = "auto",
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Folder of the run; by default a new one in runs/.")
     ] = None,
-    rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 32,
+    rank: RankOption = 32,
     learning_rate: Annotated[str, typer.Option(help="Peak rate; auto is the one suggested for the model.")] = "auto",
-    num_epochs: Annotated[int, typer.Option(help="How often every row is visited.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Rows of one step.")] = 16,
-    max_steps: Annotated[int | None, typer.Option(help="The run ends after so many steps.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="The most tokens that a row may have.")] = None,
-    on_overflow: Annotated[str, typer.Option(help="Rows over --max-length: error, drop or truncate.")] = "error",
-    eval_every: Annotated[str | None, typer.Option(help="Evaluate every so many steps, or each 'epoch'.")] = None,
+    num_epochs: EpochsOption = 3,
+    batch_size: BatchOption = 16,
+    max_steps: MaxStepsOption = None,
+    max_length: MaxLengthOption = None,
+    on_overflow: OverflowOption = "error",
+    eval_every: EvalEveryOption = None,
     save_every: Annotated[str | None, typer.Option(help="Keep a state to go on from, as --eval-every.")] = None,
+    save_top_k: Annotated[int | None, typer.Option(help="Keep only so many of the best evaluated steps.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the order of rows and the adapter.")] = 0,
     patience: Annotated[
         int | None, typer.Option(help="End the run after so many evaluations without improvement.")
@@ -77,22 +84,23 @@ def train(
     if resume and output_dir is None:
         raise ConfigError("--resume goes on with the run in --output-dir; name that folder")
     rows = Dataset.from_file(data, format=format)
-    rows, held = _split(rows, eval_data, test_size, seed, as_json=as_json)
+    rows, held = split(rows, eval_data, test_size, seed, as_json=as_json)
     folder = output_dir or _new_folder(data.name.split(".")[0])
     config: Any = TrainingConfig(
         num_epochs=num_epochs,
         max_steps=max_steps,
         batch_size=batch_size,
-        learning_rate=_number(learning_rate),
+        learning_rate=number(learning_rate),
         max_length=max_length,
         on_overflow=on_overflow,  # type: ignore[arg-type]
-        eval_every=None if eval_every is None else _number(eval_every),
-        save_every=None if save_every is None else _number(save_every),
+        eval_every=number(eval_every),
+        save_every=number(save_every),
+        save_top_k=save_top_k,
         seed=seed,
         output_dir=folder,
     )
     trainer = SupervisedTrainer(
-        _model(model, engine),
+        base_model(model, engine),
         lora=LoRAConfig(rank=rank, seed=seed),
         service=_service(engine, folder),
         config=config,
@@ -110,23 +118,6 @@ def train(
     return 0
 
 
-def _split(
-    rows: Dataset, eval_data: Path | None, test_size: float, seed: int, *, as_json: bool
-) -> tuple[Dataset, Dataset | None]:
-    from glowgenius.data.dataset import Dataset
-
-    if eval_data is not None:
-        return rows, Dataset.from_file(eval_data)
-    if test_size == 0 or len(rows) < _FEWEST:
-        few = f"{len(rows)} rows are too few to hold some out"
-        say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json)
-        return rows, None
-    kept, held = rows.train_test_split(test_size, seed=seed)
-    how = f"--test-size {test_size:g}, seed {seed}"
-    say(f"evaluation: {len(held)} of {len(rows)} rows are held out ({how})", as_json=as_json)
-    return kept, held
-
-
 def _new_folder(stem: str) -> Path:
     """`runs/<stem>`, or the first of `runs/<stem>-2`, … where no run is."""
     folder, number = Path("runs") / stem, 1
@@ -134,31 +125,6 @@ def _new_folder(stem: str) -> Path:
         number += 1
         folder = Path("runs") / f"{stem}-{number}"
     return folder
-
-
-def _number(text: str) -> Any:
-    """`auto` and `epoch` stay words, and so does what is no number: the setting refuses it in its own words."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _model(model: str | None, engine: str) -> str:
-    from glowgenius.errors import ConfigError
-    from glowgenius.training.connection import connect
-
-    if model is not None:
-        return model
-    chosen = connect(engine)
-    if chosen.engine == "local":
-        return DEFAULT_MODEL
-    raise ConfigError(
-        f"name the base model: --model Qwen/Qwen3-8B, for example, as the engine is Tinker because {chosen.reason}; "
-        "or train on this machine with --engine local"
-    )
 
 
 def _service(engine: str, folder: Path) -> Any:

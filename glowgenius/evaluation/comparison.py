@@ -60,6 +60,14 @@ class Comparison:
         """`to_dict` with metric, verdict and every changed answer in each slice."""
         return {name: part.details() for name, part in self.slices.items()}
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: the verdicts, both charts, and the table of the slices."""
+        from glowgenius.evaluation.drawing import comparison_figures
+        from glowgenius.markup.html import fragment, tag
+
+        said = [tag("ul", *(tag("li", text) for text in self.sentences), class_="verdicts")] if self.sentences else []
+        return fragment([*comparison_figures(list(self.slices.values())), *said])
+
     @override
     def __str__(self) -> str:
         return tables.comparison_table(list(self.slices.values()), self.sentences)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError
 from glowgenius.markup.html import Markup, join, page, tag
-from glowgenius.markup.plots import Series, line_chart
 from glowgenius.rendering.preview import Preview
 from glowgenius.reporting.comparison import comparison_sections
 from glowgenius.reporting.diagnosis import diagnose
 from glowgenius.reporting.sweep import sweep_sections
+from glowgenius.training.drawing import CURVES, RATE, history_figures, points_of
 from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
     from glowgenius.evaluation.comparison import Comparison
     from glowgenius.experiments.result import SweepResult
-
-CURVES: Final = (("train/loss", "training", "base"), ("eval/loss", "held-out", "tuned"))
-"""The losses that are drawn: key of a history row, name in the legend, colour."""
-
-RATE: Final = "learning_rate"
-"""The key of the learning rate in a history row."""
 
 
 def write_report(
@@ -124,46 +118,22 @@ def _require_rows(history: Sequence[Mapping[str, object]]) -> None:
                 raise ConfigError(f"history[{index}][{key!r}] must be a number or None, got {value!r}")
 
 
-def _points(history: Sequence[Mapping[str, object]], key: str) -> tuple[tuple[float, float], ...]:
-    """Step and value, where the value was measured."""
-    found = ((row["step"], row.get(key)) for row in history)
-    return tuple((float(str(step)), float(str(value))) for step, value in found if value is not None)
-
-
 def _history_section(history: Sequence[Mapping[str, object]]) -> list[Markup]:
     """The curves of the run, as far as there are any."""
-    losses = [
-        Series(
-            name=name,
-            points=_points(history, key),
-            colour=colour,
-            dots=key == "eval/loss",
-            ring_lowest=key == "eval/loss",
-        )
-        for key, name, colour in CURVES
-    ]
-    losses = [series for series in losses if series.drawn]
-    rate = Series(name="learning rate", points=_points(history, RATE), colour="base")
-    charts: list[Markup] = []
-    if losses:
-        charts.append(
-            line_chart("Loss", losses, x_label="step", y_label="nats per trained token", may_be_logarithmic=True)
-        )
-    if rate.drawn:
-        charts.append(line_chart("Learning rate", [rate], x_label="step", y_label="after warm-up and decay"))
-    return [tag("h2", "How it went"), tag("div", *charts, class_="charts")] if charts else []
+    figures = history_figures(history)
+    return [tag("h2", "How it went"), *figures] if figures else []
 
 
 def _history_warnings(history: Sequence[Mapping[str, object]]) -> list[str]:
     """Losses that are no numbers, and a held-out loss that turned."""
     found: list[str] = []
     for key, name, _ in CURVES:
-        broken = [step for step, value in _points(history, key) if not math.isfinite(value)]
+        broken = [step for step, value in points_of(history, key) if not math.isfinite(value)]
         if broken:
             found.append(
                 f"The {name} loss is not finite at {len(broken)} steps, first at step {broken[0]:g}: the run diverged."
             )
-    held_out = [point for point in _points(history, "eval/loss") if math.isfinite(point[1])]
+    held_out = [point for point in points_of(history, "eval/loss") if math.isfinite(point[1])]
     if held_out:
         best_step, best = min(held_out, key=lambda point: point[1])
         last_step, last = held_out[-1]

@@ -111,10 +111,9 @@ def connect(
         EngineError: The server is older than the SDK, or something else.
         MissingDependencyError: This machine was chosen, and torch is not installed.
     """
-    check_engine("connect", engine)
     # Not a default of the parameter: help() would print the whole environment, keys included.
     environment = os.environ if environment is None else environment
-    chosen, reason = _choose(engine, base_url, api_key, environment)
+    chosen, reason = which_engine(engine, environment, base_url=base_url, api_key=api_key)
     if chosen == "local":
         _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
         return Connection(service=_local(checkpoint_directory, reason), engine=chosen, reason=reason)
@@ -137,9 +136,15 @@ def check_engine(owner: str, engine: str) -> None:
         raise ConfigError(f"{owner}: engine must be one of {known}, got {engine!r}{nearest(str(engine), ENGINES)}")
 
 
-def _choose(
-    engine: str, base_url: str | None, api_key: str | None, environment: Mapping[str, str]
+def which_engine(
+    engine: str, environment: Mapping[str, str], *, base_url: str | None = None, api_key: str | None = None
 ) -> tuple[Engine, str]:
+    """The engine that `connect` takes, and why, without making its service.
+
+    Raises:
+        ConfigError: The engine is not known.
+    """
+    check_engine("connect", engine)
     if engine != "auto":
         return cast("Engine", engine), f"engine={engine!r} was asked for"
     for name, value in (("base_url", base_url), ("api_key", api_key)):

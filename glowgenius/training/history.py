@@ -127,6 +127,16 @@ class History(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: the curves, and from where to where they went."""
+        from glowgenius.markup.html import fragment, tag
+        from glowgenius.training.drawing import history_figures
+
+        told = [text for metric in ("train/loss", "eval/loss") if (text := _told(metric, self))]
+        steps = int(self.last.get("step", 0))
+        line = "; ".join([f"{steps} step{'s' * (steps != 1)}", *told])
+        return fragment([tag("p", line), *history_figures(self._rows)])
+
     @override
     def __eq__(self, other: object) -> bool:
         return self._rows == other.rows if isinstance(other, History) else NotImplemented
@@ -138,6 +148,19 @@ class History(Sequence[Row]):
     @override
     def __repr__(self) -> str:
         return f"History({len(self._rows)} rows, metrics: {', '.join(self.metrics) or 'none'})"
+
+
+def _told(metric: str, history: History) -> str:
+    """From where to where a loss went, in words; empty where it was not measured."""
+    values = history.series(metric)
+    if not values:
+        return ""
+    kind = "training loss" if metric == "train/loss" else "held-out loss"
+    text = f"{kind} {values[0][1]:.4g} → {values[-1][1]:.4g}"
+    if metric == "train/loss" or all(math.isnan(value) for _, value in values):
+        return text
+    best = history.best(metric)
+    return f"{text}, lowest {best[metric]:.4g} at step {best['step']:g}"
 
 
 def row_to_json(row: Row) -> dict[str, JSON]:

@@ -109,14 +109,51 @@ def test_preview(model, data, tmp_path):
     assert "<mark" in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
-def test_check_and_preview_need_neither_torch_nor_a_key(data, model):
+def test_estimate_says_tokens_and_price_and_where(model, data, tmp_path):
+    options = ("--model", model, "--num-epochs", 2, "--batch-size", 4, "--eval-every", "epoch")
+    text = call("estimate", data, *options).output
+    assert "evaluation: 2 of 20 rows are held out (--test-size 0.1, seed 0)\n" in text
+    assert "engine: local, because no key for Tinker was found" in text
+    assert "steps: 10 = 2 epochs × 5 batches of 4 rows, the last of them 2 rows\n" in text
+    last = text.splitlines()[-1]
+    assert last.startswith("cost: no charge: it runs on this machine (")
+    here = json.loads(call("estimate", data, *options, "--json").stdout)
+    assert (here["steps"], here["engine"], here["usd"], here["evaluations"]) == (10, "local", 0.0, 3)
+    assert f"({here['tokens_trained']:,} tokens trained, {here['tokens_prefilled']:,} read in 3 evaluations)" in last
+    table = {"date": "2026-11-24", "models": {str(model): {"prefill": 1, "sample": 2, "train": 3}}}
+    (tmp_path / "prices.json").write_text(json.dumps(table), encoding="utf-8")
+    there = ("--engine", "tinker", "--prices", tmp_path / "prices.json", "--json")
+    priced = json.loads(call("estimate", data, *options, *there).stdout)
+    assert priced["usd"] == pytest.approx((3 * here["tokens_trained"] + here["tokens_prefilled"]) / 1e6)
+    assert (priced["engine"], priced["priced_at"]) == ("tinker", "2026-11-24")
+
+
+def test_estimate_counts_what_train_is_going_to_send(model, data, tmp_path):
+    options = ("--model", model, "--max-steps", 3, "--batch-size", 4, "--seed", 3)
+    told = json.loads(call("estimate", data, *options, "--json").stdout)
+    call("train", data, *options, "--rank", 2, "-o", tmp_path / "run")
+    cost = json.loads((tmp_path / "run" / "result.json").read_text())["cost"]
+    assert [cost[name] for name in ("tokens_trained", "tokens_prefilled")] == [
+        told[name] for name in ("tokens_trained", "tokens_prefilled")
+    ]
+
+
+def test_estimate_refuses_what_train_would(data):
+    assert call("estimate", data, "--engine", "tinkr", code=2).stderr == (
+        "error: connect: engine must be one of 'auto', 'local', 'tinker', got 'tinkr' (did you mean 'tinker'?)\n"
+    )
+    named = call("estimate", data, code=2, env={"TINKER_API_KEY": "tml-not-a-real-key"})
+    assert "error: name the base model: --model Qwen/Qwen3-8B, for example, as the engine is Tinker" in named.stderr
+
+
+def test_check_preview_and_estimate_need_neither_torch_nor_a_key(data, model):
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from glowgenius.cli.app import app\n"
         f"app(['preview', {str(data)!r}, '--model', {str(model)!r}], standalone_mode=False)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for verb in ("check", "preview"):
+    for verb in ("check", "preview", "estimate"):
         done = subprocess.run(
             [sys.executable, "-c", code.replace("'preview'", repr(verb))],
             env=environment,

@@ -445,3 +445,14 @@ def test_a_slice_is_its_values():
     baseline = MajorityBaseline(answer="Brooklyn", score=0.25)
     assert part == SliceComparison.of("all", part.base, part.tuned, metric="exact_match", baseline=baseline)
     assert evolve(part, interval=Interval(low=0.1, high=0.2)) != part
+
+
+def test_notebooks_show_verdicts_charts_and_the_table_with_every_text_escaped():
+    base, tuned, rows = sides(6, 1, 3, 2)
+    shown = compare(base, tuned, {"seen": rows, "<b>": rows})._repr_html_()
+    assert shown.startswith('<div class="glowgenius"><style>')
+    assert shown.count("<svg") == 2
+    assert shown.count("<tbody><tr><td") == 1
+    assert "<strong>&lt;b&gt;</strong>: " in shown
+    assert "<b>" not in shown
+    assert '<td data-label="fixed">6</td>' in shown

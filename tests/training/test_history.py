@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -28,6 +29,29 @@ def test_it_is_a_sequence_of_rows():
     assert History().last == {}
     assert repr(HISTORY) == "History(4 rows, metrics: eval/loss, train/loss, learning_rate, eval/exact_match)"
     assert repr(History()) == "History(0 rows, metrics: none)"
+
+
+def test_notebooks_show_its_curves_and_one_line():
+    shown = HISTORY[:3]._repr_html_()
+    line = "<p>2 steps; training loss 2.5 → 2; held-out loss 3 → 1.5, lowest 1.5 at step 2</p>"
+    assert line in shown
+    assert re.findall(r"<figcaption>([^<]*)", shown) == ["Loss", "At evaluations", "Learning rate"]
+    assert shown.count("<svg") == 3
+    assert "<p>3 steps; training loss 2.5 → nan; held-out loss 3 → nan, lowest 1.5 at step 2</p>" in (
+        HISTORY._repr_html_()
+    )
+    assert "<p>0 steps</p>" in History()._repr_html_()
+    assert "<svg" not in History()._repr_html_()
+    assert "<p>1 step</p>" in History([{"step": 1, "train/time": 2.0}])._repr_html_()
+
+
+def test_a_metric_in_a_notebook_is_text_and_only_shares_are_drawn():
+    rows = [{"step": 1, "eval/<b>": 0.5, "eval/length": 12.0, "eval/broken": math.nan}]
+    shown = History(rows)._repr_html_()
+    assert "● &lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert "length" not in shown
+    assert "broken" not in shown
 
 
 def test_two_are_equal_by_their_rows():
