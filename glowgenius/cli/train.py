@@ -83,8 +83,7 @@ def train(
 
     if resume and output_dir is None:
         raise ConfigError("--resume goes on with the run in --output-dir; name that folder")
-    rows = Dataset.from_file(data, format=format)
-    rows, held = split(rows, eval_data, test_size, seed, as_json=as_json)
+    rows, held = split(Dataset.from_file(data, format=format), eval_data, test_size, seed, as_json=as_json)
     folder = output_dir or _new_folder(data.name.split(".")[0])
     config: Any = TrainingConfig(
         num_epochs=num_epochs,
