@@ -93,7 +93,7 @@ def _table(parts: Sequence[SliceComparison]) -> Markup:
     return tag("div", tag("table", head, body, class_="slices"), class_="wide")
 
 
-def _cells(part: SliceComparison) -> list[tuple[str, str]]:
+def _cells(part: SliceComparison) -> list[tuple[str, str | Markup]]:
     """Heading and text of each cell."""
     old, new = part.base.means, part.tuned.means
     likelihood = f"{old['nll']:.3f} → {new['nll']:.3f}" if "nll" in old and "nll" in new else "–"
@@ -101,8 +101,8 @@ def _cells(part: SliceComparison) -> list[tuple[str, str]]:
         ("slice", part.name),
         ("judged by", part.metric),
         ("n", str(part.n)),
-        ("base", percent(old[part.metric])),
-        ("tuned", percent(new[part.metric])),
+        ("base", _with_interval(part.base, part.metric)),
+        ("tuned", _with_interval(part.tuned, part.metric)),
         ("majority", percent(part.baseline.score)),
         ("kept", "–" if part.retention is None else percent(part.retention)),
         ("fixed", str(len(part.fixed))),
@@ -112,3 +112,10 @@ def _cells(part: SliceComparison) -> list[tuple[str, str]]:
         ("p", p_value(part.mcnemar_p)),
         ("nats / token", likelihood),
     ]
+
+
+def _with_interval(result: EvaluationResult, metric: str) -> Markup:
+    """A score, and small below it what it may be as well."""
+    limits = result.interval(metric)
+    span = f"{100 * limits.low:.0f} to {100 * limits.high:.0f}"
+    return tag("span", f"{percent(result.means[metric])} ", tag("small", span))

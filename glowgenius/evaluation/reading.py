@@ -96,9 +96,17 @@ def _form(part: SliceComparison) -> str:
         return ""
     zero, few = part.base.means[part.metric], part.few_shot.means[part.metric]
     tuned = part.tuned.means[part.metric]
+    if tuned <= zero:
+        return ""
+    if tuned <= few:
+        return (
+            f"{part.name}: {percent(zero)} → {percent(tuned)} may be the form of the answer alone: worked examples "
+            f"bring the base model to {percent(few)}."
+        )
+    form = max(0.0, few - zero)
     return (
-        f"{part.name}: of {percent(zero)} → {percent(tuned)}, worked examples alone bring {percent(few)}: that much is "
-        f"the form of the answer, and the other {points(tuned - few)} points are not."
+        f"{part.name}: of the {points(tuned - zero)} points, {points(form)} may be the form of the answer, as the base "
+        f"model behind worked examples gets {percent(few)}; the other {points(tuned - zero - form)} are not."
     )
 
 

@@ -50,7 +50,7 @@ def notes(part: SliceComparison) -> list[str]:
     # Below the majority it is no news.
     if part.name_baseline is not None and part.name_baseline > part.baseline.score:
         found.append(
-            f"answering as the most similar training question of another group is answered scores "
+            f"giving the answer of the most similar training question of another group scores "
             f"{percent(part.name_baseline)}"
         )
     if part.few_shot is not None:

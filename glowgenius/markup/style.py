@@ -71,6 +71,7 @@ th, td { padding: .35rem .4rem; text-align: right; border-bottom: 1px solid var(
 th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 td:first-child { font-weight: 600; white-space: normal; overflow-wrap: break-word; }
+td small { display: block; color: var(--soft); font-size: .75rem; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; padding: .25rem 0; }
 summary.good { color: var(--good); } summary.bad { color: var(--bad); }
@@ -102,6 +103,7 @@ pre .over { text-decoration: line-through; opacity: .6; }
   table.slices td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .15rem 0;
     text-align: right; white-space: normal; }
   table.slices td::before { content: attr(data-label); color: var(--soft); font-weight: 400; text-align: left; }
+  table.slices td small { display: inline; font-size: .8rem; }
   table.slices td:first-child { font-size: 1rem; } table.slices td:first-child::before { content: none; }
 }
 @media print { details:not([open]) > * { display: revert; } article { content-visibility: visible; } }

@@ -34,12 +34,7 @@ def comparison_sections(comparison: Comparison) -> list[Markup]:
         tag("h2", "What changed"),
         *comparison_figures(parts),
         tag("p", _EXPLANATION, class_="soft"),
-        *(
-            piece
-            for part in parts
-            if part.tokens
-            for piece in (tag("h2", f"Token by token: {part.name}"), *token_section(part.tokens))
-        ),
+        *token_section([(part.name, part.tokens) for part in parts if part.tokens]),
         tag("h2", "Every changed answer"),
         tag("p", "Nats per token say how unlikely each model found the reference answer.", class_="soft"),
         *(piece for part in parts for piece in _answers(part)),

@@ -12,7 +12,7 @@ from glowgenius.errors import ConfigError
 from glowgenius.markup.html import Markup, join, page, tag
 from glowgenius.rendering.preview import Preview
 from glowgenius.reporting.comparison import comparison_sections
-from glowgenius.reporting.diagnosis import diagnose
+from glowgenius.reporting.diagnosis import TURNED, diagnose
 from glowgenius.reporting.sweep import sweep_sections
 from glowgenius.training.drawing import CURVES, RATE, history_figures, points_of
 from glowgenius.training.run_folder import write_whole
@@ -134,10 +134,11 @@ def _history_warnings(history: Sequence[Mapping[str, object]]) -> list[str]:
                 f"The {name} loss is not finite at {len(broken)} steps, first at step {broken[0]:g}: the run diverged."
             )
     held_out = [point for point in points_of(history, "eval/loss") if math.isfinite(point[1])]
-    if held_out:
+    # With training losses beside it, the diagnosis says more of the same; a last digit is no turn.
+    if held_out and not points_of(history, "train/loss"):
         best_step, best = min(held_out, key=lambda point: point[1])
         last_step, last = held_out[-1]
-        if last > best:
+        if last > TURNED * best:
             found.append(
                 f"The held-out loss was lowest at step {best_step:g} ({best:.4g}) "
                 f"and ended higher at step {last_step:g} ({last:.4g})."

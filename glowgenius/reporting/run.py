@@ -25,15 +25,24 @@ if TYPE_CHECKING:
     from glowgenius.evaluation.result import EvaluationResult
 
 
-def write_run_report(folder: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> Path:
+def write_run_report(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    comparison: Comparison | None = None,
+    header: Mapping[str, object] | None = None,
+) -> Path:
     """Write the page of a run from its folder: settings, curves, masks, and the answers where they were asked.
 
     Answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
-    evaluation. Training calls this at its end; call it again for a run that another version has made.
+    evaluation. Training calls this at its end; call it again for a run that another version has made, or with what
+    `glowgenius.compare` found afterwards.
 
     Args:
         folder: The run folder.
         path: The file to write; None is `report.html` in the folder.
+        comparison: What to show in the place of the answers that the run kept.
+        header: Further facts of the run, name and value, shown after its own.
 
     Returns:
         The path of the page.
@@ -48,12 +57,11 @@ def write_run_report(folder: str | os.PathLike[str], path: str | os.PathLike[str
         raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}")
     result = _read(kept.path / RESULT) or {}
     history = kept.rows()
-    comparison = _comparison(kept.path)
     return write_report(
         kept.path / REPORT if path is None else path,
-        comparison=comparison,
+        comparison=_comparison(kept.path) if comparison is None else comparison,
         history=history,
-        header=_header(settings, result),
+        header={**_header(settings, result), **(header or {})},
         previews=_preview(kept.path),
         warnings=_warnings(settings, result),
         suggested_learning_rate=_suggested(settings),
@@ -137,8 +145,15 @@ def _number(value: int | None) -> str | None:
 
 
 def _cost(result: Mapping[str, Any]) -> str | None:
-    usd = result.get("cost_usd")
-    return None if usd is None else f"${usd:.2f}"
+    """What the run has cost and by which prices, or why that is not known."""
+    cost: dict[str, Any] = result.get("cost") or {}
+    estimate: dict[str, Any] = cost.get("estimate") or {}
+    if estimate.get("reason"):
+        return str(estimate["reason"])
+    if cost.get("usd") is None:
+        return None
+    priced = f", at prices of {estimate['priced_at']}" if estimate.get("priced_at") else ""
+    return f"${cost['usd']:.2f}{priced}"
 
 
 def _warnings(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:

@@ -32,11 +32,10 @@ def sweep_sections(sweep: SweepResult) -> list[Markup]:
         tag("h2", "What it says"),
         tag("ul", *(tag("li", text) for text in sweep.findings()), class_="verdicts"),
         *sweep_figures(points, base=sweep.base_value(), basis=sweep.basis()),
-        tag("h2", "Every point"),
-        _points(points),
+        tag("h2", "Every point and every run"),
+        _folded(f"{len(points)} points", _points(points)),
         *(piece for name in others for piece in _other(sweep, name)),
-        tag("h2", "Every run"),
-        _runs(sweep),
+        _folded(f"{len(sweep.cells)} runs", _runs(sweep)),
         tag(
             "p",
             "The best of several points is on the lucky side: its interval holds for a point that was named "
@@ -56,11 +55,15 @@ def _other(sweep: SweepResult, metric: str) -> list[Markup]:
     return [tag("details", tag("summary", f"The same by {metric}"), said, *figures)]
 
 
+def _folded(summary: str, inner: Markup) -> Markup:
+    """Numbers for those who want them: on a phone each row is a card, and there may be a hundred."""
+    return tag("details", tag("summary", summary), inner)
+
+
 def _points(points: Sequence[SweepPoint]) -> Markup:
     rows = [
         (
-            ("rank", str(point.rank)),
-            ("learning rate", f"{point.learning_rate:g}"),
+            ("point", f"rank {point.rank}, learning rate {point.learning_rate:g}"),
             (point.metric, shown(point.metric, point.value)),
             ("95 % interval", "–" if point.interval is None else span(point.metric, point.interval)),
             ("against the best", _difference(point)),

@@ -16,16 +16,19 @@ _DARKEST: Final = 6.0
 """The loss in nats from which a token has the strongest colour: one in four hundred."""
 
 
-def token_section(answers: Sequence[AnswerLosses]) -> list[Markup]:
-    """The answers as coloured tokens, base above tuned, with every loss below its token."""
+def token_section(slices: Sequence[tuple[str, Sequence[AnswerLosses]]]) -> list[Markup]:
+    """The answers of each slice as coloured tokens, base above tuned, with every loss below its token."""
+    if not slices:
+        return []
     return [
+        tag("h2", "Token by token"),
         tag(
             "p",
             "Each token of the reference answer, with its loss in nats: the stronger the colour, the less the model "
             "expected it. 0.7 nats is an even chance, 4.6 is one in a hundred.",
             class_="soft",
         ),
-        *(_answer(answer) for answer in answers),
+        *(piece for name, answers in slices for piece in (tag("h3", name), *map(_answer, answers))),
     ]
 
 

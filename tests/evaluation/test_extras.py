@@ -377,6 +377,11 @@ def test_the_form_of_the_answers():
     base = ScriptedModel("base", lambda _: "A0")
     comparison = compare(base, model("tuned", lambda number: f"A{number % 5}"), {"seen": rows}, train=train, few_shot=2)
     assert comparison.sentences[1] == (
-        "seen: of 25 % → 100 %, worked examples alone bring 25 %: that much is the form of the answer, and the other "
-        "+75 points are not."
+        "seen: of the +75 points, 0 may be the form of the answer, as the base model behind worked examples gets 25 %; "
+        "the other +75 are not."
     )
+    part = comparison["seen"]
+    assert evolve(comparison, slices={"seen": evolve(part, few_shot=part.tuned)}).sentences[1:] == (
+        "seen: 25 % → 100 % may be the form of the answer alone: worked examples bring the base model to 100 %.",
+    )
+    assert len(evolve(comparison, slices={"seen": evolve(part, tuned=part.base)}).sentences) == 1

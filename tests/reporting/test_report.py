@@ -160,14 +160,17 @@ def test_the_whole_page(tmp_path, comparison):
 
 def test_the_table_has_a_row_for_each_slice(tmp_path, comparison):
     html = write_report(tmp_path / "report.html", comparison=comparison).read_text(encoding="utf-8")
-    rows = [re.findall(r'<td data-label="([^"]*)">([^<]*)</td>', row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    rows = [
+        [(name, re.sub(r"<[^>]*>", "", text)) for name, text in re.findall(r'<td data-label="([^"]*)">(.*?)</td>', row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", html)
+    ]
     assert [dict(row) for row in rows[2:]] == [
         {
             "slice": "mixed",
             "judged by": "contains",
             "n": "3",
-            "base": "33 %",
-            "tuned": "33 %",
+            "base": "33 % 6 to 79",
+            "tuned": "33 % 6 to 79",
             "majority": "33 %",
             "kept": "0 %",
             "fixed": "1",
@@ -181,8 +184,8 @@ def test_the_table_has_a_row_for_each_slice(tmp_path, comparison):
             "slice": "many",
             "judged by": "exact_match",
             "n": "21",
-            "base": "0 %",
-            "tuned": "100 %",
+            "base": "0 % 0 to 15",
+            "tuned": "100 % 85 to 100",
             "majority": "100 %",
             "kept": "–",
             "fixed": "21",
@@ -256,6 +259,17 @@ def test_a_held_out_loss_that_rose(tmp_path):
     assert warnings_of(write_report(tmp_path / "report.html", history=history)) == [
         "The held-out loss was lowest at step 5 (1) and ended higher at step 10 (1.25)."
     ]
+
+
+@pytest.mark.parametrize("last", [1.25, 1.0001])
+def test_a_held_out_loss_that_rose_is_said_once_and_its_last_digit_never(tmp_path, last):
+    """The diagnosis says it with the training losses, where there are some."""
+    history = [{"step": step, "train/loss": 3.0 / (step + 1)} for step in range(1, 61)]
+    history[19]["eval/loss"], history[59]["eval/loss"] = 1.0, last
+    path = write_report(tmp_path / "report.html", history=history)
+    assert warnings_of(path) == []
+    assert check(path).count("rose from 1 at step 20 to 1.25 at step 60") == (last == 1.25)
+    assert "lowest at step" not in check(path)
 
 
 def test_likelihoods_that_are_no_numbers(tmp_path, comparison):

@@ -7,12 +7,14 @@ import json
 import pytest
 
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
-from glowgenius.evaluation import AnswerEvaluation
+from glowgenius.evaluation import AnswerEvaluation, compare
 from glowgenius.experiments import sweep
 from glowgenius.reporting import write_report, write_run_report
 from glowgenius.reporting.diagnosis import diagnose
 from glowgenius.testing import ScriptedService
 from glowgenius.training import pages
+from glowgenius.training.prices import Price, PriceTable
+from glowgenius.training.trainer import SupervisedTrainer
 from tests.reporting.test_report import check
 from tests.support.sweeps import cell, result
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, config, questions, trainer
@@ -78,6 +80,34 @@ def test_a_page_can_be_made_again_elsewhere(tmp_path):
     trainer(output_dir=tmp_path / "run").train(TRAIN)
     page = write_run_report(tmp_path / "run", tmp_path / "page.html")
     assert page.read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
+
+
+def test_what_was_compared_afterwards_takes_its_place_on_the_page(tmp_path):
+    made = trainer(service(), callbacks=[AnswerEvaluation(HELD_OUT)], output_dir=tmp_path, eval_every=3)
+    tuned = made.train(TRAIN, HELD_OUT).sampler
+    found = compare(made.base_sampler(), tuned, {"afterwards": HELD_OUT})
+    text = check(write_run_report(tmp_path, comparison=found, header={"trained parameters": "7 of 9"}))
+    assert "trained parameters 7 of 9" in text
+    assert "afterwards : 3 fixed, 0 broken, 0 same" in text
+    assert "all : 3 fixed" not in text
+    assert f"fingerprint {TRAIN.fingerprint[:12]}…" in text
+
+
+def test_the_cost_is_on_the_page_where_a_price_is_known(tmp_path):
+    price = Price(prefill=1.0, sample=10.0, train=1e6, date="2026-11-24", source="here")
+    made = SupervisedTrainer(
+        "scripted",
+        service=ScriptedService(tokenizer=TOKENIZER),
+        renderer=RENDERER,
+        config=config(num_epochs=1, output_dir=tmp_path / "priced"),
+        prices=PriceTable(models={"scripted": price}),
+    )
+    result = made.train(TRAIN)
+    assert result.cost.usd > 1
+    assert f"cost ${result.cost.usd:.2f}, at prices of 2026-11-24 " in check(tmp_path / "priced" / "report.html")
+    trainer(output_dir=tmp_path / "unknown").train(TRAIN)
+    reason = json.loads((tmp_path / "unknown" / "result.json").read_text())["cost"]["estimate"]["reason"]
+    assert f"cost {reason} " in check(tmp_path / "unknown" / "report.html")
 
 
 def test_no_run_and_a_broken_one(tmp_path):
