@@ -55,7 +55,7 @@ def main() -> int:
     asked = {name: rows[:most] for name, rows in slices.evaluation_slices.items()}
     # General questions with the base model's own answers: without them the model forgets how to answer anything
     # else, as it learns that every question is about New York.
-    train = slices.train + replay
+    train = slices.train.with_replay(replay, seed=options.seed)
 
     output = Path(options.output_dir)
     make_room(output)
@@ -75,6 +75,8 @@ def main() -> int:
             learning_rate=options.learning_rate,
             # The first steps are the rough ones, and what they break of the rest is not all repaired later.
             warmup_steps=5 if options.quick else 30,
+            # Not the answers alone: how sure the base model was of each token is held, too.
+            replay_targets="distributions",
             eval_every=None if options.quick else 100,
             seed=options.seed,
             output_dir=output,
@@ -221,7 +223,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--num-facts", type=int, default=80, help="how many facts to teach, of 415")
     parser.add_argument("--num-wordings", type=int, default=8, help="in how many wordings each is taught, 1 to 8")
-    parser.add_argument("--num-epochs", type=int, default=2, help="passes over the training rows")
+    parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
     parser.add_argument("--output-dir", default="runs/nyc_qa", help="where the run folder goes")

@@ -1,8 +1,9 @@
 """From shifted examples to the SDK's `Datum`, and back to checked arrays.
 
 A datum of the cross-entropy loss is three rows of one length: the input tokens, the target of each position, and the
-weight of each target. The SDK checks none of this (a datum with rows of different lengths is sent as it is), so it is
-checked here, for every engine that lives in this process.
+weight of each target; targets and weights may have a second axis, for several targets of one position. The SDK checks
+none of this (a datum with rows of different lengths is sent as it is), so it is checked here, for every engine that
+lives in this process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.batching.soft import SoftExample
     from glowgenius.engines.tinker_types import TensorData
     from glowgenius.typing import TokenArray, WeightArray
 
@@ -34,7 +36,7 @@ CROSS_ENTROPY_INPUTS = ("target_tokens", "weights")
 """The loss inputs that a datum of the cross-entropy loss has, no more and no fewer."""
 
 
-def to_datum(shifted: ShiftedExample, scale: float = 1.0) -> Datum:
+def to_datum(shifted: ShiftedExample | SoftExample, scale: float = 1.0) -> Datum:
     """The datum of one example, its weights multiplied by *scale*.
 
     The loss of an engine is a plain sum. A mean is made here, by weights that were divided beforehand: by the same
@@ -42,7 +44,7 @@ def to_datum(shifted: ShiftedExample, scale: float = 1.0) -> Datum:
     The arrays are fresh: the SDK keeps what it is given, and a request may still be on its way when the caller goes on.
 
     Args:
-        shifted: Inputs, targets and weights, each `[T]`.
+        shifted: Inputs `[T]`, and targets and weights, each `[T]` or, with K targets for each input, `[T, K]`.
         scale: A finite number ≥ 0.
 
     Raises:
@@ -59,16 +61,16 @@ def to_datum(shifted: ShiftedExample, scale: float = 1.0) -> Datum:
 @final
 @frozen(kw_only=True, eq=False)
 class DatumArrays:
-    """What a datum of the cross-entropy loss says, as arrays of one length."""
+    """What a datum of the cross-entropy loss says, as arrays of one length; K targets are weighed at each position."""
 
     inputs: TokenArray
     """The tokens that the model reads, `[T]`."""
 
     targets: TokenArray
-    """The token to predict at each position, `[T]`."""
+    """The token to predict at each position, `[T]`, or the tokens, `[T, K]`."""
 
     weights: WeightArray
-    """The weight of each target in the loss, `[T]`."""
+    """The weight of each target in the loss, of the shape of `targets`."""
 
 
 def read_data(data: Sequence[Datum], loss_fn: str, *, vocabulary_size: int | None = None) -> list[DatumArrays]:
@@ -113,6 +115,10 @@ def _read_datum(index: int, datum: Datum, vocabulary_size: int | None) -> DatumA
             f"datum {index}: model_input, target_tokens and weights must have one length, got "
             f"{len(inputs)}, {len(targets)} and {len(weights)}"
         )
+    if targets.shape != weights.shape:
+        raise RequestRejectedError(
+            f"datum {index}: target_tokens and weights must have one shape, got {targets.shape} and {weights.shape}"
+        )
     if not len(inputs):
         raise RequestRejectedError(f"datum {index}: must hold at least one token, got none")
     if targets.dtype.kind != "i":
@@ -126,16 +132,18 @@ def _read_datum(index: int, datum: Datum, vocabulary_size: int | None) -> DatumA
 
 def _row(index: int, name: str, tensor: TensorData) -> AnyArray:
     array: AnyArray = tensor.to_numpy()
-    if array.ndim != 1:
-        raise RequestRejectedError(f"datum {index}: {name} must have one axis, got the shape {array.shape}")
+    if array.ndim not in {1, 2}:
+        raise RequestRejectedError(
+            f"datum {index}: {name} must have one axis, or a second for several targets, got the shape {array.shape}"
+        )
     return array
 
 
 def _check_range(index: int, name: str, tokens: TokenArray, vocabulary_size: int | None) -> None:
     outside = tokens < 0 if vocabulary_size is None else (tokens < 0) | (tokens >= vocabulary_size)
     if outside.any():
-        position = int(outside.argmax())
+        position = int(np.flatnonzero(outside.reshape(len(tokens), -1).any(axis=1))[0])
         accepted = "≥ 0" if vocabulary_size is None else f"in 0 … {vocabulary_size - 1}"
         raise RequestRejectedError(
-            f"datum {index}: {name} must be token ids {accepted}, got {tokens[position]} at position {position}"
+            f"datum {index}: {name} must be token ids {accepted}, got {tokens[outside][0]} at position {position}"
         )

@@ -60,9 +60,17 @@ class SamplingClient(Protocol):
     """Draws text from fixed weights. Requests are independent of each other and have no order."""
 
     def sample(
-        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams
+        self,
+        prompt: ModelInput,
+        num_samples: int,
+        sampling_params: SamplingParams,
+        *,
+        topk_prompt_logprobs: int = 0,
     ) -> FutureLike[SampleResponse]:
-        """Continue *prompt* *num_samples* times; a sequence ends with its stop token, or at `max_tokens`."""
+        """Continue *prompt* *num_samples* times; a sequence ends with its stop token, or at `max_tokens`.
+
+        With *topk_prompt_logprobs* the answer also has so many most probable tokens at each place of the prompt.
+        """
         ...
 
     def compute_logprobs(

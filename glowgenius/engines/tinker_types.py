@@ -55,8 +55,10 @@ from tinker.types import (
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
 )
+from tinker.types.topk_logprobs import MASK_LOGPROB, TopkLogprobs
 
 __all__ = [
+    "MASK_LOGPROB",
     "SDK_VERSION",
     "APIConnectionError",
     "APIError",
@@ -100,6 +102,7 @@ __all__ = [
     "StopReason",
     "TensorData",
     "TinkerError",
+    "TopkLogprobs",
     "TrainingClient",
     "UnprocessableEntityError",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -38,9 +38,9 @@ def score(
             number, and on nothing that happens while they are computed.
 
     Returns:
-        The loss in nats, and one array `[T]` for each row.
+        The loss in nats, and for each row one array of the shape of its targets.
     """
-    logprobs: list[LogprobArray] = [np.zeros(len(row.targets), np.float32) for row in rows]
+    logprobs: list[LogprobArray] = [np.zeros(row.targets.shape, np.float32) for row in rows]
     total = 0.0
     for packed, chosen, loss in _passes(
         model, adapter, rows, max_tokens=max_tokens, backward=backward, threads=threads
@@ -49,8 +49,10 @@ def score(
         values = chosen.cpu().numpy()
         start = 0
         for index, places in zip(packed.members, packed.places, strict=True):
-            logprobs[index][places] = values[start : start + len(places)]
-            start += len(places)
+            of = logprobs[index]
+            count = len(places) * (1 if of.ndim == 1 else of.shape[1])
+            of[places] = values[start : start + count].reshape(len(places), *of.shape[1:])
+            start += count
     return total, logprobs
 
 
@@ -95,31 +97,39 @@ def _through_transformers(
     network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel, *, backward: bool
 ) -> tuple[torch.Tensor, float]:
     """Log-probabilities of the weighted targets of one pass, and its loss, by the model's own modules."""
-    device = model.device
-    where, targets, weights = _targets(packed, rows, device)
-    logits = network(
-        input_ids=_tensor(packed.tokens, device)[None],
-        attention_mask=_masks(packed, model),
-        position_ids=_tensor(packed.positions, device)[None],
-        use_cache=False,
-        logits_to_keep=_tensor(packed.scored, device),
-    ).logits[0]
-    chosen = torch.log_softmax(logits.float(), dim=-1)[where, targets]
+    where, targets, weights = _targets(packed, rows, model.device)
+    chosen = torch.log_softmax(scored_logits(network, packed, model).float(), dim=-1)[where, targets]
     loss = -(chosen * weights).sum()
     if backward:
         torch.autograd.backward(loss)
     return chosen.detach(), float(loss.detach())
 
 
+def scored_logits(network: Any, packed: Pass, model: BaseModel) -> torch.Tensor:
+    """The logits of the scored places of one pass, `[P, V]`, by the model's own modules."""
+    device = model.device
+    output = network(
+        input_ids=_tensor(packed.tokens, device)[None],
+        attention_mask=_masks(packed, model),
+        position_ids=_tensor(packed.positions, device)[None],
+        use_cache=False,
+        logits_to_keep=_tensor(packed.scored, device),
+    )
+    return cast("torch.Tensor", output.logits[0])
+
+
 def _targets(
     packed: Pass, rows: Sequence[Row], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of every weighted target: which scored place predicts it, its token, its weight; `[n]`, row after row."""
-    pairs = [(rows[index], places) for index, places in zip(packed.members, packed.places, strict=True)]
+    """Of every target of a weighted place: which scored place predicts it, its token, its weight; `[n]`, row by row."""
+    triples = [
+        (lookup, rows[index].targets[places], rows[index].weights[places])
+        for index, lookup, places in zip(packed.members, packed.lookup, packed.places, strict=True)
+    ]
     return (
-        _tensor(np.concatenate(packed.lookup), device),
-        _tensor(np.concatenate([row.targets[places] for row, places in pairs]), device),
-        _tensor(np.concatenate([row.weights[places] for row, places in pairs]), device),
+        _tensor(np.concatenate([np.repeat(lookup, targets[:1].size) for lookup, targets, _ in triples]), device),
+        _tensor(np.concatenate([targets.reshape(-1) for _, targets, _ in triples]), device),
+        _tensor(np.concatenate([weights.reshape(-1) for _, _, weights in triples]), device),
     )
 
 

@@ -27,10 +27,16 @@ class Row:
     """Input tokens, `[T]`."""
 
     targets: TokenArray
-    """The token that should follow each input, `[T]`."""
+    """The token that should follow each input, `[T]`, or several that share the weight, `[T, K]`."""
 
     weights: WeightArray
-    """Loss weights of the targets, `[T]`."""
+    """Loss weights of the targets, of the same shape."""
+
+    @property
+    def places(self) -> TokenArray:
+        """The positions that carry weight, `[n]`."""
+        carries = self.weights if self.weights.ndim == 1 else self.weights.any(axis=1)
+        return np.flatnonzero(carries).astype(np.int64)
 
 
 @final
@@ -104,7 +110,7 @@ def plan(rows: Sequence[Row], max_tokens: int, *, parts: int = 1) -> list[Pass]:
         parts: Into how many passes of about equal size the work is divided, where there are rows enough.
     """
     live = [index for index, row in enumerate(rows) if np.any(row.weights)]
-    cut = {index: rows[index].inputs[: int(np.flatnonzero(rows[index].weights)[-1]) + 1] for index in live}
+    cut = {index: rows[index].inputs[: int(rows[index].places[-1]) + 1] for index in live}
     families = _families(cut)
     return [_lay_out(rows, cut, groups) for groups in _fill(families, cut, max_tokens, parts)]
 
@@ -172,7 +178,7 @@ def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[S
         ordered = sorted(group, key=lambda index: -len(cut[index]))
         for index in ordered:
             starts.append(put(cut[index][prefix:], prefix, len(members)))
-            places = np.flatnonzero(rows[index].weights)
+            places = rows[index].places
             at.append(np.where(places < prefix, places + start, places - prefix + starts[-1]))
             members.append(index)
         lengths = tuple(len(cut[index]) - prefix for index in ordered)
@@ -188,7 +194,7 @@ def _lay_out(rows: Sequence[Row], cut: dict[int, TokenArray], groups: Sequence[S
         owners=owners,
         scored=scored.astype(np.int64),
         lookup=tuple(np.split(inverse.astype(np.int64), np.cumsum([len(own) for own in at])[:-1])),
-        places=tuple(np.flatnonzero(rows[index].weights).astype(np.int64) for index in members),
+        places=tuple(rows[index].places for index in members),
     )
 
 

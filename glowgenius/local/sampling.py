@@ -14,6 +14,7 @@ import numpy as np
 
 from glowgenius.engines.futures import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
+from glowgenius.engines.top import MOST_ALTERNATIVES, topk_of
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.decode import Memory, generate
@@ -21,12 +22,13 @@ from glowgenius.local.loss import score
 from glowgenius.local.model import base_model
 from glowgenius.local.packing import Row
 from glowgenius.local.request import Generated, Request
+from glowgenius.local.top import top_logprobs
 from glowgenius.models.hub import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+    from glowgenius.engines.tinker_types import ModelInput, SamplingParams, TopkLogprobs
     from glowgenius.local.adapter import Adapter
     from glowgenius.local.model import BaseModel
     from glowgenius.local.runtime import Runtime
@@ -45,7 +47,7 @@ class SamplingClient:
         self._model = model
         self._adapter = adapter
         self._lock = threading.Lock()
-        self._samples: list[tuple[Future[SampleResponse], list[Request]]] = []
+        self._samples: list[tuple[Future[SampleResponse], list[Request], int]] = []
         self._scores: list[tuple[Future[list[float | None]], Row, int]] = []
         self._memory = Memory()
         self._ids = itertools.count()
@@ -62,20 +64,32 @@ class SamplingClient:
         return self._tokenizer
 
     def sample(
-        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams
+        self,
+        prompt: ModelInput,
+        num_samples: int,
+        sampling_params: SamplingParams,
+        *,
+        topk_prompt_logprobs: int = 0,
     ) -> EngineFuture[SampleResponse]:
         """Continue *prompt* *num_samples* times.
 
         A sequence ends with its stop token, which is part of it, or after `max_tokens`. `temperature=0` takes the most
         probable token. With a seed the answer is always the same; sample i of one request uses seed + i.
+        With *topk_prompt_logprobs* the answer also has so many most probable tokens at each place of the prompt but
+        the first, which nothing predicts.
 
         Raises:
             RequestRejectedError: The prompt or a parameter cannot be used.
         """
-        requests = self._requests(self._prompt(prompt), num_samples, sampling_params)
+        tokens = self._prompt(prompt)
+        requests = self._requests(tokens, num_samples, sampling_params)
+        if not 0 <= topk_prompt_logprobs <= MOST_ALTERNATIVES:
+            raise RequestRejectedError(
+                f"topk_prompt_logprobs must be between 0 and {MOST_ALTERNATIVES}, got {topk_prompt_logprobs}"
+            )
         future: Future[SampleResponse] = Future()
         with self._lock:
-            self._samples.append((future, requests))
+            self._samples.append((future, requests, topk_prompt_logprobs))
         self._runtime.worker.submit(self._flush)
         return EngineFuture(future)
 
@@ -211,10 +225,10 @@ class SamplingClient:
             unknown: list[float | None] = [None] * (len(row.inputs) + 1 - wanted)
             future.set_result(unknown + [float(value) for value in values[len(values) - wanted :]])
 
-    def _answer_samples(self, samples: list[tuple[Future[SampleResponse], list[Request]]]) -> None:
+    def _answer_samples(self, samples: list[tuple[Future[SampleResponse], list[Request], int]]) -> None:
         if not samples:
             return
-        requests = [request for _, several in samples for request in several]
+        requests = [request for _, several, _ in samples for request in several]
         runtime = self._runtime
         try:
             generated = generate(
@@ -227,13 +241,39 @@ class SamplingClient:
                 threads=runtime.threads,
                 memory=self._memory,
             )
+            tops = self._tops([(several[0].prompt, k) for _, several, k in samples])
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
-            for future, _ in samples:
+            for future, _, _ in samples:
                 future.set_exception(error)
             return
         answers = iter(generated)
-        for future, several in samples:
-            future.set_result(SampleResponse(sequences=[self._sequence(next(answers)) for _ in several]))
+        for (future, several, _), top in zip(samples, tops, strict=True):
+            sequences = [self._sequence(next(answers)) for _ in several]
+            future.set_result(SampleResponse(sequences=sequences, topk_prompt_logprobs_np=top))
+
+    def _tops(self, asked: list[tuple[tuple[int, ...], int]]) -> list[TopkLogprobs | None]:
+        """The most probable tokens along each prompt, where some are asked for."""
+        rows: list[Row] = []
+        for prompt, k in asked:
+            tokens = np.array(prompt, dtype=np.int64)
+            weights = np.full(len(tokens) - 1, float(k > 0), np.float32)
+            rows.append(Row(inputs=tokens[:-1], targets=tokens[1:], weights=weights))
+        most = max((k for _, k in asked), default=0)
+        if not most:
+            return [None] * len(asked)
+        runtime = self._runtime
+        found = top_logprobs(
+            self._model,
+            self._adapter,
+            rows,
+            most,
+            max_tokens=runtime.max_tokens_per_pass,
+            threads=runtime.threads,
+        )
+        return [
+            topk_of(ids[:, :k], values[:, :k]) if k else None
+            for (ids, values), (_, k) in zip(found, asked, strict=True)
+        ]
 
     def _sequence(self, generated: Generated) -> SampledSequence:
         return SampledSequence(

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from glowgenius.local.stack import Gradients, Stack, StackAdapter
 
-_MOST_LOGITS = 1 << 23
+MOST_LOGITS = 1 << 23
 """How many logits are held at once, about: 32 MB in fp32. The vocabulary times the tokens never is."""
 
 
@@ -40,7 +40,7 @@ def target_logprobs(
     result = torch.empty_like(hidden)
     totals = weights.new_zeros(len(hidden)).index_add_(0, where, weights)
     order = torch.argsort(where, stable=True)
-    size = max(1, _MOST_LOGITS // head.weight.shape[0])
+    size = max(1, MOST_LOGITS // head.weight.shape[0])
     ordered = where[order]
     for first in range(0, len(hidden), size):
         block = slice(first, first + size)

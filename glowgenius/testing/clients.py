@@ -20,6 +20,7 @@ from glowgenius.engines.tinker_types import (
     SaveWeightsResponse,
     TensorData,
 )
+from glowgenius.engines.top import topk_of
 from glowgenius.errors import CheckpointError, RequestRejectedError, nearest
 from glowgenius.testing.drawing import draw
 from glowgenius.testing.journal import describe
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.datum import DatumArrays
     from glowgenius.engines.futures import EngineFuture
-    from glowgenius.engines.tinker_types import Datum, LossFnType, ModelInput, SamplingParams
+    from glowgenius.engines.tinker_types import Datum, LossFnType, ModelInput, SamplingParams, TopkLogprobs
     from glowgenius.testing.bigram import Bigram, Table
     from glowgenius.testing.script import OrderedQueue, Script
     from glowgenius.typing import TokenArray, WeightArray
@@ -186,7 +187,7 @@ class ScriptedTrainingClient:
 
     def _output(self, arrays: list[DatumArrays]) -> ForwardBackwardOutput:
         rows = [self._logprobs(datum) for datum in arrays]
-        total = -sum(float(row @ datum.weights.astype(np.float64)) for row, datum in zip(rows, arrays, strict=True))
+        total = -sum(float((row * datum.weights).sum()) for row, datum in zip(rows, arrays, strict=True))
         outputs = [{"logprobs": TensorData.from_numpy(row.astype(np.float32))} for row in rows]
         return ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord", loss_fn_outputs=outputs, metrics={"loss:sum": total}
@@ -194,8 +195,9 @@ class ScriptedTrainingClient:
 
     def _logprobs(self, datum: DatumArrays) -> npt.NDArray[np.float64]:
         if self._script.loss is None:
-            return self._model.logprobs(datum.inputs, datum.targets)
-        return np.full(len(datum.inputs), -float(self._script.loss(self._model.updates)))
+            inputs, targets, _ = _joined([datum])
+            return self._model.logprobs(inputs, targets).reshape(datum.targets.shape)
+        return np.full(datum.targets.shape, -float(self._script.loss(self._model.updates)))
 
     def optim_step(self, optim_params: AdamParams) -> EngineFuture[OptimStepResponse]:
         """One AdamW update with the accumulated gradient, which is then cleared."""
@@ -298,10 +300,11 @@ class ScriptedTrainingClient:
 
 
 def _joined(arrays: list[DatumArrays]) -> tuple[TokenArray, TokenArray, WeightArray]:
+    """Input, target and weight of every target; an input stands as often as it has targets."""
     return (
-        np.concatenate([datum.inputs for datum in arrays]),
-        np.concatenate([datum.targets for datum in arrays]),
-        np.concatenate([datum.weights for datum in arrays]),
+        np.concatenate([np.repeat(datum.inputs, datum.targets[:1].size) for datum in arrays]),
+        np.concatenate([datum.targets.reshape(-1) for datum in arrays]),
+        np.concatenate([datum.weights.reshape(-1) for datum in arrays]),
     )
 
 
@@ -324,16 +327,22 @@ class ScriptedSamplingClient:
         return self._model.base_model
 
     def sample(
-        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams
+        self,
+        prompt: ModelInput,
+        num_samples: int,
+        sampling_params: SamplingParams,
+        *,
+        topk_prompt_logprobs: int = 0,
     ) -> EngineFuture[SampleResponse]:
-        """Continue *prompt* *num_samples* times."""
+        """Continue *prompt* *num_samples* times; with *topk_prompt_logprobs*, say what else was likely along it."""
         tokens = _prompt_tokens(prompt)
         if num_samples < 1:
             raise RequestRejectedError(f"num_samples must be an integer ≥ 1, got {num_samples!r}")
 
         def work() -> SampleResponse:
             return SampleResponse(
-                sequences=[self._sequence(tokens, sampling_params, index) for index in range(num_samples)]
+                sequences=[self._sequence(tokens, sampling_params, index) for index in range(num_samples)],
+                topk_prompt_logprobs_np=self._top(tokens, topk_prompt_logprobs) if topk_prompt_logprobs else None,
             )
 
         return self._queue.submit("sample", work, client=self._name, num_data=num_samples, num_tokens=len(tokens))
@@ -348,6 +357,11 @@ class ScriptedSamplingClient:
             tokens_np=np.array(sampled, dtype=np.int32),
             logprobs_np=logprobs.astype(np.float32),
         )
+
+    def _top(self, tokens: list[int], k: int) -> TopkLogprobs:
+        known = self._model.next_logprobs(np.array(tokens[:-1], dtype=np.int64))
+        ids = np.argsort(-known, axis=1, kind="stable")[:, :k]
+        return topk_of(ids, np.take_along_axis(known, ids, axis=1).astype(np.float32))
 
     def compute_logprobs(
         self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None

@@ -219,6 +219,12 @@ class TrainingConfig:
     train_on: TrainOn = field(default=TrainOn.LAST_ASSISTANT_MESSAGE, converter=_train_on)
     """Which messages carry loss."""
 
+    replay_targets: Literal["answers", "distributions"] = field(
+        default="answers", validator=one_of(("answers", "distributions"))
+    )
+    """What rows tagged `replay` are trained on: their answers, or what the base model finds likely at every token of
+    them, which is asked for before the first step and holds the model far better to what it was."""
+
     eval_every: Cadence = field(default=None, validator=_cadence)
     """When to evaluate besides before the first and after the last step, which always happens with an eval set."""
 

@@ -8,11 +8,13 @@ from attrs import frozen
 from typing_extensions import override
 
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
+from glowgenius.training.teacher import teacher_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.batching.soft import SoftExample
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.preflight import Preflight
     from glowgenius.training.schedule import Plan
@@ -45,6 +47,9 @@ class CostEstimate:
     uncounted: tuple[str, ...]
     """Callbacks that sample and do not say how much."""
 
+    teacher: TokenUsage
+    """What is read before the first step to learn what the base model finds likely in replay rows."""
+
     price: Price | None
     """The price of the model; None where there is none, or nothing is charged."""
 
@@ -57,7 +62,7 @@ class CostEstimate:
     @property
     def usage(self) -> TokenUsage:
         """Everything together."""
-        return self.training + self.evaluation + self.sampling
+        return self.training + self.evaluation + self.sampling + self.teacher
 
     @property
     def tokens_trained(self) -> int:
@@ -66,7 +71,7 @@ class CostEstimate:
 
     @property
     def tokens_prefilled(self) -> int:
-        """Tokens that are read at evaluations."""
+        """Tokens that are read at evaluations, and by the base model before the first step."""
         return self.usage.prefilled
 
     @property
@@ -94,6 +99,8 @@ class CostEstimate:
         ]
         if self.sampling != TokenUsage():
             parts.append(f"up to {self.sampling.sampled:,} sampled by callbacks{self._usd(self.sampling)}")
+        if self.teacher != TokenUsage():
+            parts.append(f"{self.teacher.prefilled:,} read for the targets of replay rows{self._usd(self.teacher)}")
         total = self.reason if self.price is None else f"about {dollars(self.price.usd(self.usage))}"
         dated = "" if self.price is None else f"; prices of {self.price.date}"
         note = () if self.price is None or not self.reason else (f"cost: {self.reason}",)
@@ -187,7 +194,7 @@ class Meter:
         self._examples = run.train.examples
         self._evaluation = evaluation_usage(run) + _each(estimate)
         self._estimate = estimate
-        self.usage = spent
+        self.usage = spent + estimate.teacher
         """Everything so far."""
 
     @property
@@ -247,7 +254,7 @@ class Meter:
         return total
 
 
-def step_usage(plan: Plan, step: int, examples: Sequence[ShiftedExample]) -> TokenUsage:
+def step_usage(plan: Plan, step: int, examples: Sequence[ShiftedExample | SoftExample]) -> TokenUsage:
     """The tokens of one step."""
     return TokenUsage(trained=sum(len(examples[row]) for row in plan.step(step).rows))
 
@@ -295,6 +302,7 @@ def estimate_run(
         evaluations=evaluations,
         evaluation=evaluation_usage(run).times(evaluations),
         sampling=sum(known, TokenUsage()).times(evaluations),
+        teacher=teacher_usage(run, config),
         uncounted=tuple(name for name, usage in sampling.items() if usage is None),
         price=price,
         reason="no charge: it runs on this machine" if free else reason,

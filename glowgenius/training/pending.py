@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.batching.soft import SoftExample
     from glowgenius.engines.protocol import FutureLike, SamplingClient
     from glowgenius.engines.tinker_types import (
         Datum,
@@ -79,18 +80,18 @@ class Pending:
     """Everything that is or was under way, for when something goes wrong."""
 
 
-def to_data(examples: Sequence[ShiftedExample]) -> list[Datum]:
+def to_data(examples: Sequence[ShiftedExample | SoftExample]) -> list[Datum]:
     """The data of one request, weighted so that the engine's plain sum is the mean over their trained tokens."""
     scale = 1.0 / total_weight(examples)
     return [to_datum(example, scale) for example in examples]
 
 
-def total_weight(examples: Sequence[ShiftedExample]) -> float:
+def total_weight(examples: Sequence[ShiftedExample | SoftExample]) -> float:
     """The sum of the raw loss weights of *examples*."""
     return float(sum(example.weights.sum(dtype=np.float64) for example in examples))
 
 
-def mean_loss(output: ForwardBackwardOutput, examples: Sequence[ShiftedExample]) -> float:
+def mean_loss(output: ForwardBackwardOutput, examples: Sequence[ShiftedExample | SoftExample]) -> float:
     """Σ −logprob · weight / Σ weight with the raw weights, in nats per trained token.
 
     Where a server has left the log-probabilities out, its own sum stands for them: it is over weights that add up to 1.
@@ -109,7 +110,7 @@ def mean_loss(output: ForwardBackwardOutput, examples: Sequence[ShiftedExample])
                     f"{len(example)} targets"
                 )
             # Where nothing is trained the value is unspecified, and 0 times NaN would still be NaN.
-            trained = np.flatnonzero(example.weights)
+            trained = example.weights != 0
             total -= float(logprobs[trained] @ example.weights[trained].astype(np.float64))
         return total / total_weight(examples)
     if "loss:sum" in output.metrics:

@@ -15,6 +15,7 @@ from glowgenius.errors import Problem, RenderingError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from glowgenius.batching.soft import SoftExample
     from glowgenius.data.message import Conversation
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.renderer import Renderer
@@ -65,8 +66,11 @@ class RowCounts:
 class PreparedRows:
     """One data set, ready to be sent."""
 
-    examples: tuple[ShiftedExample, ...]
+    examples: tuple[ShiftedExample | SoftExample, ...]
     """The examples that are left, in the order of the data."""
+
+    replay: tuple[bool, ...]
+    """Of each example, whether its row is tagged `replay`."""
 
     counts: RowCounts
     """What became of the rows."""
@@ -99,7 +103,7 @@ def prepare(
         for example in examples:
             problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
             rendered.append((row, example))
-    fitted, too_long = _fit(rendered, conversations, renderer, config)
+    fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
     shifted = tuple(shift(example) for example in fitted.examples)
     counts = RowCounts(
         rows=len(conversations),
@@ -117,7 +121,8 @@ def prepare(
     without_stop = sum(not _trains_stop(example, renderer) for example in fitted.examples)
     in_order = sorted([*problems, *too_long], key=lambda item: item[0])
     located = [_located(problem, row, name) for row, problem in in_order]
-    return PreparedRows(examples=shifted, counts=counts, num_without_stop=without_stop), located
+    replay = tuple(REPLAY in conversations[row].tags for row in kept)
+    return PreparedRows(examples=shifted, replay=replay, counts=counts, num_without_stop=without_stop), located
 
 
 def _fit(
@@ -125,9 +130,10 @@ def _fit(
     conversations: Sequence[Conversation],
     renderer: Renderer,
     config: TrainingConfig,
-) -> tuple[Fitted, list[tuple[int, Problem]]]:
-    """The examples that fit `max_length` or are made to, and the problems of those that cannot be."""
+) -> tuple[Fitted, list[int], list[tuple[int, Problem]]]:
+    """The examples that fit `max_length` or are made to, their rows, and the problems of those that cannot be."""
     parts: list[Fitted] = []
+    kept: list[int] = []
     problems: list[tuple[int, Problem]] = []
     for row, example in rendered:
         try:
@@ -143,6 +149,7 @@ def _fit(
             problems += [(row, problem) for problem in error.problems]
         else:
             parts.append(part)
+            kept += [row] * len(part.examples)
     whole = Fitted(
         examples=tuple(example for part in parts for example in part.examples),
         rows=tuple(row for part in parts for row in part.rows),
@@ -150,7 +157,7 @@ def _fit(
         truncated=tuple(row for part in parts for row in part.truncated),
         cut_answers=tuple(row for part in parts for row in part.cut_answers),
     )
-    return whole, problems
+    return whole, kept, problems
 
 
 def _located(problem: Problem, row: int, name: str) -> Problem:

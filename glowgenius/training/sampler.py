@@ -12,15 +12,17 @@ from glowgenius._validators import is_integer, is_number
 from glowgenius.data.message import Conversation, Message
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
+from glowgenius.engines.top import read_top
 from glowgenius.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from glowgenius.batching.shift import ShiftedExample
     from glowgenius.engines.protocol import FutureLike, SamplingClient
     from glowgenius.engines.tinker_types import SampleResponse, StopReason
     from glowgenius.rendering.renderer import Renderer
-    from glowgenius.typing import LogprobArray
+    from glowgenius.typing import LogprobArray, TokenArray
 
     Prompt: TypeAlias = str | Sequence[Message] | Conversation
     """A single question, the messages before the answer, or a conversation whose last answer is left out."""
@@ -191,6 +193,32 @@ class Sampler:
         """The mean negative log-likelihood of each answer, in nats per trained token; as `answer_logprobs`."""
         rows = self.answer_logprobs(conversations, on_progress=on_progress)
         return [-float(row.mean(dtype=np.float64)) for row in rows]
+
+    def likeliest(self, examples: Sequence[ShiftedExample], k: int) -> list[tuple[TokenArray, LogprobArray]]:
+        """The *k* tokens that the model finds likeliest in the place of every trained target.
+
+        Args:
+            examples: What is read.
+            k: At most 20.
+
+        Returns:
+            For each example ids and natural-log probabilities, `[n, k]` each, the likeliest first.
+
+        Raises:
+            EngineError: The engine refused, failed, or left them out.
+        """
+        futures: list[FutureLike[SampleResponse]] = []
+        one_token = SamplingParams(max_tokens=1, temperature=0.0)
+        with mapped("sample (the likeliest tokens along a row)"):
+            for example in examples:
+                # The last target is a token of the prompt too, so that its place has a distribution.
+                whole = np.append(example.inputs, example.targets[-1])
+                futures.append(self._client.sample(self._model_input(whole), 1, one_token, topk_prompt_logprobs=k))
+        found: list[tuple[TokenArray, LogprobArray]] = []
+        for index, (future, example) in enumerate(zip(futures, examples, strict=True)):
+            with mapped(f"sample (the likeliest tokens along row {index})"):
+                found.append(read_top(future.result(), np.flatnonzero(example.weights) + 1, k))
+        return found
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())

@@ -38,6 +38,7 @@ from glowgenius.training.setup import (
     settings_problems,
 )
 from glowgenius.training.start import Start
+from glowgenius.training.teacher import taught, teacher_lines
 from glowgenius.training.waiting import Clock
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ class SupervisedTrainer:
             engine=engine.name,
             renderer=self.renderer,
             callbacks=self._callbacks,
-            run=run,
+            run=taught(run, self._config, self.base_sampler),
             identity=identity,
             start=start,
             header=(
@@ -351,7 +352,8 @@ class SupervisedTrainer:
 
     def _introduction(self, engine: Engine, run: Preflight, estimate: CostEstimate) -> tuple[str, ...]:
         model = describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None)
-        return (engine.line, model, *described(self.renderer, run, estimate, engine))
+        lines = (*described(self.renderer, run, estimate, engine), *teacher_lines(run, self._config))
+        return (engine.line, model, *lines)
 
     @property
     def _rank(self) -> int | None:

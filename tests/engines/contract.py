@@ -206,7 +206,36 @@ class EngineContract:
         whole = loss_of(client, [datum(inputs, targets, [*last, 1.0])])
         assert loss_of(client, [datum(inputs, targets, [*last, 0.25])]) == near(0.25 * whole)
 
+    def test_several_targets_of_a_place_are_weighed_and_summed(self, make, near):
+        client = make()
+        [(inputs, targets, weights)] = rows(25, 1)
+        others = [(target + 1) % VOCABULARY for target in targets]
+        both = datum(inputs, list(zip(targets, others, strict=True)), [(0.75 * one, 0.25 * one) for one in weights])
+        output = client.forward([both], "cross_entropy").result()
+        expected = 0.75 * loss_of(client, [datum(inputs, targets, weights)])
+        expected += 0.25 * loss_of(client, [datum(inputs, others, weights)])
+        assert output.metrics["loss:sum"] == near(expected)
+        logprobs = output.loss_fn_outputs[0]["logprobs"].to_numpy()
+        assert logprobs.shape == (len(inputs), 2)
+        trained = np.flatnonzero(weights)
+        single = client.forward([datum(inputs, others, weights)], "cross_entropy").result()
+        assert logprobs[trained, 1] == near(single.loss_fn_outputs[0]["logprobs"].to_numpy()[trained])
+
     # Gradients and the optimizer.
+
+    def test_several_targets_of_a_place_have_the_gradient_of_each(self, make, near, engine):
+        together, apart = make(), make()
+        wide, narrow = [], []
+        for inputs, targets, weights in rows(26):
+            others = [(target + 1) % VOCABULARY for target in targets]
+            wide.append(datum(inputs, list(zip(targets, others, strict=True)), [(0.75 * w, 0.25 * w) for w in weights]))
+            narrow.append(datum(inputs, targets, [0.75 * weight for weight in weights]))
+            narrow.append(datum(inputs, others, [0.25 * weight for weight in weights]))
+        for client, data in ((together, wide), (apart, narrow)):
+            for rate in (1.0, 0.5):
+                client.forward_backward(data, "cross_entropy")
+                client.optim_step(AdamParams(learning_rate=rate * engine.learning_rate))
+        assert loss_of(together, wide) == near(loss_of(apart, narrow))
 
     def test_gradients_of_several_calls_add_up(self, make, near, engine):
         one, several = make(), make()
@@ -398,6 +427,23 @@ class EngineContract:
         assert some[:3] == [None] * 3
         assert some[3:] == near(everything[3:])
         assert client.compute_logprobs(prompt, 4).result()[1:] == near(everything[1:])
+
+    def test_the_likeliest_tokens_are_told_along_a_prompt(self, service, engine, near):
+        client = service.create_sampling_client(base_model=engine.base_model).result()
+        prompt = [3, 1, 4, 1, 5]
+        params = SamplingParams(max_tokens=1, temperature=0.0)
+        response = client.sample(ModelInput.from_ints(prompt), 1, params, topk_prompt_logprobs=3).result()
+        found = response.topk_prompt_logprobs
+        assert found[0] is None
+        for place in range(1, len(prompt)):
+            tokens, logprobs = zip(*found[place], strict=True)
+            assert len(set(tokens)) == 3
+            assert list(logprobs) == sorted(logprobs, reverse=True)
+            assert drawn(client, prompt[:place], max_tokens=1, temperature=0.0)[0].tokens == [tokens[0]]
+            for token, logprob in zip(tokens, logprobs, strict=True):
+                alone = client.compute_logprobs(ModelInput.from_ints([*prompt[:place], token])).result()
+                assert logprob == near(alone[-1])
+        assert client.sample(ModelInput.from_ints(prompt), 1, params).result().topk_prompt_logprobs is None
 
     def test_greedy_answers_are_repeatable_and_as_long_as_asked(self, service, engine):
         client = service.create_sampling_client(base_model=engine.base_model).result()

@@ -88,7 +88,18 @@ def test_another_loss_is_refused():
             "loss_fn_inputs must be 'target_tokens' and 'weights', got 'advantages', 'target_tokens', 'weights'",
         ),
         (datum([], target_tokens=[], weights=[]), "must hold at least one token, got none"),
-        (datum([1], target_tokens=[[2]], weights=[1.0]), "target_tokens must have one axis, got the shape (1, 1)"),
+        (
+            datum([1], target_tokens=[[2]], weights=[1.0]),
+            "target_tokens and weights must have one shape, got (1, 1) and (1,)",
+        ),
+        (
+            datum([1], target_tokens=[[[2]]], weights=[1.0]),
+            "target_tokens must have one axis, or a second for several targets, got the shape (1, 1, 1)",
+        ),
+        (
+            datum([1, 2], target_tokens=[[2, 3], [2, -4]], weights=[[1.0, 1.0], [1.0, 1.0]]),
+            "target_tokens must be token ids ≥ 0, got -4 at position 1",
+        ),
         (
             datum([1], target_tokens=TensorData([2.0], "float32"), weights=[1.0]),
             "target_tokens must be integers, got float32",

@@ -36,7 +36,9 @@ def test_every_parameter_is_one_of_the_sdk(asked, offered, name):
     wanted = list(inspect.signature(getattr(asked, name)).parameters.values())
     there = list(inspect.signature(getattr(offered, name)).parameters.values())
     for position, parameter in enumerate(wanted):
-        found = there[position]
+        # What we pass by its name may stand anywhere.
+        named = [one for one in there if one.name == parameter.name]
+        found = named[0] if parameter.kind is parameter.KEYWORD_ONLY and named else there[position]
         assert found.name == parameter.name
         # What we call without, the engine has to have a default for; where both have one, it has to be the same.
         if parameter.default is not inspect.Parameter.empty:

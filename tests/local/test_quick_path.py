@@ -118,7 +118,7 @@ def test_a_chunked_vocabulary_is_the_whole_one(model_of, monkeypatch, all_tokens
     adapter = stirred(model)
     rows = rows_of(tiny_rows(5, prefix=11, all_tokens=all_tokens))
     whole = scored(model, adapter, rows)
-    monkeypatch.setattr(unembed, "_MOST_LOGITS", 3 * model.vocabulary_size)
+    monkeypatch.setattr(unembed, "MOST_LOGITS", 3 * model.vocabulary_size)
     assert_same(scored(model, adapter, rows), whole)
 
 

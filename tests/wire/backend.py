@@ -234,8 +234,8 @@ class Backend:
         sampler_id = str(request.sampling_session_id)
         if sampler_id not in self._samplers:
             return json_reply(404, detail=f"there is no sampler {sampler_id!r}")
-        if request.topk_prompt_logprobs or request.topk_sample_logprobs or request.prompt_alt_tokens_k:
-            return json_reply(400, detail="this server gives no top-k logprobs and no alternative tokens")
+        if request.topk_sample_logprobs or request.prompt_alt_tokens_k:
+            return json_reply(400, detail="this server gives no top-k logprobs of samples and no alternative tokens")
         client, _ = self._samplers[sampler_id]
         promise, new = self.promises.make("asample", (sampler_id, request.seq_id))
         if new:
@@ -321,12 +321,14 @@ class _Sampled:
         self._future: Future[Reply] = Future()
         prompt = request.prompt
         scored = client.compute_logprobs(prompt, request.prompt_logprobs_last_n) if request.prompt_logprobs else None
-        sampled = client.sample(prompt, request.num_samples, request.sampling_params)
+        sampled = client.sample(
+            prompt, request.num_samples, request.sampling_params, topk_prompt_logprobs=request.topk_prompt_logprobs
+        )
 
         def done(_: Any) -> None:
             try:
                 logprobs = None if scored is None else scored.result()
-                self._future.set_result(sample_reply(sampled.result().sequences, logprobs))
+                self._future.set_result(sample_reply(sampled.result(), logprobs))
             except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
                 self._future.set_exception(error)
 

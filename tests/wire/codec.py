@@ -6,15 +6,12 @@ Written against `tinker/proto/tinker_public_pb2.pyi` of tinker 0.38, the only pl
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tinker
 from attrs import frozen
 from tinker.proto import tinker_public_pb2 as pb
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -108,13 +105,14 @@ def forward_backward_reply(output: tinker.ForwardBackwardOutput) -> Reply:
         field.data = b"".join(array.tobytes() for array in arrays)
         field.offsets = offsets.tobytes()
         field.dtype = pb.DTYPE_FLOAT32
+        field.trailing_shape.extend(arrays[0].shape[1:])
     return Reply(body=message.SerializeToString(), content_type=PROTOBUF)
 
 
-def sample_reply(sequences: Sequence[tinker.SampledSequence], prompt_logprobs: list[float | None] | None) -> Reply:
+def sample_reply(response: tinker.SampleResponse, prompt_logprobs: list[float | None] | None) -> Reply:
     """The result of `asample`; ids of the sequences went out with the promise."""
     message = pb.SampleResponse()
-    for sequence in sequences:
+    for sequence in response.sequences:
         reason = pb.STOP_REASON_STOP if sequence.stop_reason == "stop" else pb.STOP_REASON_LENGTH
         sent = message.sequences.add(stop_reason=reason, tokens=np.array(sequence.tokens, dtype=np.int32).tobytes())
         if sequence.logprobs is not None:
@@ -122,4 +120,8 @@ def sample_reply(sequences: Sequence[tinker.SampledSequence], prompt_logprobs: l
     if prompt_logprobs is not None:
         known = [np.nan if value is None else value for value in prompt_logprobs]
         message.prompt_logprobs = np.array(known, dtype=np.float32).tobytes()
+    if (top := response.topk_prompt_logprobs_np) is not None:
+        message.topk_prompt_logprobs.token_ids = top.token_ids.astype(np.int32).tobytes()
+        message.topk_prompt_logprobs.logprobs = top.logprobs.astype(np.float32).tobytes()
+        message.topk_prompt_logprobs.length, message.topk_prompt_logprobs.k = top.token_ids.shape
     return Reply(body=message.SerializeToString(), content_type=PROTOBUF)
