@@ -19,7 +19,7 @@ def export(
     step: Annotated[int | None, typer.Option(help="The step whose weights are meant.")] = None,
     as_json: JSONOption = False,
 ) -> int:
-    """Copy the adapter of RUN in PEFT's format, with a model card.
+    """Copy the adapter of RUN in PEFT's format, with a model card; from Tinker it is downloaded.
 
     Example: `glowgenius export runs/nyc adapter`
     """
@@ -32,6 +32,8 @@ def export(
         sampler_path=opened.sampler_path,
         state_path=record.state_path,
         step=record.step,
+        base_model=opened.base_model,
+        service=opened.service if "://" in opened.sampler_path else None,
         settings=opened.settings,
         rows=opened.folder.rows(),
     )

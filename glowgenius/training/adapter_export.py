@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from glowgenius.engines.download import download_adapter
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.models.catalog import SHORT_NAMES
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from glowgenius.engines.protocol import ServiceClient
     from glowgenius.training.history import Row
 
 ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
@@ -27,50 +30,90 @@ def export_adapter(
     sampler_path: str,
     state_path: str | None,
     step: int,
+    base_model: str,
+    service: ServiceClient | None,
     settings: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Path:
     """Copy the adapter at *sampler_path* into *directory*, with a card.
+
+    Where it is on Tinker, the service exports it from the state of the same step.
 
     Args:
         directory: A folder that does not exist yet, or is empty.
         sampler_path: The weights.
         state_path: The state of the same step, where one was kept.
         step: The updates in them.
+        base_model: The model that was adapted.
+        service: Where the weights are, if not on this machine.
         settings: What `config.json` says; as far as it is known.
         rows: The rows of the run.
 
     Raises:
         ConfigError: The folder holds something already.
-        CheckpointError: The weights are on a service and not on this machine; the message says how to fetch them.
+        CheckpointError: The weights are on a service that gives none out, or of a step whose state was not kept.
+        EngineError: The service refused or failed.
     """
     target = Path(directory)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
-    if "://" in sampler_path:
-        fetch = f"tinker checkpoint download {state_path or '<the state path of a step that was saved>'}"
-        raise CheckpointError(
-            f"the weights are on the service, at {sampler_path}; fetch them in PEFT's format with: {fetch}"
-        )
-    source = Path(sampler_path)
-    missing = [name for name in ADAPTER_FILES if not (source / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"the weights at {sampler_path!r} are gone or incomplete: {', '.join(missing)} is not there"
-        )
+    # Made beside and renamed, so that a download that breaks off leaves no half an adapter.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        config: dict[str, Any] = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
-        trained_on = str(config["base_model_name_or_path"])
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"adapter_config.json of the weights at {sampler_path!r} is damaged: {error}") from error
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    if trained_on in SHORT_NAMES:
-        # PEFT and the hub know nothing of our short names.
-        config["base_model_name_or_path"] = SHORT_NAMES[trained_on].hub_name
-        (target / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True), encoding="utf-8")
-    card = model_card(config, trained_on=trained_on, step=step, settings=settings, rows=rows)
-    (target / "README.md").write_text(card, encoding="utf-8")
+        if "://" in sampler_path:
+            _download(service, state_path, step, working)
+        else:
+            _copy(Path(sampler_path), working)
+        _complete(working, base_model=base_model, step=step, settings=settings, rows=rows)
+        working.chmod(0o755)  # mkdtemp keeps others out
+        if target.exists():
+            target.rmdir()
+        working.replace(target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
     return target
+
+
+def _download(service: ServiceClient | None, state_path: str | None, step: int, folder: Path) -> None:
+    if state_path is None:
+        raise CheckpointError(
+            f"of step {step} the service has weights to sample from, and gives out those of a state alone; keep states "
+            "of evaluated steps by setting save_every as eval_every, or take another step"
+        )
+    download_adapter(service, state_path, folder)
+    _check_files(folder, state_path)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    _check_files(source, str(source))
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
+def _check_files(folder: Path, path: str) -> None:
+    missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"the weights at {path!r} are gone or incomplete: {', '.join(missing)} is not there")
+
+
+def _complete(folder: Path, *, base_model: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Name the base model as the hub does, and write the card."""
+    file = folder / "adapter_config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"adapter_config.json of the weights of step {step} is damaged: {error}") from error
+    del rank, alpha
+    # The service's own files may leave it out.
+    trained_on = str(config.get("base_model_name_or_path") or base_model)
+    # PEFT and the hub know nothing of our short names.
+    name = SHORT_NAMES[trained_on].hub_name if trained_on in SHORT_NAMES else trained_on
+    if config.get("base_model_name_or_path") != name:
+        config["base_model_name_or_path"] = name
+        file.write_text(json.dumps(config, indent=1, sort_keys=True), encoding="utf-8")
+    card = model_card(config, trained_on=trained_on, step=step, settings=settings, rows=rows)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def model_card(
@@ -88,7 +131,7 @@ def model_card(
     base = str(config["base_model_name_or_path"])
     facts = {**_facts(config, settings), "updates": str(step)}
     measured = _measured(rows, step)
-    has_head = "lm_head" in config["target_modules"]
+    has_head = "lm_head" in _layers(config)
     packaged = SHORT_NAMES.get(trained_on)
     front = [
         "---",
@@ -134,7 +177,7 @@ def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     header: Sequence[str] = settings.get("header", ())
     found = {
         "rank, alpha": f"{config['r']}, {config['lora_alpha']:g}",
-        "layers": ", ".join(config["target_modules"]),
+        "layers": ", ".join(_layers(config)) or None,
         "training data (sha256)": fingerprints.get("train"),
         "evaluation data (sha256)": fingerprints.get("eval"),
         **{
@@ -148,6 +191,12 @@ def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
     }
     return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _layers(config: Mapping[str, Any]) -> list[str]:
+    """The adapted layers; PEFT also has one word for all of them."""
+    layers: Any = config.get("target_modules") or []
+    return [layers] if isinstance(layers, str) else [str(layer) for layer in layers]
 
 
 def _measured(rows: Sequence[Row], step: int) -> dict[str, tuple[int, float]]:

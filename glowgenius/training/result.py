@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    from glowgenius.engines.protocol import TrainingClient
+    from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
     from glowgenius.training.cost import RunCost
@@ -36,6 +36,7 @@ class TrainingResult:
         self,
         *,
         client: TrainingClient,
+        service: ServiceClient | None,
         renderer: Renderer,
         history: History,
         checkpoints: tuple[CheckpointRecord, ...],
@@ -49,6 +50,7 @@ class TrainingResult:
         output_dir: Path | None,
     ) -> None:
         self._client = client
+        self._service = service
         self._renderer = renderer
         self._by_step = {record.step: record for record in checkpoints}
         self._use_step = use_step
@@ -133,6 +135,8 @@ class TrainingResult:
     def save_adapter(self, directory: str | os.PathLike[str]) -> Path:
         """Copy the adapter that `sampler` answers with, in PEFT's format, with a model card as README.md.
 
+        From Tinker it is downloaded: the service exports it, which takes a training run that makes no step.
+
         Args:
             directory: A folder that does not exist yet, or is empty.
 
@@ -141,7 +145,8 @@ class TrainingResult:
 
         Raises:
             ConfigError: The folder holds something already.
-            CheckpointError: The weights are on a service and not on this machine; the message says how to fetch them.
+            CheckpointError: The weights are on a service that gives none out, or of a step whose state was not kept.
+            EngineError: The service refused or failed.
         """
         step = self.sampler_step
         settings: dict[str, Any] = {}
@@ -152,6 +157,8 @@ class TrainingResult:
             sampler_path=self._weights_path(step),
             state_path=self._by_step[step].state_path,
             step=step,
+            base_model=self._client.get_info().model_data.model_name or "unknown",
+            service=self._service,
             settings=settings,
             rows=self.history.rows,
         )

@@ -22,7 +22,7 @@ from glowgenius.training.setup import settings_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from glowgenius.engines.protocol import TrainingClient
+    from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
@@ -52,6 +52,9 @@ class Session:
 
     engine: str
     """Where it runs."""
+
+    service: ServiceClient | None
+    """What made the client; None where only that was given."""
 
     renderer: Renderer
     """Between messages and tokens."""
@@ -193,6 +196,7 @@ class Session:
         ended = "max_steps" if self.run.plan.cut_short else "completed"
         return TrainingResult(
             client=client,
+            service=self.service,
             renderer=self.renderer,
             history=recorder.history,
             checkpoints=recorder.records,

@@ -330,6 +330,7 @@ class SupervisedTrainer:
             base_model=self._base_model,
             config=self._config,
             engine=engine.name,
+            service=engine.service,
             renderer=self.renderer,
             callbacks=self._callbacks,
             run=taught(run, self._config, self.base_sampler),

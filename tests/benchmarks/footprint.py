@@ -22,10 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = (
     f"{ROOT}=glowgenius",
     f"{ROOT}[local]=glowgenius.local",
-    "tinker-cookbook=tinker_cookbook.supervised.train",
+    "tinker-cookbook==0.5.8=tinker_cookbook.supervised.train",
     "trl peft torch<2.14=trl.trainer.sft_trainer",
 )
-"""What is compared: a requirement as pip takes it (several separated by spaces), and what its users import first."""
+"""What is compared: a requirement as pip takes it (several separated by spaces), and what its users import first.
+
+The cookbook is held at a version, as pip otherwise tries every one of them.
+"""
 
 TIMER = "import resource; {code}; used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime)"
 

@@ -13,6 +13,7 @@ from glowgenius.lora.config import LoRAConfig
 from glowgenius.models.catalog import model_directory
 from glowgenius.testing import ScriptedService
 from glowgenius.training import SupervisedTrainer, TrainingConfig
+from glowgenius.training.callbacks.early_stopping import EarlyStopping
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer
 
@@ -116,11 +117,24 @@ def test_without_a_run_folder_the_card_says_less(tmp_path):
     assert "sha256" not in card
 
 
+def test_weights_without_a_state_are_given_out_by_no_service(tmp_path):
+    stop = EarlyStopping(patience=1, restore_best=True)
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: [9.0, 1.0, 2.0, 3.0][updates])
+    result = trainer(service, callbacks=[stop], eval_every=1, lookahead=0).train(TRAIN, HELD_OUT)
+    with pytest.raises(CheckpointError) as raised:
+        result.save_adapter(tmp_path / "adapter")
+    assert str(raised.value) == (
+        "of step 1 the service has weights to sample from, and gives out those of a state alone; keep states of "
+        "evaluated steps by setting save_every as eval_every, or take another step"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_on_a_service_are_fetched_with_its_own_command(tmp_path):
     result = trainer(ScriptedService(tokenizer=TOKENIZER), max_steps=2).train(TRAIN, HELD_OUT)
     with pytest.raises(CheckpointError) as raised:
         result.save_adapter(tmp_path / "adapter")
     assert str(raised.value) == (
-        "the weights are on the service, at tinker://scripted:train:0/sampler_weights/000002; fetch them in PEFT's "
+        "the weights are on the service, at tinker://scripted:train:0/weights/000002; fetch them in PEFT's "
         "format with: tinker checkpoint download tinker://scripted:train:0/weights/000002"
     )

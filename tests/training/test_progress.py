@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
+import os
 import re
+import sys
 
 import pytest
 
 from glowgenius.errors import ServiceUnavailableError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.jsonl import JSONLLogger
-from glowgenius.training.callbacks.progress import ProgressBar
+from glowgenius.training.callbacks.progress import ProgressBar, is_ci
 from glowgenius.training.events import TrainEnd, TrainFailed
+from tests.support.source import ROOT
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer
 
 
@@ -89,6 +93,71 @@ def test_in_a_terminal_it_draws_a_bar():
     assert plain.rstrip().endswith("done: 3 steps, 30 tokens trained (max_steps)")
     # The cursor is given back.
     assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
+
+
+@pytest.mark.usefixtures("_terminal")
+@pytest.mark.parametrize(
+    ("out", "variables"),
+    [
+        (Terminal, {"CI": "true", "FORCE_COLOR": "1"}),
+        (io.StringIO, {"FORCE_COLOR": "1"}),
+        (Terminal, {"TERM": "dumb"}),
+    ],
+)
+def test_a_ci_log_a_pipe_and_a_dumb_terminal_get_lines_whatever_is_forced(monkeypatch, out, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    out = out()
+    run(ProgressBar(file=out), max_steps=3)
+    assert "\x1b" not in out.getvalue()
+    assert "\r" not in out.getvalue()
+    assert "step 3/3, epoch 1: train loss 1.3333, rate 0.167, eval loss 4.0000\n" in out.getvalue()
+
+
+@pytest.mark.parametrize(("value", "says"), [("", False), ("false", False), ("0", False), ("true", True), ("1", True)])
+def test_what_counts_as_ci(value, says):
+    assert is_ci({"CI": value}) is says
+    assert not is_ci({})
+
+
+RUN = """
+from glowgenius.training.callbacks.progress import ProgressBar
+from tests.support.training import HELD_OUT, TRAIN, trainer
+trainer(callbacks=[ProgressBar()], max_steps=3).train(TRAIN, HELD_OUT)
+"""
+
+
+@pytest.mark.usefixtures("_terminal")
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+@pytest.mark.parametrize("ci", [False, True])
+def test_a_real_terminal_shows_a_bar_and_a_ci_log_with_a_terminal_does_not(ci):
+    pexpect = pytest.importorskip("pexpect", reason="not installed: pexpect; pip install '.[test]'")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **({"CI": "1"} if ci else {})}
+    child = pexpect.spawn(
+        sys.executable, ["-c", RUN], env=environment, timeout=120, encoding="utf-8", dimensions=(30, 140)
+    )
+    shown = child.read()
+    child.close()
+    assert child.exitstatus == 0, shown
+    assert "done: 3 steps, 30 tokens trained (max_steps)" in shown
+    assert ("\x1b[?25l" in shown) is not ci
+    assert ("━" in shown) is not ci
+    assert ("step 3/3, epoch 1: train loss" in shown) is ci
+
+
+def test_a_notebook_gets_plain_lines_in_one_output(monkeypatch):
+    """rich takes a shell of this name for a notebook, and would display each line by itself."""
+
+    class ZMQInteractiveShell:
+        pass
+
+    out = io.StringIO()
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    run(ProgressBar(file=out), max_steps=3, held_out=None)
+    assert out.getvalue().splitlines()[-2:] == [
+        "step 3/3, epoch 1: train loss 1.3333, rate 0.167",
+        "done: 3 steps, 30 tokens trained (max_steps)",
+    ]
 
 
 @pytest.mark.usefixtures("_terminal")

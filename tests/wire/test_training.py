@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import pickle
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from glowgenius.data.dataset import Dataset
+from glowgenius.errors import CheckpointError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training import SupervisedTrainer, TrainingConfig, connect
 from tests.support.killing import Killed
@@ -73,6 +75,48 @@ def test_a_run_over_the_wire_is_the_run_in_this_process(local, tinker_service, m
     (said, nll), (said_here, nll_here) = answers(there), answers(here)
     assert said == said_here
     assert nll == pytest.approx(nll_here, rel=1e-5)
+
+
+def test_an_adapter_on_the_service_comes_down_whole_and_the_export_is_deleted(
+    server, local, tinker_service, model, tmp_path
+):
+    result = run(tinker_service, model, tmp_path / "run")
+    before = set(server.backend.saved)
+    adapter = result.save_adapter(tmp_path / "adapter")
+    assert sorted(path.name for path in adapter.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert set(server.backend.saved) == before
+    engine_path = Path(server.backend.saved[result.final_checkpoint.sampler_path].engine_path)
+    assert (adapter / "adapter_model.safetensors").read_bytes() == (
+        engine_path / "adapter_model.safetensors"
+    ).read_bytes()
+    assert f"base_model: {model}" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "..\\evil", "C:evil", "sub/../../evil"])
+def test_a_file_that_would_leave_the_folder_is_refused(server, tinker_service, model, tmp_path, name):
+    result = run(tinker_service, model, tmp_path / "run", max_steps=1, eval_every=None)
+    server.storage.extra_files[name] = b"evil"
+    with pytest.raises(CheckpointError) as raised:
+        result.save_adapter(tmp_path / "adapter")
+    assert str(raised.value) == f"the export names a file outside of its folder, {name!r}; nothing was fetched"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "checkpoints") == ["run"]
+
+
+def test_an_export_that_is_no_adapter_is_said(server, tinker_service, model, tmp_path, monkeypatch):
+    result = run(tinker_service, model, tmp_path / "run", max_steps=1, eval_every=None)
+    monkeypatch.setattr("tests.wire.storage.FILES", ("adapter_config.json",))
+    with pytest.raises(CheckpointError) as raised:
+        result.save_adapter(tmp_path / "adapter")
+    path = result.final_checkpoint.state_path
+    assert str(raised.value) == (
+        f"the weights at {path!r} are gone or incomplete: adapter_model.safetensors is not there"
+    )
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_the_best_checkpoints_are_kept_and_the_others_deleted_on_the_service(server, tinker_service, model, tmp_path):

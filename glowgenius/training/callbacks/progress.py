@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast, final
 
@@ -12,6 +13,8 @@ from glowgenius._lazy import require
 from glowgenius.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
@@ -25,8 +28,9 @@ _LINES = 10
 class ProgressBar(Callback):
     """Prints the header of the run, then its progress.
 
-    In a terminal, a bar with the losses beside it. Elsewhere (a file, a pipe, a CI log) a line after every tenth of the
-    run, and one for every evaluation: nothing is drawn over, and no control characters are written.
+    In a terminal, a bar with the losses beside it. Elsewhere (a notebook, a file, a pipe, a CI log, which is where `CI`
+    is set) a line after every tenth of the run, and one for every evaluation: nothing is drawn over, and no control
+    characters are written.
 
     Args:
         file: Where to; None is standard output as it is when the run begins.
@@ -49,7 +53,7 @@ class ProgressBar(Callback):
         self._console = self._new_console()
         for line in event.header:
             self._print(line)
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = self._new_bar(self._console, event.start_step, event.total_steps)
             self._bar[0].start()
 
@@ -85,7 +89,12 @@ class ProgressBar(Callback):
 
     def _new_console(self) -> Console:
         module: Any = require("rich.console", extra="progress", purpose="ProgressBar")
-        return cast("Console", module.Console(file=self._file or sys.stdout, width=self._width, highlight=False))
+        file = self._file or sys.stdout
+        # Decided here: rich would take FORCE_COLOR, which CI logs like, for a terminal to draw over, and would show
+        # each line of a notebook as a display of its own.
+        draws = file.isatty() and not is_ci(os.environ)
+        made = module.Console(file=file, width=self._width, highlight=False, force_terminal=draws, force_jupyter=False)
+        return cast("Console", made)
 
     def _new_bar(self, console: Console, start: int, total: int) -> tuple[Progress, TaskID]:
         module: Any = require("rich.progress", extra="progress", purpose="ProgressBar")
@@ -115,6 +124,11 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
+
+
+def is_ci(environment: Mapping[str, str]) -> bool:
+    """Whether a CI system reads along, by the variable that all of them set; some of them offer a pseudo-terminal."""
+    return environment.get("CI", "").lower() not in {"", "0", "false"}
 
 
 def _tenth(step: int, total: int) -> int:
