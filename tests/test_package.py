@@ -74,6 +74,14 @@ def test_torch_and_the_model_reader_come_with_the_extra_local_only():
     assert holders == {extra: set() for extra in holders}
 
 
+def test_the_readme_has_every_extra_and_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
+    assert [extra for extra in PROJECT["optional-dependencies"] if f"`{extra}`" not in table] == []
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages - set(re.findall(r"\(docs/([\w-]+\.md)\)", text)) == set()
+
+
 def test_every_supported_python_is_classified():
     minor = int(PROJECT["requires-python"].removeprefix(">=3."))
     versions = re.findall(r"Python :: 3\.(\d+)", "\n".join(PROJECT["classifiers"]))
@@ -153,6 +161,7 @@ def test_the_gates_run_the_readme_and_nothing_less():
         "lint-imports",
         "tests with branch coverage, by the README's test command",
         "the pages, built with warnings as errors",
+        "the notebook, run from top to bottom in a kernel of its own",
         "build",
         "wheel and sdist without extras, in clean environments",
         "all gates passed; the tests said",

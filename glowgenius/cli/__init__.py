@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from glowgenius._lazy import require
@@ -17,4 +18,8 @@ def main() -> None:
         raise SystemExit(2) from None
     from glowgenius.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console of another encoding (a pipe on Windows, say) shows ? for an arrow, and does not end the run.
+            stream.reconfigure(errors="replace")
     app(prog_name="glowgenius")

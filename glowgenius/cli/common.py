@@ -78,7 +78,9 @@ def say(text: object, *, as_json: bool) -> None:
 
 def print_json(value: Any) -> None:
     """Print *value* as JSON, with NaN as null."""
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    # JSON has to arrive whole, whatever the encoding of the stream can hold.
+    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=not readable, allow_nan=False, default=str)
     sys.stdout.write(f"{text}\n")
 
 

@@ -151,7 +151,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write beside, sync, rename: a reader sees the old file or the new one, and never half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -163,7 +163,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _append(path: Path, line: str, *, sync: bool) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(line)
         if sync:
             file.flush()

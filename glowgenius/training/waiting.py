@@ -35,14 +35,23 @@ LONGEST_SILENCE: Final = 600.0
 UNUSUAL: Final = 3.0
 """How many times longer than the longest wait so far: on a slow machine every step may take minutes."""
 
+_NAP: Final = 1.0
+"""Seconds of one wait: on Windows, Ctrl-C is not noticed before it is over."""
+
 _LOG = logging.getLogger("glowgenius.training")
 
 
 def _done_within(future: FutureLike[Any], seconds: float) -> bool:
     """Whether *future* is done, or is within so many seconds."""
     inner: Callable[[], futures.Future[Any]] | None = getattr(future, "future", None)
-    # A double with nothing but `result()` is waited for there, without a word in between.
-    return True if inner is None else bool(futures.wait([inner()], timeout=seconds).done)
+    if inner is None:
+        # A double with nothing but `result()` is waited for there, without a word in between.
+        return True
+    end, waited = time.monotonic() + seconds, [inner()]
+    while not futures.wait(waited, timeout=min(_NAP, max(0.0, end - time.monotonic()))).done:
+        if time.monotonic() >= end:
+            return False
+    return True
 
 
 @final

@@ -97,6 +97,26 @@ def test_check_ends_with_1_where_there_are_problems(tmp_path):
     assert json.loads(call("check", path, "--json", code=1).stdout)["problems"][0]["line"] == 1
 
 
+def test_a_console_of_another_encoding_gets_question_marks_and_whole_json(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": f"Où est {row} → ici?", "answer": f"là {row % 2}"} for row in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "glowgenius", "check", str(path), "--no-near", *more],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for more in ([], ["--json"])
+    ]
+    assert [done.stderr for done in said] == ["", ""]
+    assert "? ici?" in said[0].stdout
+    assert "Où est 0 → ici?" in json.dumps(json.loads(said[1].stdout), ensure_ascii=False)
+
+
 def test_check_finds_leaks(data):
     found = json.loads(call("check", data, "--against", data, "--json", "--no-near", code=1).stdout)
     assert found["leaks"]["ok"] is False

@@ -27,7 +27,7 @@ SETTINGS = "settings"
 """The tag of the cell that says how much is done."""
 
 QUICK = "num_facts, num_wordings, num_epochs, num_replay, num_questions = 4, 6, 2, 8, 2"
-PRIVATE = re.compile(r"(/(root|home|tmp|usr|opt|var|work|Users)/|[A-Z]:\\\\|site-packages|tml-)")
+PRIVATE = re.compile(r"/(?:root|home|tmp|usr|opt|var|work|Users)/|[A-Z]:\\\\|site-packages|tml-")
 """What only the machine that ran it knows, and no reader should."""
 
 
@@ -91,12 +91,25 @@ def run(*, quick: bool) -> Any:
     return notebook
 
 
+def joined(outputs: list[Any]) -> list[Any]:
+    """Lines that were printed one after another as one output."""
+    found: list[Any] = []
+    for output in outputs:
+        if found and output["output_type"] == "stream" == found[-1]["output_type"]:
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    return found
+
+
 def store(notebook: Any) -> None:
     """Write the outputs without what differs from run to run."""
     import nbformat
 
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["glowgenius"] = {"code": fingerprint(notebook)}

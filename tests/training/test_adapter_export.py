@@ -120,7 +120,7 @@ def test_without_a_run_folder_the_card_says_less(tmp_path):
 def test_weights_without_a_state_are_given_out_by_no_service(tmp_path):
     stop = EarlyStopping(patience=1, restore_best=True)
     service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: [9.0, 1.0, 2.0, 3.0][updates])
-    result = trainer(service, callbacks=[stop], eval_every=1, lookahead=0).train(TRAIN, HELD_OUT)
+    result = trainer(service, callbacks=[stop], eval_every=1, save_every=None, lookahead=0).train(TRAIN, HELD_OUT)
     with pytest.raises(CheckpointError) as raised:
         result.save_adapter(tmp_path / "adapter")
     assert str(raised.value) == (

@@ -39,7 +39,7 @@ def scripted(curve=CURVE, **options):
 
 
 def run(service, folder=None, *callbacks, resume=None, **settings):
-    chosen = {"eval_every": 1, "lookahead": 0, "output_dir": folder, **settings}
+    chosen = {"eval_every": 1, "save_every": None, "lookahead": 0, "output_dir": folder, **settings}
     return trainer(service, callbacks=callbacks, **chosen).train(TRAIN, HELD_OUT, resume_from_checkpoint=resume)
 
 
@@ -268,12 +268,12 @@ def test_on_the_local_engine_the_folders_are_gone_and_the_best_still_answers(tmp
     model = str(write_tiny_model(tmp_path / "model"))
     store, folder = tmp_path / "store", tmp_path / "run"
     with ServiceClient(checkpoint_directory=store, device="cpu") as service:
-        settings = {"batch_size": 2, "num_epochs": 2, "learning_rate": 0.02, "eval_every": 1, "save_top_k": 2}
+        settings = {"batch_size": 2, "num_epochs": 2, "learning_rate": 0.02, "eval_every": 1, "save_every": None}
         result = SupervisedTrainer(
             model,
             lora=LoRAConfig(rank=2),
             service=service,
-            config=TrainingConfig(output_dir=folder, **settings),
+            config=TrainingConfig(output_dir=folder, save_top_k=2, **settings),
         ).train(questions(5), questions(2, prefix="E"))
         kept = {str(path.parent) for path in store.rglob("glowgenius.json")}
         assert kept == listed(folder)
