@@ -310,8 +310,7 @@ class SupervisedTrainer:
         self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
-        start = self._start(resume, folder)
-        engine = self._engine()
+        start, engine = self._start(resume, folder), self._engine()
         if self._lora is not None:
             refuse_alpha(self._lora, engine.service)
         run = self._check(train, held, engine.name)
