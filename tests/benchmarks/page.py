@@ -1,0 +1,180 @@
+"""The tables of `docs/performance.md`, from the recorded results of the benchmarks.
+
+    python -m tests.benchmarks.page
+
+Every benchmark calls it when it has written its results, and a test compares the page with them: a figure on the page
+is one that a command has measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "docs" / "benchmarks"
+
+_BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def update() -> None:
+    """Write every table of the page anew, and leave its prose alone."""
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_tables(text: str) -> str:
+    """*text* with the tables that the recorded results give."""
+    return _BETWEEN.sub(lambda found: f"{found[1]}{_written(found[2])}\n{found[3]}", text)
+
+
+def _written(name: str) -> str:
+    try:
+        return TABLES[name]()
+    except FileNotFoundError as error:
+        return f"*Not measured yet: `docs/benchmarks/{Path(error.filename).name}` is not there.*"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def results(name: str) -> dict[str, Any]:
+    """What the benchmark called *name* has recorded."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def machine() -> str:
+    """Where and how each benchmark was run."""
+    rows = []
+    for name in ("local_engine", "local_sampling", "ideas", "scale"):
+        if not (RESULTS / f"{name}.json").exists():
+            continue
+        found = results(name)
+        one = found["machine"]
+        rows.append(
+            [
+                f"`{found['command']}`",
+                f"{one['processor']}, {one['threads']} thread{'s' * (one['threads'] > 1)}",
+                f"{one['gflops_float32']:g}",
+                f"{one['gflops_bfloat16']:g}",
+                f"{one['load_before']:.1f}",
+                one["torch"],
+            ]
+        )
+    head = ("command", "processor", "fp32 GFLOP/s", "bf16 GFLOP/s", "load before", "torch")
+    return table(head, rows)
+
+
+def training() -> str:
+    """Everybody's speed, on every kind of rows."""
+    rows = []
+    for kind, found in results("local_engine")["rows"].items():
+        for name, one in found["contestants"].items():
+            rows.append(
+                [
+                    kind,
+                    name,
+                    f"{one['tokens_per_cpu_second']:.0f}",
+                    f"{one['times_cpu_seconds']:.2f}",
+                    f"{one['tokens_per_second']:.0f}",
+                    f"{one['times_seconds']:.2f}",
+                    f"{one['peak_mb']:,}",
+                    f"{one['first_step_seconds']:.1f}",
+                    f"{one['loss_difference']:.0e}",
+                ]
+            )
+    head = ("rows", "who", "tokens/CPU s", "× longer", "tokens/s", "× longer", "peak MB", "first step s", "loss apart")
+    return table(head, rows)
+
+
+def sampling() -> str:
+    """Both samplers at every size of a batch."""
+    rows = []
+    for kind, sizes in results("local_sampling")["prompts"].items():
+        for size, one in sizes.items():
+            ours, theirs = one["glowgenius"], one["transformers.generate"]
+            rows.append(
+                [
+                    kind,
+                    size,
+                    f"{ours['tokens_per_cpu_second']:.0f}",
+                    f"{theirs['tokens_per_cpu_second']:.0f}",
+                    f"{one['times_cpu_seconds']:.2f}",
+                    f"{ours['tokens_per_second']:.0f}",
+                    f"{theirs['tokens_per_second']:.0f}",
+                    f"{one['times_seconds']:.2f}",
+                    f"{one['same_answers']} of {one['answers']}",
+                ]
+            )
+    head = ("prompts", "batch", "ours/CPU s", "theirs/CPU s", "×", "ours/s", "theirs/s", "×", "same answers")
+    return table(head, rows)
+
+
+def questions() -> str:
+    """Three hundred questions."""
+    found = results("local_sampling")["questions"]
+    rows = [
+        [name, found["questions"], f"{one['seconds']:.1f}", f"{one['cpu_seconds']:.1f}"]
+        for name, one in found.items()
+        if isinstance(one, dict)
+    ]
+    return table(("who", "questions", "seconds", "CPU seconds"), rows)
+
+
+def ideas() -> str:
+    """What each idea is worth: the same work without it."""
+    rows = [
+        [one["job"], one["idea"], f"{one['with']:.2f}", f"{one['without']:.2f}", f"{one['times']:.2f}"]
+        for one in results("ideas")["ideas"]
+    ]
+    return table(("work", "idea", "CPU s with it", "CPU s without", "×"), rows)
+
+
+def products() -> str:
+    """How quickly one matrix is multiplied, by its layout."""
+    found = results("ideas")["products"]
+    names = [name for name in found[0] if name != "tokens"]
+    return table(("tokens", *names), [[one["tokens"], *(f"{one[name]:g}" for name in names)] for one in found])
+
+
+def lengths() -> str:
+    """The cost of a token by the length of its row."""
+    rows = [
+        [one["tokens_per_row"], one["rows"], f"{one['cpu_ms_per_token']:.2f}", f"{one['peak_mb']:,}"]
+        for one in results("scale")["lengths"]
+    ]
+    return table(("tokens a row", "rows", "CPU ms a token", "peak MB"), rows)
+
+
+def rows() -> str:
+    """The cost of a token by the number of rows."""
+    found = [
+        [f"{one['rows']:,}", f"{one['tokens']:,}", f"{one['cpu_ms_per_token']:.3f}", f"{one['peak_mb']:,}"]
+        for one in results("scale")["rows"]
+    ]
+    return table(("rows", "tokens", "CPU ms a token", "peak MB"), found)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "machine": machine,
+    "training": training,
+    "sampling": sampling,
+    "questions": questions,
+    "ideas": ideas,
+    "products": products,
+    "lengths": lengths,
+    "rows": rows,
+}
+
+
+if __name__ == "__main__":
+    update()
