@@ -6,7 +6,7 @@ A list of sequences of different lengths is written `B × [T]`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     LogprobArray: TypeAlias = npt.NDArray[np.float32]
     """Natural-log probabilities of tokens, `[T]`."""
+
+    Tools: TypeAlias = Sequence[Mapping[str, Any]]
+    """Tools that an assistant may call, as in `Conversation.tools`."""
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Anything that a JSON file can hold."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
 
 from glowgenius.cli.common import PROBLEMS, DataFile, FormatOption, JSONOption, print_json, say, verb
+
+if TYPE_CHECKING:
+    from glowgenius.errors import DatasetError
 
 
 @verb
@@ -34,22 +37,35 @@ def check(
 
     Example: `glowgenius check train.jsonl --against test.jsonl`
     """
+    from glowgenius.data.checking import check_rows
     from glowgenius.data.dataset import Dataset
     from glowgenius.data.leaks import find_leaks
+    from glowgenius.data.loading import read_all, shape_named
+    from glowgenius.data.readers import file_rows
+    from glowgenius.data.renaming import Renaming
     from glowgenius.errors import DatasetError
     from glowgenius.rendering.renderer import Renderer
 
+    name = str(data)
+    # What cannot be read is one more thing to report, beside what is wrong with the rows that can.
+    read = read_all(file_rows(name, Renaming(None)), path=name, shape=shape_named(format))
+    if not read.conversations:
+        return _unreadable(DatasetError(read.headline, read.problems), as_json=as_json)
     try:
-        dataset = Dataset.from_file(data, format=format)
         tests = None if against is None else Dataset.from_file(against)
     except DatasetError as error:
-        if not as_json:
-            raise
-        print_json({"ok": False, "message": error.message, "problems": [attrs.asdict(one) for one in error.problems]})
-        return PROBLEMS
+        return _unreadable(error, as_json=as_json)
     renderer = None if model is None else Renderer.for_model(model)
-    report = dataset.check(renderer, max_length, near=near)
-    leaks = None if tests is None else find_leaks(dataset, tests, near=near)
+    report = check_rows(
+        read.conversations,
+        name=name,
+        format=read.format,
+        renderer=renderer,
+        max_length=max_length,
+        near=near,
+        problems=read.problems,
+    )
+    leaks = None if tests is None else find_leaks(Dataset(read.conversations), tests, near=near)
     if as_json:
         print_json({**report.to_dict(), **({} if leaks is None else {"leaks": leaks.to_dict()})})
     else:
@@ -57,3 +73,11 @@ def check(
         if leaks is not None:
             say(f"\n{leaks}", as_json=False)
     return 0 if report.ok and (leaks is None or leaks.ok) else PROBLEMS
+
+
+def _unreadable(error: DatasetError, *, as_json: bool) -> int:
+    """What to say of a file of which no row can be used."""
+    if not as_json:
+        raise error
+    print_json({"ok": False, "message": error.message, "problems": [attrs.asdict(one) for one in error.problems]})
+    return PROBLEMS

@@ -12,7 +12,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-COMMON = ("id", "group", "split", "tags", "references", "weight", "metadata")
+COMMON = ("id", "group", "split", "tags", "references", "tools", "weight", "metadata")
 """Columns that every format may have."""
 
 
@@ -72,16 +72,15 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("conversation", "dialog", "dialogue", "dialogs", "chat", "chats", "turns"), ("messages",)),
     **dict.fromkeys(("system_prompt", "system_message", "sys"), ("system",)),
     **dict.fromkeys(("group_id", "fact_id"), ("group",)),
+    **dict.fromkeys(("functions", "function_definitions", "tool_definitions", "available_tools"), ("tools",)),
     **dict.fromkeys(("label_weight", "loss_weight", "sample_weight"), ("weight",)),
 }
 """Column names of other libraries → ours; the first that the row's format has is the one to use."""
 
 _UNSEEN = "text that the model would not see → put it into the question (or under 'metadata', if that is meant)"
-_NO_TOOLS = "tool definitions, which no format here carries → put the text of the tools into a system message"
 
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("context", "passage", "document", "documents"), _UNSEEN),
-    **dict.fromkeys(("tools", "functions", "function_definitions"), _NO_TOOLS),
     **dict.fromkeys(
         ("rejected", "ranking", "preferred"),
         "a column of preference data, not of supervised rows → keep only the answer to learn, as 'answer'",

@@ -19,7 +19,7 @@ from glowgenius.data.message import Conversation
 from glowgenius.data.readers import file_name, file_rows
 from glowgenius.data.renaming import Renaming
 from glowgenius.data.rows import RawRow, check_records, record_row
-from glowgenius.data.splits import permutation, split_positions
+from glowgenius.data.splits import parts_named, permutation, split_positions
 from glowgenius.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -281,9 +281,12 @@ class Dataset(Sequence[Conversation]):
             by: `group`, or `row` to let rows of one group straddle the split.
 
         Raises:
-            ConfigError: An argument is not valid.
+            ConfigError: An argument is not valid, or the rows' own column `split` names several parts: those are
+                `splits`, each of which can be split again.
             DatasetError: One side would be empty, since all rows belong together.
         """
+        if len(self.splits) > 1:
+            raise ConfigError(parts_named({name: len(part) for name, part in self.splits.items()}))
         train, test = split_positions(self._rows, test_size, seed=seed, by=by)
         return self.select(train), self.select(test)
 

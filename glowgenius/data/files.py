@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import zlib
@@ -36,6 +37,9 @@ _NO_TEXT = {
 }
 _SHOWN_NEIGHBOURS = 5
 _HEAD = 64
+_PART = 1 << 20
+"""Bytes that are read at once where lines do not count."""
+
 _SHORTEST = 3
 
 
@@ -79,7 +83,7 @@ def lines(path: Path) -> Iterator[Line]:
     """
     offset = 0
     with _opened(path) as file:
-        for number, raw in _raw_lines(file):
+        for number, raw in enumerate(_reading(file), start=1):
             start = 0
             if number == 1:
                 _refuse_binary(raw)
@@ -88,30 +92,51 @@ def lines(path: Path) -> Iterator[Line]:
             offset += len(raw)
 
 
-def whole_text(path: Path) -> str:
-    """The whole file as text, without a byte order mark.
+def text_parts(path: Path) -> Iterator[str]:
+    """The text of a file in parts of about a million letters, without a byte order mark.
 
     Raises:
-        UnreadableError: The file cannot be opened, it is no text file, or a byte is not UTF-8.
+        UnreadableError: The file cannot be opened, it is no text file, or a byte is not UTF-8; behind what is.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, line = 0, 1
     with _opened(path) as file:
-        raw = b"".join(line for _, line in _raw_lines(file))
-    _refuse_binary(raw)
-    start = len(_BOM) if raw.startswith(_BOM) else 0
-    try:
-        return raw[start:].decode()
-    except UnicodeDecodeError as error:
-        at = start + error.start
-        found, line = _bad_byte(raw[at], at), raw.count(b"\n", 0, at) + 1
-    raise UnreadableError(found, "text in UTF-8", line=line)
+        for raw in _reading(_parts(file)):
+            start = 0
+            if not offset:
+                _refuse_binary(raw)
+                start = len(_BOM) if raw.startswith(_BOM) else 0
+            waiting = decoder.getstate()[0]  # the first bytes of a letter that the part before ends with
+            given, first = waiting + raw[start:], offset + start - len(waiting)
+            try:
+                text = decoder.decode(raw[start:])
+            except UnicodeDecodeError as error:
+                yield given[: error.start].decode()
+                line += given.count(b"\n", 0, error.start)
+                raise UnreadableError(
+                    _bad_byte(given[error.start], first + error.start), "text in UTF-8", line=line
+                ) from None
+            line += text.count("\n")
+            offset += len(raw)
+            yield text
+    if waiting := decoder.getstate()[0]:
+        raise UnreadableError(_bad_byte(waiting[0], offset - len(waiting)), "text in UTF-8", line=line)
 
 
-def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines as bytes; what goes wrong on the way is an `UnreadableError`."""
-    number = 0
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    """First what the kind of the file can be told by, then the rest in parts."""
+    yield file.read(_HEAD)
+    while raw := file.read(_PART):
+        yield raw
+
+
+def _reading(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The *pieces* of a file; what goes wrong on the way is an `UnreadableError` after so many lines."""
+    whole_lines = 0
     try:
-        for number, raw in enumerate(file, start=1):
-            yield number, raw
+        for raw in pieces:
+            whole_lines += raw.count(b"\n")
+            yield raw
     except EOFError:
         found, accepted = "the gzip archive ends too early", "the complete file: copy or download it again"
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -120,7 +145,7 @@ def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         found, accepted = error.strerror or str(error), "a file that can be read"
     else:
         return
-    raise UnreadableError(found, accepted, line=number or None)
+    raise UnreadableError(found, accepted, line=whole_lines or None)
 
 
 def _line(number: int, raw: bytes, offset: int) -> Line:

@@ -9,6 +9,7 @@ from glowgenius._validators import is_integer
 from glowgenius.data.columns import COMMON, OWN_NAMES, Fault
 from glowgenius.data.frozen import NOTHING, as_list, as_mapping, describe, is_finite, json_fault
 from glowgenius.data.message import Conversation, Message
+from glowgenius.data.tools import read_tools
 from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_messages, read_sharegpt, text_fault
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def _read_common(row: Row, faults: list[Fault]) -> dict[str, Any]:
             # Numbers are common as ids; they are names here, so 17 and "17" are the same.
             value = str(value) if is_integer(value) and json_fault(value) is None else value
             fault = text_fault(column, value)
+        elif column == "tools":
+            value, fault = read_tools(value)
         elif column == "weight":
             fault = None if is_finite(value) and value > 0 else Fault(column, describe(value), "a number > 0")
         else:

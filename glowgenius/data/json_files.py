@@ -6,16 +6,19 @@ Where it cannot go on (a truncated file), the reader raises `UnreadableError` af
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+import re
+from typing import TYPE_CHECKING, Any, final
 
 from glowgenius.data.columns import OWN_NAMES
-from glowgenius.data.files import Line, UnreadableError, lines, nothing_there, whole_text
+from glowgenius.data.files import Line, UnreadableError, lines, nothing_there, text_parts
 from glowgenius.data.rows import EXAMPLE, RawRow, row_of, unreadable_row
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder, skip_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from glowgenius.data.columns import Fault
 
 
 def read_jsonl(path: Path) -> Iterator[RawRow]:
@@ -58,118 +61,175 @@ def _refuse_document(line: Line) -> None:
 def read_json(path: Path) -> Iterator[RawRow]:
     """An array of objects, or `{"data": [...]}` around it and nothing else.
 
-    The array is walked row by row, so that each row knows its line and a broken file still yields what came before.
+    The array is walked row by row, and no more of the file is held than the row at hand and what was read with it.
+    So each row knows its line, a broken file still yields what came before, and a long file takes no memory.
 
     Raises:
         UnreadableError: The file cannot be opened, is no array of rows, is broken, or ends too early.
     """
-    text = whole_text(path)
-    start = skip_space(text, 0)
-    if start == len(text):
-        raise UnreadableError(nothing_there(empty=not text), f"an array of rows, such as [{EXAMPLE}]")
-    walk = _ArrayWalk(text)
-    if text[start] == "{":
-        start = walk.enter_data(start)
-        yield from walk.rows(start)
+    walk = _ArrayWalk(text_parts(path))
+    mark = walk.skip()
+    if not mark:
+        raise UnreadableError(nothing_there(empty=not walk.began), f"an array of rows, such as [{EXAMPLE}]")
+    if mark == "{":
+        walk.enter_data()
+        yield from walk.rows()
         walk.leave("}", "the end of the object around 'data'")
-    elif text[start] == "[":
-        yield from walk.rows(start)
+    elif mark == "[":
+        yield from walk.rows()
     else:
-        line, column = walk.place(start)
+        line, column = walk.place()
         raise UnreadableError(
             f"column {column}: neither an array nor an object", f"an array, such as [{EXAMPLE}]", line=line
         )
     walk.leave("", "the end of the file")
 
 
+_DATA = re.compile(r'\{[ \t\n\r]*"data"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
+_LOOKED_AT = 1 << 16
+"""Letters in which `{"data": [` is looked for."""
+
+_LONGEST_WORD = 16
+"""Letters of the longest thing, such as `-Infinity`, that looks broken rather than cut off where its end is missing."""
+
+
 @final
 class _ArrayWalk:
-    """Reads the rows of one array in a text; knows lines, and how many rows it has given out."""
+    """Reads the rows of one array in a text that comes in parts; knows lines, and how many rows it has given out."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, parts: Iterator[str]) -> None:
+        self._parts = parts
         self._decoder = StrictDecoder()
-        self._line = 1
+        self._ended = False
+        self._fault: UnreadableError | None = None  # why the file cannot be read on
+        self._text = ""  # the part of the file at hand
+        self._at = 0  # the place in it that is read next
+        self._first_line = self._line = 1
+        self._left_of_text = 0  # letters of the first line that stand before the part at hand
+        self._end = (1, 1)  # where the text before the white space at the end of the file ends
         self._counted = 0  # how far line ends have been counted: forward only, so the whole walk is linear
-        self._end = 0
         self._row_line: int | None = None  # of the row that is being read
         self._rows = 0
 
-    def place(self, position: int) -> tuple[int, int]:
-        """The 1-based line and column of a position."""
+    @property
+    def began(self) -> bool:
+        """Whether the file holds anything at all."""
+        return bool(self._text) or (self._line, self._left_of_text) != (1, 0)
+
+    def skip(self) -> str:
+        """Step over white space; the letter that follows, nothing at the end of the file."""
+        start = self._at
+        place = None
+        while True:
+            self._at = skip_space(self._text, self._at)
+            if self._at < len(self._text):
+                return self._text[self._at]
+            place = place or self.place(start)
+            if self._ended:
+                self._end = place
+                return ""
+            self._read_on()
+
+    def place(self, position: int | None = None) -> tuple[int, int]:
+        """The 1-based line and column of a position in the part at hand; by default of the next letter."""
+        position = self._at if position is None else position
         if position < self._counted:  # only when an error lies before what was counted
-            self._line, self._counted = 1, 0
+            self._line, self._counted = self._first_line, 0
         self._line += self._text.count("\n", self._counted, position)
         self._counted = position
-        return self._line, position - (self._text.rfind("\n", 0, position) + 1) + 1
+        line_start = self._text.rfind("\n", 0, position)
+        return self._line, position - line_start if line_start >= 0 else self._left_of_text + position + 1
 
-    def rows(self, start: int) -> Iterator[RawRow]:
-        """The rows of the array whose bracket is at *start*."""
-        position = skip_space(self._text, start + 1)
-        if self._text[position : position + 1] == "]":
-            raise UnreadableError("an empty array", f"at least one row, such as [{EXAMPLE}]", line=self.place(start)[0])
-        while True:
-            row_line = self.place(position)[0]
-            self._row_line = row_line if position < len(self._text) else None
+    def _read_on(self) -> None:
+        """Forget what has been read, and take in as much again as is left: long rows shall not cost a square."""
+        if self._fault is not None:
+            raise self._fault
+        self._first_line, column = self.place()
+        self._left_of_text = column - 1
+        kept = [self._text[self._at :]]
+        more = 0
+        while more <= len(kept[0]) and not self._ended:
             try:
-                value, end, faults = self._decoder.decode(self._text, position)
+                part = next(self._parts, None)
+            except UnreadableError as error:  # of which the rows before it know nothing yet
+                self._fault = error
+                break
+            self._ended = part is None
+            kept.append(part or "")
+            more += len(kept[-1])
+        self._text = "".join(kept)
+        self._at = self._counted = 0
+        self._line = self._first_line
+
+    def _value(self) -> tuple[Any, tuple[Fault, ...]]:
+        """The value that comes next, and what is wrong with it."""
+        while True:
+            try:
+                value, end, faults = self._decoder.decode(self._text, self._at)
             except BrokenJSONError as error:
-                raise self._broken(error.reason, error.position, cut_off=error.cut_off) from None
-            yield row_of(value, row_line, faults)
+                incomplete = error.cut_off or error.position > len(self._text) - _LONGEST_WORD
+                if self._ended or not incomplete:
+                    raise self._broken(error.reason, error.position, cut_off=error.cut_off) from None
+            else:
+                if end < len(self._text) or self._ended:
+                    self._at = end
+                    return value, faults
+            self._read_on()
+
+    def rows(self) -> Iterator[RawRow]:
+        """The rows of the array whose bracket comes next."""
+        start = self.place()[0]
+        self._at += 1
+        if self.skip() == "]":
+            raise UnreadableError("an empty array", f"at least one row, such as [{EXAMPLE}]", line=start)
+        while True:
+            line = self.place()[0]
+            self._row_line = line if self._at < len(self._text) else None
+            value, faults = self._value()
+            yield row_of(value, line, faults)
             self._rows += 1
             self._row_line = None
-            position = skip_space(self._text, end)
-            mark = self._text[position : position + 1]
+            mark = self.skip()
             if mark == "]":
-                self._end = position + 1
+                self._at += 1
                 return
             if mark != ",":
-                raise self._broken("Expecting ',' or ']' after a row", position, cut_off=not mark)
-            position = skip_space(self._text, position + 1)
+                raise self._broken("Expecting ',' or ']' after a row", self._at, cut_off=not mark)
+            self._at += 1
+            self.skip()
 
-    def enter_data(self, start: int) -> int:
-        """The bracket of the array in `{"data": [...]}`; an object that is anything else is refused."""
-        try:
-            value, end, _ = self._decoder.decode(self._text, start)
-        except BrokenJSONError as error:
-            bracket = self._array_of_data(start)
-            if bracket is not None:
-                return bracket  # the walk will meet the break again, and say which rows came before it
-            raise self._broken(error.reason, error.position, cut_off=error.cut_off) from None
-        line = self.place(start)[0]
-        if skip_space(self._text, end) != len(self._text):
+    def enter_data(self) -> None:
+        """Step to the bracket of the array in `{"data": [...]}`; an object that is anything else is refused."""
+        while len(self._text) - self._at < _LOOKED_AT and not self._ended:
+            self._read_on()
+        if match := _DATA.match(self._text, self._at):
+            self._at = match.end()
+            return
+        line = self.place()[0]
+        value, _ = self._value()
+        if self.skip():
             raise UnreadableError("one object after the other", "an array of rows; or name the file .jsonl", line=line)
         keys = list(value)
-        bracket = self._array_of_data(start)
-        if keys == ["data"] and bracket is not None:
-            return bracket
         if any(key in OWN_NAMES for key in keys):
             raise UnreadableError("a single row, not an array of rows", "square brackets around it", line=line)
         found = f"an object with {', '.join(map(repr, keys[:5])) or 'no key'}"
         raise UnreadableError(found, f'an array of rows, such as [{EXAMPLE}], or {{"data": [...]}} alone', line=line)
 
-    def _array_of_data(self, start: int) -> int | None:
-        position = skip_space(self._text, start + 1)
-        if not self._text.startswith('"data"', position):
-            return None
-        position = skip_space(self._text, position + len('"data"'))
-        if self._text[position : position + 1] != ":":
-            return None
-        position = skip_space(self._text, position + 1)
-        return position if self._text[position : position + 1] == "[" else None
-
     def leave(self, mark: str, name: str) -> None:
         """Step over *mark*, or over the end of the text if it is empty."""
-        position = skip_space(self._text, self._end)
-        found = self._text[position : position + 1]
+        found = self.skip()
+        if mark == "}" and found == "," and self._text[self._at + 1 :].lstrip().startswith('"'):
+            line = self.place()[0]
+            raise UnreadableError("an object with more than 'data'", '{"data": [...]} alone', line=line)
         if found != mark:
-            raise self._broken(f"Expecting {name}", position, cut_off=not found)
-        self._end = position + len(mark)
+            raise self._broken(f"Expecting {name}", self._at, cut_off=not found)
+        self._at += len(mark)
 
     def _broken(self, reason: str, position: int, *, cut_off: bool) -> UnreadableError:
         whole = "1 whole row" if self._rows == 1 else f"{self._rows} whole rows"
         if cut_off:
-            line, column = self.place(len(self._text.rstrip()))
+            length = len(self._text.rstrip())
+            line, column = self.place(length) if length else self._end
             where = "before the closing bracket"
             if self._row_line is not None:
                 where = f"in the middle of the row that starts on line {self._row_line}"

@@ -58,7 +58,7 @@ def _float(value: Any) -> Any:
 
 def _frozen_json(value: Any) -> Any:
     if fault := json_fault(value):
-        raise ConfigError(f"tool calls and metadata hold JSON values only, got {fault}")
+        raise ConfigError(f"tools, tool calls and metadata hold JSON values only, got {fault}")
     return freeze(value)
 
 
@@ -172,13 +172,18 @@ class Conversation:
     """Rows of one group, such as the wordings of one fact, stay on one side of every split."""
 
     split: str | None = field(default=None, validator=optional(text()))
-    """Which part of the data the author meant the row for, such as `train` or `test`; nothing acts on it by itself."""
+    """Which part of the data the author meant the row for, such as `train` or `test`; see `Dataset.splits`."""
 
     tags: tuple[str, ...] = field(default=(), converter=_strings, validator=_tuple_of(str))
     """Labels to filter and to report by."""
 
     references: tuple[str, ...] = field(default=(), converter=_strings, validator=_tuple_of(str))
     """Every answer that evaluation accepts; empty means only the answer itself."""
+
+    tools: tuple[Mapping[str, Any], ...] = field(
+        default=(), converter=_frozen_calls, validator=_tuple_of(FrozenMapping)
+    )
+    """The tools that the assistant may call, in OpenAI's form: `{"type": "function", "function": {"name", …}}`."""
 
     weight: float = field(default=1.0, converter=_float, validator=number(above=0))
     """How much the row counts in the loss, relative to other rows."""
@@ -258,6 +263,8 @@ class Conversation:
         record: dict[str, Any] = {"id": self.id, "group": self.group, "split": self.split}
         record = {column: value for column, value in record.items() if value is not None}
         record["messages"] = [message.to_record() for message in self.messages]
+        if self.tools:
+            record["tools"] = thaw(self.tools)
         if self.tags:
             record["tags"] = list(self.tags)
         if self.references:

@@ -65,8 +65,9 @@ def question_key(conversation: Conversation) -> tuple[str, ...]:
 
 
 def prompt_key(conversation: Conversation) -> tuple[str, ...]:
-    """As `question_key`, with the system's turns: under another system message another answer may be right."""
-    return tuple(f"{message.role}: {_said(message)}" for message in conversation.prompt)
+    """As `question_key`, with the system's turns and the tools: under others another answer may be right."""
+    turns = tuple(f"{message.role}: {_said(message)}" for message in conversation.prompt)
+    return (*turns, _tools(conversation)) if conversation.tools else turns
 
 
 def answer_key(conversation: Conversation) -> str:
@@ -80,11 +81,16 @@ def accepted_keys(conversation: Conversation) -> frozenset[str]:
     return frozenset((answer_key(conversation), *map(folded, conversation.references)))
 
 
+def _tools(conversation: Conversation) -> str:
+    return json.dumps(thaw(conversation.tools), sort_keys=True)
+
+
 def row_key(conversation: Conversation) -> tuple[tuple[str, str, str], ...]:
-    """What is the same in two rows that are trained the same: every turn, to the letter."""
-    return tuple(
+    """What is the same in two rows that are trained the same: every turn, to the letter, and the tools."""
+    turns = tuple(
         (message.role, message.content, json.dumps(thaw(message.tool_calls), sort_keys=True))
         if message.tool_calls
         else (message.role, message.content, "")
         for message in conversation.messages
     )
+    return (*turns, ("tools", _tools(conversation), "")) if conversation.tools else turns

@@ -10,7 +10,7 @@ from glowgenius.data.sameness import question_key
 from glowgenius.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.data.message import Conversation
 
@@ -104,6 +104,16 @@ def split_positions(
     test = test or min(shuffled, key=len)  # every family is more than twice the size wanted
     chosen = frozenset(test)
     return [i for i in range(len(rows)) if i not in chosen], sorted(test)
+
+
+def parts_named(sizes: Mapping[str, int]) -> str:
+    """Why rows whose author divided them are not divided again, and what to do instead."""
+    first, second = list(sizes)[:2]
+    parts = ", ".join(f"{name!r} ({count:,})" for name, count in sizes.items())
+    return (
+        f"the column 'split' of the rows names parts already: {parts}; use dataset.splits[{first!r}] and "
+        f"dataset.splits[{second!r}], or forget the column: dataset.map(lambda row: attrs.evolve(row, split=None))"
+    )
 
 
 def _rows_wanted(test_size: float, total: int) -> int:

@@ -46,14 +46,14 @@ class AnswersQuestions(Protocol):
 
     def complete(
         self,
-        prompts: Sequence[Sequence[Message]],
+        prompts: Sequence[Sequence[Message] | Conversation],
         *,
         max_tokens: int = ...,
         temperature: float = ...,
         seed: int | None = ...,
         on_progress: OnProgress | None = ...,
     ) -> Sequence[Answer]:
-        """One answer per prompt, in their order."""
+        """One answer per prompt, in their order; a row with tools is given whole, and its last answer left out."""
         ...
 
     def answer_nll(self, conversations: Sequence[Conversation]) -> Sequence[float]:
@@ -96,9 +96,8 @@ def evaluate(
             found = f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
-    answers = sampler.complete(
-        [row.prompt for row in dataset], max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
-    )
+    prompts = [row if row.tools else row.prompt for row in dataset]
+    answers = sampler.complete(prompts, max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress)
     _require_one_each(sampler.name, "complete", len(answers), len(dataset))
     likelihoods: list[float | None] = [None] * len(dataset)
     if nll:

@@ -75,7 +75,7 @@ def template_writer(tokenizer: Any, variables: Mapping[str, Any]) -> Callable[..
         variables: Further variables of the template.
 
     Returns:
-        A function of *messages* and *add_generation_prompt*. The messages are plain values, without
+        A function of *messages*, *tools* and *add_generation_prompt*. Messages are plain values, without
         `reasoning_content`, which goes by several names in templates.
     """
     from transformers import PreTrainedTokenizerBase
@@ -89,10 +89,12 @@ def template_writer(tokenizer: Any, variables: Mapping[str, Any]) -> Callable[..
         return None
     template = compile_template(tokenizer.chat_template)
     # What `template.render` puts together again at every call.
-    given = {**template.globals, "tools": None, "documents": None, **tokenizer.special_tokens_map, **variables}
+    given = {**template.globals, "documents": None, **tokenizer.special_tokens_map, **variables}
 
-    def write(messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
-        values = {**given, "messages": messages, "add_generation_prompt": add_generation_prompt}
+    def write(
+        messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, *, add_generation_prompt: bool
+    ) -> str:
+        values = {**given, "messages": messages, "tools": tools, "add_generation_prompt": add_generation_prompt}
         return "".join(template.root_render_func(template.new_context(values, shared=True)))
 
     return write

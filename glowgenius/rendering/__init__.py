@@ -3,6 +3,7 @@
 from glowgenius.rendering.chat_template import ChatTemplateRenderer
 from glowgenius.rendering.cookbook import CookbookRenderer, as_renderer
 from glowgenius.rendering.example import ExampleBuilder, RenderedExample
+from glowgenius.rendering.families import FamilyRenderer, family_names
 from glowgenius.rendering.preview import Preview, preview
 from glowgenius.rendering.question_answer import QuestionAnswerRenderer
 from glowgenius.rendering.renderer import Renderer, offer
@@ -16,11 +17,13 @@ __all__ = [
     "ChatTemplateRenderer",
     "CookbookRenderer",
     "ExampleBuilder",
+    "FamilyRenderer",
     "Preview",
     "QuestionAnswerRenderer",
     "RenderedExample",
     "Renderer",
     "TrainOn",
     "as_renderer",
+    "family_names",
     "preview",
 ]

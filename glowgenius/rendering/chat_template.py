@@ -18,14 +18,12 @@ from glowgenius.rendering.train_on import TrainOn, message_weights
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
-    from glowgenius.data.message import Message
+    from glowgenius.data.message import Conversation, Message
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.spans import Span
-    from glowgenius.typing import JSON, TokenArray
-
-    _Written = tuple[Sequence[Message], list[dict[str, Any]], str]
-    """Messages, the same as a template takes them, and what it makes of them."""
+    from glowgenius.rendering.template import Given
+    from glowgenius.typing import JSON, TokenArray, Tools
 
 
 @final
@@ -95,41 +93,44 @@ class ChatTemplateRenderer(Renderer):
         return f"chat template of the tokenizer (masks from {masks}, stop token {self._shape.stop}{history})"
 
     @override
-    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
-        example, rewritten = self._example(self._render(messages), messages, _Trained.of(messages, train_on))
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
+        example, rewritten = self._example(self._render(messages, tools), _Trained.of(messages, train_on))
         if rewritten:
             raise rewritten[min(rewritten)].error
         return example
 
     @override
-    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
-        return self._split(self._render(messages), messages, train_on)
+    def split_messages(
+        self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
+    ) -> tuple[RenderedExample, ...]:
+        return self._split(self._render(messages, tools), train_on)
 
     @override
     def split_all(
-        self, rows: Sequence[Sequence[Message]], train_on: TrainOn
+        self, conversations: Sequence[Conversation], train_on: TrainOn
     ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
-        written: list[_Written | RenderingError] = []
-        for messages in rows:
+        written: list[tuple[Given, str] | RenderingError] = []
+        for conversation in conversations:
             try:
-                written.append(self._write(messages))
+                written.append(self._write(conversation.messages, conversation.tools))
             except RenderingError as error:
                 written.append(error)
-        texts = [text for found in written if not isinstance(found, RenderingError) for text in found[2:]]
+        texts = [found[1] for found in written if not isinstance(found, RenderingError)]
         encoded = iter(self._template.encoder.encode_all(texts))
         for found in written:
             try:
                 if isinstance(found, RenderingError):
                     yield found
                 else:
-                    yield self._split(self._divided(*found, next(encoded)), found[0], train_on)
+                    yield self._split(self._divided(*found, next(encoded)), train_on)
             except RenderingError as error:
                 yield error
 
     @override
-    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
-        text = self._template.text(messages, add_generation_prompt=True)
-        self._template.refuse_lost(messages, text)
+    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+        given = self._template.given(messages, tools)
+        text = self._template.write(given, add_generation_prompt=True)
+        self._template.refuse_lost(given, text)
         tokens = self._template.encoder.encode(text)
         if double := double_bos(tokens, self._tokenizer):
             raise double
@@ -150,30 +151,27 @@ class ChatTemplateRenderer(Renderer):
         text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return self._shape.read(text.removesuffix(self._shape.closing) if stopped else text)
 
-    def _render(self, messages: Sequence[Message]) -> RenderedText:
-        written = self._write(messages)
-        return self._divided(*written, self._template.encoder.encode(written[-1]))
+    def _render(self, messages: Sequence[Message], tools: Tools) -> RenderedText:
+        given, text = self._write(messages, tools)
+        return self._divided(given, text, self._template.encoder.encode(text))
 
-    def _write(self, messages: Sequence[Message]) -> _Written:
-        rows = self._template.encoder.rows(messages)
-        return messages, rows, self._template.write(rows)
+    def _write(self, messages: Sequence[Message], tools: Tools) -> tuple[Given, str]:
+        given = self._template.given(messages, tools)
+        return given, self._template.write(given)
 
-    def _divided(
-        self, messages: Sequence[Message], rows: list[dict[str, Any]], text: str, tokens: list[int]
-    ) -> RenderedText:
-        rendered = RenderedText(self._template, self._shape, messages, rows, text, tokens)
+    def _divided(self, given: Given, text: str, tokens: list[int]) -> RenderedText:
+        rendered = RenderedText(self._template, self._shape, given, text, tokens)
         if double := double_bos(tokens, self._tokenizer):
             raise double
         return rendered
 
-    def _split(
-        self, rendered: RenderedText, messages: Sequence[Message], train_on: TrainOn
-    ) -> tuple[RenderedExample, ...]:
+    def _split(self, rendered: RenderedText, train_on: TrainOn) -> tuple[RenderedExample, ...]:
         """The whole conversation first; what it has in another form than sampling is trained by shorter ones."""
+        messages, tools = rendered.given.messages, rendered.given.tools
         trained = _Trained.of(messages, train_on)
         examples: list[RenderedExample] = []
         while True:
-            example, rewritten = self._example(rendered, messages, trained)
+            example, rewritten = self._example(rendered, trained)
             examples.append(example)
             if not rewritten:
                 return tuple(reversed(examples))
@@ -182,12 +180,11 @@ class ChatTemplateRenderer(Renderer):
                 raise rewritten[last].error
             messages = messages[: last + 1]
             trained = trained.only(rewritten, last + 1)
-            rendered = self._render(messages)
+            rendered = self._render(messages, tools)
 
-    def _example(
-        self, rendered: RenderedText, messages: Sequence[Message], trained: _Trained
-    ) -> tuple[RenderedExample, dict[int, Rewritten]]:
-        """The example of *messages*, and those to be trained that it has in another form than sampling."""
+    def _example(self, rendered: RenderedText, trained: _Trained) -> tuple[RenderedExample, dict[int, Rewritten]]:
+        """The example of *rendered*, and those to be trained that it has in another form than sampling."""
+        messages = rendered.given.messages
         spans: list[tuple[Span, float]] = []
         rewritten: dict[int, Rewritten] = {}
         marked = rendered.marks() if self._marked and not trained.whole else None

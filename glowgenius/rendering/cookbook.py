@@ -10,6 +10,7 @@ import numpy as np
 from attrs import evolve
 from typing_extensions import override
 
+from glowgenius.data.frozen import thaw
 from glowgenius.data.message import Message
 from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.rendering.example import RenderedExample, as_token_array
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.typing import TokenArray
+    from glowgenius.typing import TokenArray, Tools
 
 _METHODS: Final = ("build_supervised_example", "build_generation_prompt", "get_stop_sequences", "parse_response")
 
@@ -99,21 +100,23 @@ class CookbookRenderer(Renderer):
         return f"{self._name} (a tinker-cookbook renderer)"
 
     @override
-    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
         """The wrapped renderer's tokens and weights.
 
         A message's own weight becomes its `trainable` under `TrainOn.CUSTOMIZED`, where it has to be 0 or 1;
         under any other *train_on* the cookbook has no per-message weights, and one that is set is refused.
         """
-        rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
         try:
+            rows = self._rows(messages, train_on, tools)
             model_input, weights = self._renderer.build_supervised_example(rows, train_on_what=_train_on_what(train_on))
         except Exception as error:
             raise self._refusal(error) from error
         return RenderedExample(model_input.to_ints(), np.asarray(weights))
 
     @override
-    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
+    def split_messages(
+        self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
+    ) -> tuple[RenderedExample, ...]:
         """One example, or one for each trained answer where the wrapped renderer writes earlier answers otherwise.
 
         The cookbook says which by `has_extension_property`, and splits with `build_supervised_examples`.
@@ -128,7 +131,7 @@ class CookbookRenderer(Renderer):
         answers = [index for index in chosen if messages[index].role == "assistant"]
         whole = getattr(self._renderer, "has_extension_property", True) or not answers
         if whole or (len(chosen) == 1 and chosen[0] == len(messages) - 1):
-            return (self.render_messages(messages, train_on),)
+            return (self.render_messages(messages, train_on, tools),)
         if train_on is TrainOn.ALL_TOKENS or len(answers) < len(chosen):
             raise unrenderable(
                 f"{self._name} writes earlier answers otherwise once later messages follow, "
@@ -141,12 +144,13 @@ class CookbookRenderer(Renderer):
                 index, message, train_on
             )  # which refuses weights that a renderer of the cookbook cannot express
         plain = [evolve(message, weight=None) for message in messages]
-        return tuple(self.render_messages(plain[: index + 1], TrainOn.LAST_ASSISTANT_MESSAGE) for index in answers)
+        last = TrainOn.LAST_ASSISTANT_MESSAGE
+        return tuple(self.render_messages(plain[: index + 1], last, tools) for index in answers)
 
     @override
-    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
-        rows = [_to_cookbook(index, message, None) for index, message in enumerate(messages)]
+    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
         try:
+            rows = self._rows(messages, None, tools)
             return as_token_array(self._renderer.build_generation_prompt(rows).to_ints())
         except Exception as error:
             raise self._refusal(error) from error
@@ -156,6 +160,19 @@ class CookbookRenderer(Renderer):
         """The wrapped renderer's own reading of *tokens*; thinking parts become `reasoning_content`."""
         message, _ = self._renderer.parse_response([int(token) for token in tokens])
         return _from_cookbook(message)
+
+    def _rows(self, messages: Sequence[Message], train_on: TrainOn | None, tools: Tools) -> list[dict[str, Any]]:
+        """*messages* as the cookbook takes them, with *tools* in front as the wrapped renderer words them."""
+        rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
+        if not tools:
+            return rows
+        speaks = bool(rows) and rows[0]["role"] == "system"
+        specs: list[Any] = [thaw(tool.get("function", tool)) for tool in tools]
+        opening: Sequence[Mapping[str, Any]] = self._renderer.create_conversation_prefix_with_tools(
+            specs, rows[0]["content"] if speaks else ""
+        )
+        trained = {"trainable": bool(speaks and rows[0]["trainable"])} if train_on is TrainOn.CUSTOMIZED else {}
+        return [*({**row, **trained} for row in opening), *rows[speaks:]]
 
     @property
     def _name(self) -> str:

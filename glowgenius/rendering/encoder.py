@@ -69,21 +69,20 @@ class Encoder:
         Raises:
             RenderingError: The tokenizer cannot encode a control token as text; it names the message and the token.
         """
-        return [self._harmless(message.to_dict(), f"messages[{index}]") for index, message in enumerate(messages)]
+        return [self.values(message.to_dict(), f"messages[{index}]") for index, message in enumerate(messages)]
 
-    def _harmless(self, value: Any, name: str) -> Any:
+    def values(self, value: Any, name: str) -> Any:
         """A JSON value with the mark in every control token of its strings, the value itself where there are none."""
         if isinstance(value, str):
             return self._marked(value, name)
         if isinstance(value, dict):
             fields = cast("Mapping[str, Any]", value)
             return {
-                self._marked(key, f"{name}.{key}"): self._harmless(item, f"{name}.{key}")
-                for key, item in fields.items()
+                self._marked(key, f"{name}.{key}"): self.values(item, f"{name}.{key}") for key, item in fields.items()
             }
         if isinstance(value, list):
             items = cast("Sequence[Any]", value)
-            return [self._harmless(item, f"{name}[{index}]") for index, item in enumerate(items)]
+            return [self.values(item, f"{name}[{index}]") for index, item in enumerate(items)]
         return value
 
     def _marked(self, text: str, name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.example import RenderedExample
-    from glowgenius.typing import TokenArray
+    from glowgenius.typing import TokenArray, Tools
 
 _QUESTION: Final = "Question:"
 _ANSWER: Final = "\nAnswer:"
@@ -76,13 +76,15 @@ class QuestionAnswerRenderer(Renderer):
         return f"Question: … Answer: … (stop token {self._tokenizer.eos_token})"
 
     @override
-    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
+        _refuse_tools(tools)
         return self._build(
             messages, message_weights(messages, train_on), headers=train_on is TrainOn.ALL_TOKENS
         ).build()
 
     @override
-    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
+    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+        _refuse_tools(tools)
         if not messages or messages[-1].role != "user":
             last = repr(messages[-1].role) if messages else "nothing"
             raise unrenderable(
@@ -172,6 +174,15 @@ class _Stretch:
 
     def _encode(self, text: str) -> list[int]:
         return self._encoder.encode_text(text) if text else []
+
+
+def _refuse_tools(tools: Tools) -> None:
+    if tools:
+        raise unrenderable(
+            "there are tools, which 'Question: … Answer: …' cannot express",
+            "rows without them, or a chat model with its ChatTemplateRenderer",
+            field="tools",
+        )
 
 
 def _refuse_inexpressible(messages: Sequence[Message]) -> None:

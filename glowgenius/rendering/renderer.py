@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from glowgenius.data.message import Conversation, Message
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.typing import JSON, TokenArray
+    from glowgenius.typing import JSON, TokenArray, Tools
 
     Factory = Callable[[Tokenizer], "Renderer | None"]
 
@@ -73,16 +73,21 @@ class Renderer(ABC):
         """What renders, in one line for the header of a run."""
 
     @abstractmethod
-    def render_messages(self, messages: Sequence[Message], train_on: TrainOn) -> RenderedExample:
+    def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
         """The tokens and weights of *messages* as one example, before the weight of the conversation.
+
+        Args:
+            messages: The conversation.
+            train_on: Which of them are trained.
+            tools: What the assistant may call, as in `Conversation.tools`.
 
         Raises:
             RenderingError: The messages cannot be expressed, or no one example trains them in the contexts of sampling.
         """
 
     @abstractmethod
-    def render_prompt(self, messages: Sequence[Message]) -> TokenArray:
-        """The tokens `[T]` of *messages*, up to where the assistant starts to speak.
+    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+        """The tokens `[T]` of *messages* and *tools*, up to where the assistant starts to speak.
 
         Raises:
             RenderingError: The messages cannot be expressed.
@@ -92,7 +97,9 @@ class Renderer(ABC):
     def parse(self, tokens: Sequence[int]) -> Message:
         """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out."""
 
-    def split_messages(self, messages: Sequence[Message], train_on: TrainOn) -> tuple[RenderedExample, ...]:
+    def split_messages(
+        self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
+    ) -> tuple[RenderedExample, ...]:
         """As `render_messages`, in as many examples as it takes to train every turn in the context of sampling.
 
         One, unless a renderer writes an earlier turn otherwise once later ones follow.
@@ -100,15 +107,15 @@ class Renderer(ABC):
         Raises:
             RenderingError: The messages cannot be expressed.
         """
-        return (self.render_messages(messages, train_on),)
+        return (self.render_messages(messages, train_on, *_given(tools)),)
 
     def split_all(
-        self, rows: Sequence[Sequence[Message]], train_on: TrainOn
+        self, conversations: Sequence[Conversation], train_on: TrainOn
     ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
-        """`split_messages` of each of *rows*, with the error as a value; a renderer may work on all of them at once."""
-        for messages in rows:
+        """`split_messages` of each conversation, with the error as a value; a renderer may work on all at once."""
+        for conversation in conversations:
             try:
-                yield self.split_messages(messages, train_on)
+                yield self.split_messages(conversation.messages, train_on, *_given(conversation.tools))
             except RenderingError as error:
                 yield error
 
@@ -126,7 +133,7 @@ class Renderer(ABC):
         """
         train_on = TrainOn(train_on)
         try:
-            example = self.render_messages(conversation.messages, train_on)
+            example = self.render_messages(conversation.messages, train_on, *_given(conversation.tools))
         except RenderingError as error:
             raise _located(error, conversation) from error.__cause__
         return _result(_finished((example,), conversation, train_on))[0]
@@ -168,7 +175,7 @@ class Renderer(ABC):
         train_on = TrainOn(train_on)
         rows = iter(conversations)
         while chunk := list(islice(rows, _CHUNK)):
-            found = self.split_all([conversation.messages for conversation in chunk], train_on)
+            found = self.split_all(chunk, train_on)
             for conversation, examples in zip(chunk, found, strict=True):
                 yield _finished(examples, conversation, train_on)
 
@@ -193,6 +200,11 @@ class Renderer(ABC):
             if renderer is not None:
                 return renderer
         raise RenderingError(f"no renderer fits the tokenizer of {name_or_directory!r}; pass one as renderer=")
+
+
+def _given(tools: Tools) -> tuple[Tools, ...]:
+    """The argument for *tools*, where there are any: a renderer of a user's may know none."""
+    return (tools,) if tools else ()
 
 
 def fingerprint_of(kind: str, tokenizer: Tokenizer, settings: Mapping[str, JSON]) -> str:

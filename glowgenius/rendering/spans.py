@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from attrs import evolve, frozen
 
@@ -14,9 +14,8 @@ from glowgenius.rendering.template import holds, lost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glowgenius.data.message import Message
     from glowgenius.errors import RenderingError
-    from glowgenius.rendering.template import ChatTemplate, TurnShape
+    from glowgenius.rendering.template import ChatTemplate, Given, TurnShape
 
 _STAND_INS: Final = ("glowgenius one", "another GLOWGENIUS")
 """Two contents with different first and different last letters: what renders alike around them is not content."""
@@ -45,21 +44,21 @@ class RenderedText:
         self,
         template: ChatTemplate,
         shape: TurnShape,
-        messages: Sequence[Message],
-        rows: list[dict[str, Any]],
+        given: Given,
         text: str,
         tokens: list[int],
     ) -> None:
-        """Refuse what the template leaves out; *rows*, *text* and *tokens* are all of *messages*."""
+        """Refuse what the template leaves out; *text* and *tokens* are all of what is *given*."""
         self._template = template
         self._shape = shape
-        self._messages = messages
-        self._rows = rows
+        self.given = given
+        """What was rendered."""
+        self._messages = given.messages
         self._text = text
         self._tokenized = TokenizedText(text, tokens, template.control)
         self.tokens = tokens
         """All tokens, `[T]`."""
-        template.refuse_lost(messages, text)
+        template.refuse_lost(given, text)
 
     def answer(self, index: int) -> Span | Rewritten:
         """Where assistant message *index* lies, from its generation prompt up to and including its stop token.
@@ -91,7 +90,7 @@ class RenderedText:
         Raises:
             RenderingError: The template writes something else when it is asked for them.
         """
-        text, letters = self._template.marked_letters(self._rows)
+        text, letters = self._template.marked_letters(self.given)
         if text != self._text:
             raise unrenderable(
                 "the chat template writes another text when it is asked for its generation markers",
@@ -193,7 +192,7 @@ class RenderedText:
 
     def _written(self, number: int, *, add_generation_prompt: bool = False) -> str:
         """What the template makes of the first *number* messages."""
-        return self._template.write(self._rows[:number], add_generation_prompt=add_generation_prompt)
+        return self._template.write(self.given, number, add_generation_prompt=add_generation_prompt)
 
     def _is_last(self, index: int) -> bool:
         return index == len(self._messages) - 1
@@ -202,7 +201,7 @@ class RenderedText:
         """The conversation with another content of message *index*."""
         messages = list(self._messages)
         messages[index] = evolve(messages[index], content=content)
-        return self._template.text(messages)
+        return self._template.text(messages, self.given.tools)
 
     def _end_of_last(self) -> int | None:
         """The end of a last answer without encoding it again: behind its stop token the tail is always the same."""

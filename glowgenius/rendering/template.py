@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import evolve, frozen
 
+from glowgenius.data.frozen import thaw
 from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
 from glowgenius.models.hub import render_with_marks, template_writer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.typing import Tools
+
+    Rows = list[dict[str, Any]]
 
 _QUESTION: Final = Message("user", "glowgenius asks")
 _ANSWER: Final = "glowgenius answers"
@@ -27,7 +31,28 @@ _STAND_IN: Final = "glowgenius says {} things"
 _FORMS_KEPT: Final = 256
 _GENERATION_MARKER: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
-_REMEDY: Final = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+_REMEDY: Final = (
+    "pass another renderer, for example glowgenius.rendering.FamilyRenderer, written for a family of models, "
+    "or one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+)
+
+
+@final
+@frozen(kw_only=True)
+class Given:
+    """What a template is given to write, in our words and in its own."""
+
+    messages: Sequence[Message]
+    """The conversation."""
+
+    tools: Tools
+    """The tools it may call."""
+
+    rows: Rows
+    """The messages as the template takes them."""
+
+    schemas: Rows | None
+    """The tools as the template takes them; None where there are none."""
 
 
 @final
@@ -55,20 +80,34 @@ class ChatTemplate:
         """Whether the template says by itself which text the assistant generates."""
         return _GENERATION_MARKER.search(self.source) is not None
 
-    def text(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def given(self, messages: Sequence[Message], tools: Tools = ()) -> Given:
+        """*messages* and *tools* as the template takes them, with a `MARK` in every control token of their text.
+
+        Raises:
+            RenderingError: The tokenizer cannot encode such text as text.
+        """
+        return Given(
+            messages=messages,
+            tools=tools,
+            rows=self.encoder.rows(messages),
+            schemas=self.encoder.values(thaw(tuple(tools)), "tools") if tools else None,
+        )
+
+    def text(self, messages: Sequence[Message], tools: Tools = (), *, add_generation_prompt: bool = False) -> str:
         """What the template writes; control tokens in the text of messages have a `MARK` in them.
 
         Raises:
             RenderingError: There is no message, or the template refuses these.
         """
-        return self.write(self.encoder.rows(messages), add_generation_prompt=add_generation_prompt)
+        return self.write(self.given(messages, tools), add_generation_prompt=add_generation_prompt)
 
-    def write(self, rows: list[dict[str, Any]], *, add_generation_prompt: bool = False) -> str:
-        """As `text`, of messages that `Encoder.rows` has prepared.
+    def write(self, given: Given, number: int | None = None, *, add_generation_prompt: bool = False) -> str:
+        """As `text`, of the first *number* messages, or of all.
 
         Raises:
             RenderingError: There is no message, or the template refuses these.
         """
+        rows = given.rows[:number]
         if not rows:
             raise unrenderable(
                 "nothing comes before the assistant's first message, and a chat template cannot render nothing",
@@ -78,7 +117,7 @@ class ChatTemplate:
         # Reasoning goes by several names in templates, which the tokenizer's own method sees to.
         quick = None if any("reasoning_content" in row for row in rows) else self._quick_writer()
         try:
-            text = (quick or self._writer)(rows, add_generation_prompt=add_generation_prompt)
+            text = (quick or self._writer)(rows, given.schemas, add_generation_prompt=add_generation_prompt)
         except ImportError:
             raise  # jinja2 is missing: not a fault of the messages
         except Exception as error:  # a template raises whatever it likes: jinja2's errors or Python's
@@ -89,9 +128,10 @@ class ChatTemplate:
             raise RenderingError(f"apply_chat_template(tokenize=False) must return a str, got {type(text).__name__}")
         return text
 
-    def _writer(self, rows: list[dict[str, Any]], *, add_generation_prompt: bool) -> Any:
+    def _writer(self, rows: Rows, tools: Rows | None, *, add_generation_prompt: bool) -> Any:
+        options = self.options if tools is None else {**self.options, "tools": tools}
         return self.tokenizer.apply_chat_template(
-            rows, tokenize=False, add_generation_prompt=add_generation_prompt, **self.options
+            rows, tokenize=False, add_generation_prompt=add_generation_prompt, **options
         )
 
     def _quick_writer(self) -> Callable[..., Any] | None:
@@ -104,24 +144,29 @@ class ChatTemplate:
     def _writes_alike(self, writer: Callable[..., Any]) -> bool:
         rows = self.encoder.rows([_QUESTION])
         try:
-            return bool(writer(rows, add_generation_prompt=True) == self._writer(rows, add_generation_prompt=True))
+            written = [write(rows, None, add_generation_prompt=True) for write in (writer, self._writer)]
         except Exception:  # noqa: BLE001 - a template raises whatever it likes, and says so when messages are rendered
             return False
+        return bool(written[0] == written[1])
 
-    def marked_letters(self, rows: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
+    def marked_letters(self, given: Given) -> tuple[str, list[tuple[int, int]]]:
         """What the template writes, and which stretches of it lie between generation markers, in letters."""
-        return render_with_marks(self.tokenizer, rows, self.options)
+        options = self.options if given.schemas is None else {**self.options, "tools": given.schemas}
+        return render_with_marks(self.tokenizer, given.rows, options)
 
-    def refuse_lost(self, messages: Sequence[Message], text: str) -> None:
-        """Refuse a rendering that lacks what a system, developer or user message says, or a tool call.
+    def refuse_lost(self, given: Given, text: str) -> None:
+        """Refuse a rendering that lacks what a system, developer or user message says, a tool, or a tool call.
 
         An assistant's earlier message may lawfully be shortened: thinking models drop past reasoning.
 
         Raises:
             RenderingError: It names the message that the template leaves out.
         """
-        unwritten = self._unwritten_in(messages)
-        for index, message in enumerate(messages):
+        for at, tool in enumerate(given.tools):
+            if not holds(text.replace(MARK, ""), str(tool.get("function", tool).get("name", ""))):
+                raise lost(f"tools[{at}]", "a model whose chat template knows tools, or rows without them")
+        unwritten = self._unwritten_in(given.messages, given.tools)
+        for index, message in enumerate(given.messages):
             if index in unwritten and message.content.strip():
                 raise lost(f"messages[{index}].content", f"a role that the template knows, instead of {message.role!r}")
             for at, call in enumerate(message.tool_calls):
@@ -129,18 +174,19 @@ class ChatTemplate:
                 if not holds(text.replace(MARK, ""), str(function.get("name", ""))):
                     raise lost(f"messages[{index}].tool_calls[{at}]", "a model whose chat template knows tool calls")
 
-    def _unwritten_in(self, messages: Sequence[Message]) -> frozenset[int]:
+    def _unwritten_in(self, messages: Sequence[Message], tools: Tools) -> frozenset[int]:
         """Which system, developer and user messages the template does not write, whatever they say.
 
         Every content is replaced by a text of our own that occurs once, so that what one message says is never taken
         for another that says the same. It depends on who speaks when, so conversations of one form are looked at once.
         """
-        form = tuple((row.role, row.name, row.reasoning_content, row.tool_call_id, row.tool_calls) for row in messages)
+        rows = ((row.role, row.name, row.reasoning_content, row.tool_call_id, row.tool_calls) for row in messages)
+        form = (*rows, tuple(tools))
         if form not in self._unwritten:
             stand_ins = [
                 evolve(message, content=_STAND_IN.format(index), weight=None) for index, message in enumerate(messages)
             ]
-            text = self.text(stand_ins)
+            text = self.text(stand_ins, tools)
             if len(self._unwritten) >= _FORMS_KEPT:
                 self._unwritten.clear()
             self._unwritten[form] = frozenset(

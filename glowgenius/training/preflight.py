@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, final
 
 from attrs import frozen
@@ -218,6 +219,13 @@ def _row_warnings(train: Sequence[Conversation], evaluation: Sequence[Conversati
         prompt = _normalised([f"{message.role} {message.content}" for message in row.prompt])
         answers.setdefault(prompt, set()).add(_normalised([row.answer]))
     warnings: list[str] = []
+    parts = Counter(row.split for row in train if row.split is not None)
+    if len(parts) > 1:
+        named = ", ".join(f"{name!r} ({count:,})" for name, count in parts.items())
+        warnings.append(
+            f"the column 'split' of the training rows names {len(parts)} parts, {named}, and all of them are trained; "
+            "dataset.splits has each part by itself"
+        )
     contradicting = sum(len(given) > 1 for given in answers.values())
     if contradicting:
         warnings.append(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from glowgenius.training.sampler import Completion, OnProgress, Prompt, Sampler
+    from glowgenius.typing import Tools
 
 
 @final
@@ -72,17 +73,19 @@ def make_replay(
         EngineError: The engine refused or failed.
     """
     asked = [_messages(prompt) for prompt in prompts]
+    tools = [prompt.tools if isinstance(prompt, Conversation) else () for prompt in prompts]
+    given = [prompt if called else messages for prompt, called, messages in zip(prompts, tools, asked, strict=True)]
     answers = sampler.complete(
-        asked, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
+        given, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
     )
     cut_off, silent, rows = list[str](), list[str](), list[Conversation]()
-    for messages, answer in zip(asked, answers, strict=True):
+    for messages, called, answer in zip(asked, tools, answers, strict=True):
         if answer.stop_reason == "length":
             cut_off.append(messages[-1].content)
         elif not answer.text.strip():
             silent.append(messages[-1].content)
         else:
-            rows.append(_row(messages, answer, sampler.name))
+            rows.append(_row(messages, called, answer, sampler.name))
     if not rows:
         raise DatasetError(
             f"none of {len(asked)} questions gave a replay row: {len(cut_off)} answers were cut off at "
@@ -98,6 +101,6 @@ def _messages(prompt: Prompt) -> Sequence[Message]:
     return given.prompt if isinstance(given, Conversation) else tuple(cast("Sequence[Message]", given))
 
 
-def _row(messages: Sequence[Message], answer: Completion, name: str) -> Conversation:
+def _row(messages: Sequence[Message], tools: Tools, answer: Completion, name: str) -> Conversation:
     said = Message("assistant", answer.text)
-    return Conversation(messages=(*messages, said), tags=(REPLAY,), metadata={"answered_by": name})
+    return Conversation(messages=(*messages, said), tools=tools, tags=(REPLAY,), metadata={"answered_by": name})

@@ -131,7 +131,7 @@ class Sampler:
             raise ConfigError(f"Sampler.complete takes a list of prompts, got one string {prompts!r}; use generate()")
         _check_settings(max_tokens, temperature, top_p, top_k, seed)
         stop: list[Any] = list(self._renderer.stop_sequences)
-        inputs = [self._model_input(self._renderer.render_prompt(_messages(prompt))) for prompt in prompts]
+        inputs = [self._prompt_input(prompt) for prompt in prompts]
         futures: list[FutureLike[SampleResponse]] = []
         with mapped("sample"):
             for index, model_input in enumerate(inputs):
@@ -219,6 +219,11 @@ class Sampler:
             with mapped(f"sample (the likeliest tokens along row {index})"):
                 found.append(read_top(future.result(), np.flatnonzero(example.weights) + 1, k))
         return found
+
+    def _prompt_input(self, prompt: Prompt) -> ModelInput:
+        if isinstance(prompt, Conversation) and prompt.tools:
+            return self._model_input(self._renderer.render_prompt(prompt.prompt, prompt.tools))
+        return self._model_input(self._renderer.render_prompt(_messages(prompt)))
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())

@@ -117,6 +117,22 @@ def test_a_console_of_another_encoding_gets_question_marks_and_whole_json(tmp_pa
     assert "Où est 0 → ici?" in json.dumps(json.loads(said[1].stdout), ensure_ascii=False)
 
 
+def test_check_reports_what_cannot_be_read_beside_what_is_wrong_with_the_rest(tmp_path):
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(
+        '{"question": "Q?", "answer": "A"}\n{"question": "Q?", "answr": "B"}\n{"question": "Q?", "answer": "B"}\n',
+        encoding="utf-8",
+    )
+    page = call("check", path, "--no-near", code=1).output
+    assert f"{path}: 2 rows, question/answer" in page
+    assert "PROBLEM 1 × cannot be read:" in page
+    assert f"{path}:2: answr: no column of that name → did you mean 'answer'?" in page
+    assert "PROBLEM 1 × the same question with different answers" in page
+    found = json.loads(call("check", path, "--json", "--no-near", code=1).stdout)
+    assert (found["ok"], found["num_rows"], [one["line"] for one in found["problems"]]) == (False, 2, [2])
+    assert [one["kind"] for one in found["findings"]] == ["contradiction"]
+
+
 def test_check_finds_leaks(data):
     found = json.loads(call("check", data, "--against", data, "--json", "--no-near", code=1).stdout)
     assert found["leaks"]["ok"] is False

@@ -172,6 +172,7 @@ def test_every_field_but_the_source_counts(tmp_path):
         "split": "1",
         "tags": ["1"],
         "references": ["1"],
+        "tools": [{"name": "1"}],
         "weight": 2,
         "metadata": {"a": 1},
     }

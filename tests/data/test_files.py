@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.data import Dataset
+from glowgenius.data import Dataset, files, json_files
+from glowgenius.data.loading import read_all
+from glowgenius.data.readers import file_rows
+from glowgenius.data.renaming import Renaming
 from glowgenius.errors import DatasetError
 from tests.support.data_files import EXAMPLE, GOOD, cannot, error, lines, rows, write
 
@@ -164,3 +167,64 @@ def test_a_file_in_a_place_that_may_not_be_listed(folder, monkeypatch):
 )
 def test_other_encodings_are_named(folder, content, found):
     assert error("a.jsonl", content) == cannot("a.jsonl", f": {found} → UTF-8 text: save it with that encoding")
+
+
+# --- a JSON file that does not fit into one part ---
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"[{GOOD},\n{GOOD}]",
+        '\ufeff [\n\n{"question": "Où ça? 🗽 \\u00e9\\ud83d\\uddfd", "answer": "12.5e3", "weight": 12.5e3, "x": [true, null]}\n ]\n\n',
+        f'{{ "data" :\n[{GOOD}, {GOOD}\n] }}\n',
+        f'{{"data": [{GOOD}], "more": 1}}',
+        '{"question": "Q"}',
+        f"{GOOD}\n{GOOD}",
+        f'[{GOOD},\n\n\n{{"question": Q}}]',
+        f"[{GOOD},\n12,\n-3, true, nul]",
+        f"[{GOOD}\n\n  \n",
+        f'[\n{GOOD},\n{{"question": "Q",\n"answ',
+        f"[\n{GOOD},\n\n\n   ",
+        f"[{GOOD}]\n]",
+        "  \n\n ",
+        "",
+    ],
+)
+def test_a_json_file_reads_the_same_in_parts_of_any_size(folder, monkeypatch, part, content):
+    """Its rows, its lines and what is wrong with it: read in one part, and in parts that end everywhere."""
+    path = folder / "a.json"
+    path.write_text(content, encoding="utf-8")
+    whole = read_all(file_rows(str(path), Renaming(None)), path=str(path), shape=None)
+    monkeypatch.setattr(files, "_PART", part)
+    assert read_all(file_rows(str(path), Renaming(None)), path=str(path), shape=None) == whole
+
+
+@pytest.mark.parametrize("part", [1, 5, 1 << 20])
+def test_a_byte_that_is_not_utf_8_is_named_after_the_rows_before_it(folder, monkeypatch, part):
+    monkeypatch.setattr(files, "_PART", part)
+    path = folder / "a.json"
+    path.write_bytes(f"[{GOOD},\n{GOOD},\n".encode() + b'{"question": "caf\xe9", "answer": "A"}]')
+    found = read_all(file_rows(str(path), Renaming(None)), path=str(path), shape=None)
+    assert len(found.conversations) == 2
+    at = path.read_bytes().index(b"\xe9")
+    assert [(problem.line, problem.found) for problem in found.problems] == [
+        (3, f"byte 0xe9 at offset {at} is not UTF-8 (in Windows-1252 it would be 'é')")
+    ]
+
+
+def test_no_more_of_a_json_file_is_held_than_the_row_at_hand(folder, monkeypatch):
+    monkeypatch.setattr(files, "_PART", 1000)
+    path = folder / "a.json"
+    path.write_text("[" + ",\n".join([GOOD] * 5000) + "]")
+    longest, read_on = 0, json_files._ArrayWalk._read_on
+
+    def measured(walk):
+        nonlocal longest
+        read_on(walk)
+        longest = max(longest, len(walk._text))
+
+    monkeypatch.setattr(json_files._ArrayWalk, "_read_on", measured)
+    assert sum(1 for _ in file_rows(str(path), Renaming(None))) == 5000
+    assert 0 < longest < 2100

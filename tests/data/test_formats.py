@@ -144,9 +144,9 @@ def test_another_librarys_name_beside_ours_is_something_else():
 
 
 def test_a_forced_format_keeps_the_columns_of_the_others():
-    record = {"question": "Q", "answer": "A", "prompt": "P", "completion": "C", "tools": [], "answers": ["A"]}
+    record = {"question": "Q", "answer": "A", "prompt": "P", "completion": "C", "images": [], "answers": ["A"]}
     assert row(record, format="prompt/completion") == Conversation.from_question(
-        "P", "C", metadata={"question": "Q", "answer": "A", "tools": [], "answers": ["A"]}
+        "P", "C", metadata={"question": "Q", "answer": "A", "images": [], "answers": ["A"]}
     )
 
 
@@ -168,6 +168,7 @@ SPEAKERS = "one of human, gpt, user, assistant, system"
 UNSEEN = "text that the model would not see → put it into the question (or under 'metadata', if that is meant)"
 ANSWERED = "a last message with the role 'assistant', which is what is trained"
 FROM_VALUE = "'from' and 'value', or the name 'messages' for the column"
+TOOL = "{'type': 'function', 'function': {'name': …, 'description': …, 'parameters': …}}"
 ONLY_ONE = "the columns of one format only (format='question/answer' would keep this one as metadata)"
 
 
@@ -214,7 +215,7 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
         ),
         (
             {"messages": [*ASKED], "tools": [{}]},
-            ["tools: tool definitions, which no format here carries → put the text of the tools into a system message"],
+            [f"tools[0]: an object without the name of a function → {TOOL}"],
         ),
         (
             {"question": "Q", "answer": "A", "prompt": "P"},

@@ -49,7 +49,7 @@ def test_a_message_says_which_roles_there_are():
         ({"tool_call_id": 5}, "Message.tool_call_id must be None or a non-empty string, got 5 (int)"),
         ({"reasoning_content": 5}, "Message.reasoning_content must be None or a string, got 5 (int)"),
         ({"tool_calls": ["find"]}, "Message.tool_calls must be a sequence of FrozenMapping, got 'find' (str)"),
-        ({"tool_calls": [{"a": {1}}]}, "tool calls and metadata hold JSON values only, got a Python set"),
+        ({"tool_calls": [{"a": {1}}]}, "tools, tool calls and metadata hold JSON values only, got a Python set"),
     ],
 )
 def test_a_message_is_valid_by_construction(options, message):
@@ -75,7 +75,7 @@ def test_a_message_may_be_empty_since_models_answer_with_nothing():
         ({"references": ["A", ""]}, "Conversation.references must be a non-empty string, got '' (str)"),
         ({"weight": 0}, "Conversation.weight must be a number > 0, got 0.0 (float)"),
         ({"weight": float("nan")}, "Conversation.weight must be a number > 0, got nan (float)"),
-        ({"metadata": {"a": float("inf")}}, "tool calls and metadata hold JSON values only, got the number inf"),
+        ({"metadata": {"a": float("inf")}}, "tools, tool calls and metadata hold JSON values only, got the number inf"),
         ({"metadata": 5}, "Conversation.metadata must be a mapping, got 5 (int)"),
     ],
 )

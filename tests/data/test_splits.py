@@ -153,6 +153,18 @@ def test_seeds_give_different_splits():
     assert len({alone(30).train_test_split(10, seed=seed)[1] for seed in range(5)}) == 5
 
 
+def test_parts_that_the_rows_name_are_not_mixed():
+    rows = [attrs.evolve(row, split="train" if at % 3 else "test") for at, row in enumerate(alone(9))]
+    with pytest.raises(ConfigError) as caught:
+        Dataset(rows).train_test_split(0.2)
+    assert str(caught.value) == (
+        "the column 'split' of the rows names parts already: 'test' (3), 'train' (6); use dataset.splits['test'] and "
+        "dataset.splits['train'], or forget the column: dataset.map(lambda row: attrs.evolve(row, split=None))"
+    )
+    train, validation = Dataset(rows).splits["train"].train_test_split(2)
+    assert (len(train), len(validation)) == (4, 2)
+
+
 def test_by_row_splits_groups():
     dataset = Dataset(questions("a", "b", "a", group="g"))
     train, test = dataset.train_test_split(1, by="row")

@@ -21,7 +21,10 @@ from tests.support.chat_tokenizers import (
     family_tokenizer,
 )
 
-ANOTHER = "pass another renderer, for example one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+ANOTHER = (
+    "pass another renderer, for example glowgenius.rendering.FamilyRenderer, written for a family of models, "
+    "or one of tinker-cookbook's through glowgenius.rendering.as_renderer"
+)
 QUESTION = Message("user", "Where?")
 ANSWER = Message("assistant", "Queens.")
 

@@ -263,6 +263,16 @@ def test_a_question_with_two_answers_is_warned_about():
     )
 
 
+def test_parts_that_are_trained_together_are_warned_about():
+    rows = [{"question": f"{at}?", "answer": "A", "split": "train" if at else "test"} for at in range(4)]
+    (warning,) = check(Dataset.from_records(rows)).warnings
+    assert warning == (
+        "the column 'split' of the training rows names 2 parts, 'test' (1), 'train' (3), and all of them are trained; "
+        "dataset.splits has each part by itself"
+    )
+    assert check(Dataset.from_records(rows).splits["train"]).warnings == ()
+
+
 def test_cadences_longer_than_the_run_are_warned_about():
     assert check(TRAIN, HELD_OUT, eval_every=10, save_every=20).warnings == (
         "eval_every=10 is more than the 9 steps of the run, so only the first and the last step are evaluated",
