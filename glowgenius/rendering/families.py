@@ -38,7 +38,9 @@ def family_names() -> tuple[str, ...]:
         MissingDependencyError: The package `renderers` is not installed.
     """
     configs: Any = _library().configs
-    kinds = [kind for kind in vars(configs).values() if isinstance(kind, type) and kind.__module__ == configs.__name__]
+    kinds: list[Any] = [
+        kind for kind in vars(configs).values() if isinstance(kind, type) and kind.__module__ == configs.__name__
+    ]
     names = {str(kind.model_fields["name"].default) for kind in kinds if "name" in getattr(kind, "model_fields", ())}
     return tuple(sorted(name for name in names if name not in _NO_FAMILY and name.islower()))
 
@@ -170,7 +172,7 @@ class FamilyRenderer(Renderer):
                 continue
             own = owners == index
             if messages[index].role == "assistant":
-                span = self._answer(messages, index, tools, tokens, own & sampled)
+                span = self._answer(messages, index, tools, tokens, own, sampled)
                 if span is None:
                     rewritten.append(index)
                     continue
@@ -181,13 +183,13 @@ class FamilyRenderer(Renderer):
         return RenderedExample(tokens, trained), rewritten
 
     def _answer(
-        self, messages: Sequence[Message], index: int, tools: Tools, tokens: Sequence[int], sampled: Any
+        self, messages: Sequence[Message], index: int, tools: Tools, tokens: Sequence[int], own: Any, sampled: Any
     ) -> tuple[int, int] | None:
         """Where an answer lies, from the end of its prompt up to and including its stop token.
 
         None where the tokens are not those that sampling would go through.
         """
-        places = np.flatnonzero(sampled)
+        places = np.flatnonzero(own & sampled)
         end = int(places[-1]) + 1 if len(places) else 0
         if not end or tokens[end - 1] not in self._stops:
             raise unrenderable(
@@ -197,7 +199,7 @@ class FamilyRenderer(Renderer):
             )
         prompt = list(self._render(messages[:index], tools, prompt=True).token_ids)
         start = len(prompt)
-        if list(tokens[:start]) != prompt or start >= end or not bool(np.all(sampled[start:end])):
+        if list(tokens[:start]) != prompt or start >= end or not bool(np.all(own[start:end])):
             return None
         # Later messages must not have changed what the model would have written then.
         alone = tokens if index == len(messages) - 1 else self._columns(messages[: index + 1], tools)[0]
@@ -230,7 +232,7 @@ class FamilyRenderer(Renderer):
 
     def _render(self, messages: Sequence[Message], tools: Tools, *, prompt: bool) -> Any:
         rows = [message.to_dict() for message in messages]
-        specs: Any = thaw(tuple(tool.get("function", tool) for tool in tools)) if tools else None
+        specs: Any = thaw(tuple(tools)) if tools else None
         self._refuse_control(rows, "messages")
         self._refuse_control(specs, "tools")
         try:

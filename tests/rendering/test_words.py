@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from glowgenius.models.hub import load_tokenizer
 from glowgenius.rendering import words
 from glowgenius.rendering.words import WordEncoder
+from tests.support import real_vocabularies
 
 CONTROL = ("<|end|>", "<|end|>s", "<|start|>")
 
@@ -151,3 +152,14 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_other_tokenizers_encode_whole_texts(reason):
     assert encoder(REFUSED[reason]) is None
+
+
+def test_a_real_vocabulary_gives_the_tokens_of_an_independent_tokenizer():
+    """Qwen 3's, rebuilt, against the tokenizer that tml-renderers has for it, which is no relative of ours."""
+    pytest.importorskip("tml_renderers")
+    oracle = real_vocabularies.theirs()
+    made = encoder(real_vocabularies.qwen3(oracle))
+    book = "\n".join(pydoc_data.topics.topics.values())[:100_000]
+    texts = [book[at : at + 700] for at in range(0, len(book), 700)]
+    texts += ["naïve – e\u0301 🗽\n\n  x  1", "東京 12345 中文。", "it's I'LL\r\n\tnow", " \n a\n\n\nb  "] * 20
+    assert made.encode_all(texts) == [oracle.encode_ordinary(text) for text in texts]
