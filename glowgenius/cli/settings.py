@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _FEWEST: Final = 10
 """Rows below which none are held out by default: there would be too few to tell anything."""
 
+_TRAIN: Final = ("train", "training")
+_HELD: Final = ("validation", "valid", "val", "dev", "eval", "test")
+"""Names of the parts that the column `split` may give, the likeliest first."""
+
 EvalOption = Annotated[
     Path | None, typer.Option("--eval", help="Rows to evaluate on; by default a tenth of DATA is held out.")
 ]
@@ -40,14 +44,22 @@ def split(
 
     if eval_data is not None:
         return rows, Dataset.from_file(eval_data)
+    parts = {name.casefold(): (name, part) for name, part in rows.splits.items()}
+    kept, held = (next((parts[name] for name in names if name in parts), None) for names in (_TRAIN, _HELD))
+    if kept is not None and held is not None:
+        left = len(rows) - len(kept[1]) - len(held[1])
+        more = f"; {left} other rows are left out" if left else ""
+        trained = f"trained are the {len(kept[1])} whose split is {kept[0]!r}{more}"
+        say(f"evaluation: the {len(held[1])} rows whose split is {held[0]!r}; {trained}", as_json=as_json)
+        return kept[1], held[1]
     if test_size == 0 or len(rows) < _FEWEST:
         few = f"{len(rows)} rows are too few to hold some out"
         say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json)
         return rows, None
-    kept, held = rows.train_test_split(test_size, seed=seed)
+    first, second = rows.train_test_split(test_size, seed=seed)
     how = f"--test-size {test_size:g}, seed {seed}"
-    say(f"evaluation: {len(held)} of {len(rows)} rows are held out ({how})", as_json=as_json)
-    return kept, held
+    say(f"evaluation: {len(second)} of {len(rows)} rows are held out ({how})", as_json=as_json)
+    return first, second
 
 
 def number(text: str | None) -> Any:

@@ -46,14 +46,15 @@ CHATS = [
             {"role": "assistant", "tool_calls": [CALL]},
             {"role": "tool", "content": "1"},
             {"role": "assistant", "content": "A"},
-        ]
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
     },
 ]
 OTHERS = [
     [{"instruction": "I", "input": "x", "output": "O", "history": [["q", "a"]]}],
     [{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}], "system": "S"}],
     [{"prompt": "P", "completion": "C"}, {"prompt": "P2", "completion": "C2", "split": "test"}],
-    [{"input": "I", "output": "O", "colour": "red"}],
+    [{"input": "I", "output": "O", "colour": "red", "tools": '[{"name": "f"}]'}],
 ]
 PIECES = (
     *(b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"\n", b"\r", b"\r\n", b"\t", b" ", b"\x00", b"\xff"),

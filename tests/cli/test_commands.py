@@ -13,6 +13,8 @@ pytest.importorskip("typer", reason="not installed: typer; pip install '.[cli]'"
 from typer.testing import CliRunner
 
 from glowgenius.cli.app import VERBS, app
+from glowgenius.cli.settings import split
+from glowgenius.data.dataset import Dataset
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model
 
@@ -131,6 +133,16 @@ def test_check_reports_what_cannot_be_read_beside_what_is_wrong_with_the_rest(tm
     found = json.loads(call("check", path, "--json", "--no-near", code=1).stdout)
     assert (found["ok"], found["num_rows"], [one["line"] for one in found["problems"]]) == (False, 2, [2])
     assert [one["kind"] for one in found["findings"]] == ["contradiction"]
+
+
+def test_parts_that_the_rows_name_are_taken(capsys):
+    rows = [{"question": f"{at}?", "answer": "A", "split": ("Train", "test", "spare")[at % 3]} for at in range(12)]
+    train, held = split(Dataset.from_records(rows), None, 0.1, 0, as_json=False)
+    assert ({row.split for row in train}, {row.split for row in held}) == ({"Train"}, {"test"})
+    assert capsys.readouterr().out == (
+        "evaluation: the 4 rows whose split is 'test'; trained are the 4 whose split is 'Train'; "
+        "4 other rows are left out\n"
+    )
 
 
 def test_check_finds_leaks(data):
