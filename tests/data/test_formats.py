@@ -215,7 +215,7 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
         ),
         (
             {"messages": [*ASKED], "tools": [{}]},
-            [f"tools[0]: an object without the name of a function → {TOOL}"],
+            [f"tools[0]: an empty object without the name of a function → {TOOL}"],
         ),
         (
             {"question": "Q", "answer": "A", "prompt": "P"},
