@@ -2,7 +2,7 @@
 
 44 facts of New York: 24 that can be asked backwards, and the boroughs of 20 neighborhoods. One run each with one, four
 and eight wordings a fact, at equal steps, so that fewer wordings are seen more often; and one with four wordings and
-half as many rows of replay again in every batch. What a run is asked:
+half as many rows of replay again in every batch, whose targets are answers or distributions. What a run is asked:
 
     seen         its facts, in a wording that every arm trains
     paraphrase   its facts, in a wording that no arm trains
@@ -50,10 +50,11 @@ MOST_ASKED: Final = 1000
 """Of each slice; fewer to try it out."""
 
 ARMS: Final = {
-    "1 wording": (1, False),
-    "4 wordings": (4, False),
-    "8 wordings": (8, False),
-    "4 wordings and replay": (4, True),
+    "1 wording": (1, None),
+    "4 wordings": (4, None),
+    "8 wordings": (8, None),
+    "4 wordings and replay": (4, "answers"),
+    "4 wordings and distributions": (4, "distributions"),
 }
 
 BOROUGHS: Final = ("Manhattan", "Brooklyn", "Queens", "The Bronx", "Staten Island")
@@ -72,13 +73,14 @@ def run(cell: Settings) -> Figures:
     wordings, replay = ARMS[cell["arm"]]
     points = points_callback(slices)
     result = lessons.lora_run(
-        training_rows(wordings, replay=replay, seed=cell["seed"]),
+        training_rows(wordings, replay=replay is not None, seed=cell["seed"]),
         lora=gg.LoRAConfig(rank=RANK, seed=cell["seed"], train_attn=False, train_unembed=False),
         learning_rate=LEARNING_RATE,
         steps=STEPS,
         batch_size=round(BATCH_SIZE / (1 - REPLAY_SHARE)) if replay else BATCH_SIZE,
         seed=cell["seed"],
         schedule="linear",
+        replay_targets=replay or "answers",
         callbacks=[points],
         eval_dataset=gg.Dataset.from_records(
             {"question": row.question, "answer": row.answer} for row in slices["paraphrase"]

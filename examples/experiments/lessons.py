@@ -51,6 +51,7 @@ def lora_run(
     seed: int,
     renderer: Renderer | None = None,
     schedule: str = "constant",
+    replay_targets: str = "answers",
     callbacks: Sequence[gg.Callback] = (),
     eval_dataset: Dataset | None = None,
     eval_every: int | None = None,
@@ -67,6 +68,7 @@ def lora_run(
             batch_size=batch_size,
             learning_rate=learning_rate,
             lr_schedule=schedule,  # type: ignore[arg-type]
+            replay_targets=replay_targets,  # type: ignore[arg-type]
             seed=seed,
             metric_for_best=None,
             eval_every=eval_every,
