@@ -114,12 +114,7 @@ def main() -> int:
     (output / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{comparison}\n")
     print(summary(results))
-    report = gg.write_report(
-        output / "report.html",
-        comparison=comparison,
-        history=result.history.rows,
-        header=header(results, options),
-    )
+    report = gg.write_run_report(output, comparison=comparison, header=header(results))
     print(f"\nWritten: {output / 'results.json'} and {report}")
     return 0
 
@@ -170,7 +165,9 @@ def reading(part: Mapping[str, Any], baselines: Mapping[str, float]) -> str:
     """What the four differences say together, by rule: an interval that leaves out 0 is a change."""
     learned = [name for name in ("seen", "paraphrase") if part[name]["interval_95"][0] > 0]
     guessed = part["unseen"]["tuned"]["exact_match"]
-    kept = part["control"]["tuned"]["contains"] / max(part["control"]["base"]["contains"], 1e-9)
+    control = part["control"]
+    known = max(round(control["base"]["contains"] * control["n"]), 1)
+    kept = (known - control["broken"]) / known
     sentences = {
         (): "It learned none of the facts that this run can tell.",
         ("seen",): "It learned its training questions, and not the facts behind them: new wordings fail.",
@@ -183,17 +180,10 @@ def reading(part: Mapping[str, Any], baselines: Mapping[str, float]) -> str:
     )
 
 
-def header(results: Mapping[str, Any], options: argparse.Namespace) -> dict[str, str]:
-    """The facts of the run for the top of the report."""
+def header(results: Mapping[str, Any]) -> dict[str, str]:
+    """What the page of the run does not know of itself."""
     return {
-        "engine": results["engine"],
-        "base model": results["base_model"],
-        "rank": str(results["lora"]["rank"]),
         "trained parameters": f"{results['trainable_parameters']:,} of {results['total_parameters']:,}",
-        "epochs": str(options.num_epochs),
-        "learning rate": str(options.learning_rate),
-        "seed": str(options.seed),
-        "training rows": f"{results['train_rows']:,}",
         "training time": f"{results['train_seconds']:.0f} s",
     }
 

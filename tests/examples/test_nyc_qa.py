@@ -25,7 +25,8 @@ def part(seen: float, paraphrase: float) -> dict[str, dict[str, object]]:
         "seen": {"interval_95": [seen, seen + 0.1]},
         "paraphrase": {"interval_95": [paraphrase, paraphrase + 0.1]},
         "unseen": {"tuned": {"exact_match": 0.05}},
-        "control": {"base": {"contains": 0.9}, "tuned": {"contains": 0.81}},
+        # Of 54 right answers 3 became wrong; what became right besides does not make up for them.
+        "control": {"n": 60, "base": {"contains": 0.9}, "tuned": {"contains": 0.9}, "broken": 3},
     }
 
 
@@ -41,7 +42,7 @@ def part(seen: float, paraphrase: float) -> dict[str, dict[str, object]]:
 def test_what_the_differences_say_together(example, seen: float, paraphrase: float, sentence: str) -> None:
     assert example.reading(part(seen, paraphrase), {"unseen": 0.08}) == (
         f"{sentence} Of facts it was not shown it gets 5%; naming the most frequent answer to each kind of question "
-        "gets 8%. It keeps 90% of the general knowledge."
+        "gets 8%. It keeps 94% of the general knowledge."
     )
 
 
