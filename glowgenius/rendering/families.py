@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import numpy as np
 from typing_extensions import override
@@ -38,10 +38,10 @@ def family_names() -> tuple[str, ...]:
         MissingDependencyError: The package `renderers` is not installed.
     """
     configs: Any = _library().configs
-    kinds: list[Any] = [
-        kind for kind in vars(configs).values() if isinstance(kind, type) and kind.__module__ == configs.__name__
-    ]
-    names = {str(kind.model_fields["name"].default) for kind in kinds if "name" in getattr(kind, "model_fields", ())}
+    found: list[Any] = [getattr(configs, name) for name in dir(configs)]
+    kinds = [kind for kind in found if isinstance(kind, type) and kind.__module__ == configs.__name__]
+    fields: list[Any] = [getattr(kind, "model_fields", {}).get("name") for kind in kinds]
+    names = {str(field.default) for field in fields if field is not None}
     return tuple(sorted(name for name in names if name not in _NO_FAMILY and name.islower()))
 
 
@@ -72,8 +72,8 @@ class FamilyRenderer(Renderer):
             raise ConfigError(
                 f"family must be one of {', '.join(map(repr, known))}, got {family!r}{_hint(family, known)}"
             )
-        kind = type(library.config_from_name(family))
-        fields = {*kind.model_fields} - {"name"}
+        kind: Any = cast("Any", type(library.config_from_name(family)))
+        fields: set[str] = {*kind.model_fields} - {"name"}
         for option in options:
             if option not in fields:
                 listed = ", ".join(sorted(fields))
