@@ -65,12 +65,13 @@ def test_packages_that_break_between_minor_versions_have_an_upper_bound(name):
     assert [line for line in PROJECT["dependencies"] if name_of(line) == name and "<" in line]
 
 
-def test_torch_and_the_model_reader_come_with_the_extra_local_only():
+def test_torch_comes_with_the_extra_local_only_and_the_model_reader_with_the_command_line_too():
     holders = {
         extra: {name_of(line) for line in lines} & {"torch", "gguf", "safetensors"}
         for extra, lines in PROJECT["optional-dependencies"].items()
     }
     assert {"torch", "gguf"} <= holders.pop("local")
+    assert holders.pop("cli") == {"gguf"}
     assert holders == {extra: set() for extra in holders}
 
 
