@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +23,9 @@ from glowgenius.cli.settings import (
     number,
     split,
 )
+
+if TYPE_CHECKING:
+    from glowgenius.training.cost import CostEstimate
 
 
 @verb
@@ -68,12 +71,14 @@ def estimate(
         seed=seed,
     )
     trainer = SupervisedTrainer(base_model(model, engine), config=config, prices=prices)
-    report, cost = trainer.preflight(rows, held), trainer.estimate(rows, held, engine=chosen)
+    report = trainer.preflight(rows, held, engine=chosen)
+    cost = cast("CostEstimate", report.cost)
     if as_json:
         steps = {"steps": report.total_steps, "engine": chosen, "model": trainer.base_model}
         print_json({**steps, **cost.to_json()})
         return 0
-    say(f"engine: {chosen}, because {reason}\nmodel: {trainer.base_model}", as_json=False)
-    say("\n".join(report.lines()), as_json=False)
-    say(cost, as_json=False)
+    say(f"engine: {chosen}, because {reason}", as_json=False)
+    say("\n".join(report.lines()[1:]), as_json=False)
+    if cost.free:  # else it is on the page already
+        say(cost, as_json=False)
     return 0

@@ -45,6 +45,7 @@ from tinker import (
 from tinker import __version__ as SDK_VERSION  # noqa: N812 - it is a constant here
 from tinker.types import (
     GetInfoResponse,
+    GetServerCapabilitiesResponse,
     LossFnOutput,
     LossFnType,
     ModelData,
@@ -54,6 +55,7 @@ from tinker.types import (
     SamplingClientKind,
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
+    SupportedModel,
 )
 from tinker.types.topk_logprobs import MASK_LOGPROB, TopkLogprobs
 
@@ -75,6 +77,7 @@ __all__ = [
     "EncodedTextChunk",
     "ForwardBackwardOutput",
     "GetInfoResponse",
+    "GetServerCapabilitiesResponse",
     "InternalServerError",
     "LoraConfig",
     "LossFnOutput",
@@ -100,6 +103,7 @@ __all__ = [
     "SaveWeightsResponse",
     "ServiceClient",
     "StopReason",
+    "SupportedModel",
     "TensorData",
     "TinkerError",
     "TopkLogprobs",

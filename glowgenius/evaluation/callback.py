@@ -14,11 +14,14 @@ from glowgenius.evaluation.evaluate import evaluate
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import LogMetrics
 from glowgenius.training.run_folder import write_whole
+from glowgenius.training.sampler import sampling_usage
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
+    from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import EvaluateBegin, TrainBegin
 
 ANSWERS: Final = "answers"
@@ -75,6 +78,13 @@ class AnswerEvaluation(Callback):
     @override
     def __repr__(self) -> str:
         return f"AnswerEvaluation({sum(map(len, self._slices.values()))} questions, {', '.join(self._metrics)})"
+
+    @override
+    def sampling_usage(self, renderer: Renderer) -> TokenUsage:
+        rows = [row for part in self._slices.values() for row in part]
+        usage = sampling_usage(renderer, [row.prompt for row in rows], max_tokens=self._max_tokens)
+        scored = sum(len(renderer.render(row)) for row in rows) if self._nll else 0
+        return usage + TokenUsage(prefilled=scored)
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
+from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, SupportedModel
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
@@ -20,7 +21,7 @@ from glowgenius.local.sampling import SamplingClient, from_checkpoint
 from glowgenius.local.threads import usable_threads
 from glowgenius.local.training import TrainingClient
 from glowgenius.local.worker import Worker
-from glowgenius.models.catalog import cache_directory
+from glowgenius.models.catalog import available_models, cache_directory
 
 if TYPE_CHECKING:
     from glowgenius.engines.futures import EngineFuture
@@ -77,6 +78,12 @@ class ServiceClient:
         self._checkpoints = root.expanduser().resolve()
         self._runs = 0
         self._paths: dict[str, str] = {}
+
+    def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
+        """The base models that are on this machine already; any folder and any hub name may be used as well."""
+        return GetServerCapabilitiesResponse(
+            supported_models=[SupportedModel(model_name=name) for name in available_models()]
+        )
 
     def create_lora_training_client(
         self,

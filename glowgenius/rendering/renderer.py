@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from attrs import evolve
@@ -50,6 +50,12 @@ class Renderer(ABC):
     Its laws: `render_prompt(messages[:-1])` is a prefix of the rendered conversation that ends in an assistant message,
     the token that ends that message carries weight, there is one BOS at most,
     and parsing the trained tokens gives the message back.
+    """
+
+    keeps_prompts: ClassVar[bool] = False
+    """Whether it refuses by itself to train an answer behind other tokens than those of `render_prompt`.
+
+    False lets a run compare the two in every row before it begins.
     """
 
     @property

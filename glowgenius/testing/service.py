@@ -6,6 +6,7 @@ import itertools
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self, final
 
+from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, SupportedModel
 from glowgenius.errors import ConfigError, ModelNotFoundError, RequestRejectedError, nearest
 from glowgenius.testing.bigram import Bigram
 from glowgenius.testing.clients import Checkpoints, ScriptedCheckpoint, ScriptedSamplingClient, ScriptedTrainingClient
@@ -102,6 +103,11 @@ class ScriptedService:
         if kind not in KINDS:
             raise ConfigError(f"there is no operation {kind!r}{nearest(kind, KINDS)}; there are: {', '.join(KINDS)}")
         return tuple(operation for operation in self.journal if operation.kind == kind)
+
+    def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
+        """The base models that exist, sorted; empty where every name does. Not an operation of the journal."""
+        names = sorted(self._script.models or ())
+        return GetServerCapabilitiesResponse(supported_models=[SupportedModel(model_name=name) for name in names])
 
     def create_lora_training_client(
         self,

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from glowgenius.training.events import TrainFailed as TrainFailed
     from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
-    from glowgenius.training.preflight import PreflightReport as PreflightReport
+    from glowgenius.training.preflight_report import PreflightReport as PreflightReport
     from glowgenius.training.prices import Price as Price
     from glowgenius.training.prices import PriceTable as PriceTable
     from glowgenius.training.prices import TokenUsage as TokenUsage
@@ -81,7 +81,7 @@ _HOMES = {
     "JSONLLogger": "glowgenius.training.callbacks.jsonl",
     "LogMetrics": "glowgenius.training.requests",
     "MLflowLogger": "glowgenius.training.callbacks.trackers.mlflow",
-    "PreflightReport": "glowgenius.training.preflight",
+    "PreflightReport": "glowgenius.training.preflight_report",
     "Price": "glowgenius.training.prices",
     "PriceTable": "glowgenius.training.prices",
     "ProgressBar": "glowgenius.training.callbacks.progress",

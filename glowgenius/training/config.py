@@ -228,8 +228,12 @@ class TrainingConfig:
     eval_every: Cadence = field(default=None, validator=_cadence)
     """When to evaluate besides before the first and after the last step, which always happens with an eval set."""
 
-    save_every: Cadence = field(default=None, validator=_cadence)
-    """When to keep a state to go on from, besides after the last step."""
+    save_every: Cadence = field(default="epoch", validator=_cadence)
+    """When to keep a state to go on from, besides after the last step; None keeps no other.
+
+    What was trained since the last state has to be trained again, and paid for, if the run is killed or the service
+    fails. A state is an adapter and its optimizer, three numbers for each trained parameter.
+    """
 
     save_top_k: int | None = field(default=None, validator=optional(integer(at_least=1)))
     """How many evaluated checkpoints to keep, the best by `metric_for_best`; None keeps all.

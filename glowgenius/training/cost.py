@@ -11,12 +11,12 @@ from glowgenius.training.prices import Price, PriceTable, TokenUsage
 from glowgenius.training.teacher import teacher_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from glowgenius.batching.shift import ShiftedExample
     from glowgenius.batching.soft import SoftExample
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
 
@@ -188,7 +188,7 @@ class Meter:
         spent: What had been spent before, where a run is resumed.
     """
 
-    def __init__(self, *, run: Preflight, config: TrainingConfig, estimate: CostEstimate, spent: TokenUsage) -> None:
+    def __init__(self, *, run: PreparedRun, config: TrainingConfig, estimate: CostEstimate, spent: TokenUsage) -> None:
         self._plan = run.plan
         self._config = config
         self._examples = run.train.examples
@@ -259,7 +259,7 @@ def step_usage(plan: Plan, step: int, examples: Sequence[ShiftedExample | SoftEx
     return TokenUsage(trained=sum(len(examples[row]) for row in plan.step(step).rows))
 
 
-def evaluation_usage(run: Preflight) -> TokenUsage:
+def evaluation_usage(run: PreparedRun) -> TokenUsage:
     """The tokens of one evaluation of the loss."""
     return TokenUsage(prefilled=0 if run.evaluation is None else run.evaluation.counts.input_tokens)
 
@@ -271,13 +271,13 @@ def _each(estimate: CostEstimate) -> TokenUsage:
 
 
 def estimate_run(
-    run: Preflight,
+    run: PreparedRun,
     config: TrainingConfig,
     *,
     base_model: str,
     engine: str,
     prices: PriceTable,
-    sampling: Mapping[str, TokenUsage | None],
+    sampling: Sequence[tuple[str, TokenUsage | None]],
 ) -> CostEstimate:
     """The cost of a checked run.
 
@@ -287,13 +287,13 @@ def estimate_run(
         base_model: The model that is adapted.
         engine: Where it runs; `local` is free.
         prices: What a token costs elsewhere.
-        sampling: What callbacks sample at one evaluation, by their names; None where one does not say.
+        sampling: What callbacks sample at one evaluation, with their names; None where one does not say.
     """
     plan, free = run.plan, engine == "local"
     steps = [plan.step(number) for number in range(1, plan.total_steps + 1)]
     due = sum(plan.is_due(config.eval_every, step) or step.step == plan.total_steps for step in steps)
     evaluations = 0 if run.evaluation is None else 1 + due
-    known = [usage for usage in sampling.values() if usage is not None]
+    known = [usage for _, usage in sampling if usage is not None]
     price = None if free else prices.models.get(base_model)
     reason = prices.note if price is not None else prices.unknown(base_model)
     return CostEstimate(
@@ -303,7 +303,7 @@ def estimate_run(
         evaluation=evaluation_usage(run).times(evaluations),
         sampling=sum(known, TokenUsage()).times(evaluations),
         teacher=teacher_usage(run, config),
-        uncounted=tuple(name for name, usage in sampling.items() if usage is None),
+        uncounted=tuple(name for name, usage in sampling if usage is None),
         price=price,
         reason="no charge: it runs on this machine" if free else reason,
         free=free,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.cost import Meter
     from glowgenius.training.pending import Pending
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.recorder import Recorder
     from glowgenius.training.waiting import Clock
     from glowgenius.typing import JSON
@@ -51,7 +51,7 @@ class TrainingLoop:
         self,
         client: TrainingClient,
         *,
-        run: Preflight,
+        run: PreparedRun,
         config: TrainingConfig,
         renderer: Renderer,
         callbacks: Callbacks,

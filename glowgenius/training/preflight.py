@@ -2,128 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from typing import TYPE_CHECKING, Final, final
-
-from attrs import frozen
-from typing_extensions import override
+from typing import TYPE_CHECKING, Final
 
 from glowgenius.errors import PreflightError, Problem
-from glowgenius.rendering.train_on import TrainOn
-from glowgenius.training.rows import PreparedRows, RowCounts, prepare
+from glowgenius.training.preflight_report import PreflightReport, times
+from glowgenius.training.prepared import PreparedRun
+from glowgenius.training.row_warnings import row_warnings
+from glowgenius.training.rows import TRAINS_ANSWER, PreparedRows, prepare
 from glowgenius.training.schedule import Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from glowgenius.data.message import Conversation
     from glowgenius.rendering.renderer import Renderer
-    from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.config import Cadence, TrainingConfig
+    from glowgenius.training.surroundings import Surroundings
 
-_ANSWERS: Final = frozenset(
-    {TrainOn.LAST_ASSISTANT_MESSAGE, TrainOn.LAST_ASSISTANT_TURN, TrainOn.ALL_ASSISTANT_MESSAGES}
-)
-"""What trains the assistant's last message to its end."""
-
-
-@final
-@frozen(kw_only=True)
-class PreflightReport:
-    """A run that can begin, in numbers. Printed, it is the part of the header about data and steps."""
-
-    train: RowCounts
-    """The training rows."""
-
-    evaluation: RowCounts | None
-    """The evaluation rows, where there are any."""
-
-    steps_per_epoch: int
-    """Updates of one epoch."""
-
-    total_steps: int
-    """Updates of the run."""
-
-    num_epochs: int
-    """Visits of each row, unless `max_steps` ends the run earlier."""
-
-    batch_size: int
-    """Rows of one update."""
-
-    learning_rate: float
-    """The peak rate."""
-
-    learning_rate_source: str
-    """Where the rate comes from."""
-
-    lr_schedule: str
-    """How the rate falls."""
-
-    warmup_steps: int
-    """Steps over which it rises."""
-
-    warnings: tuple[str, ...]
-    """What a run should not have, but can."""
-
-    def lines(self) -> tuple[str, ...]:
-        """The report as lines of text."""
-        held = self.evaluation
-        return (
-            f"train rows: {_rows(self.train)} trained per epoch; longest {self.train.longest:,} tokens",
-            *self._replay(),
-            *([] if held is None else [f"eval rows: {_rows(held)} scored; longest {held.longest:,} tokens"]),
-            f"steps: {self._steps()}",
-            f"learning rate: {self.learning_rate:.3g}, {self.lr_schedule}{self._rise()} ({self.learning_rate_source})",
-            "loss: mean over the trained tokens of a step, in nats per token",
-            *(f"warning: {text}" for text in self.warnings),
-        )
-
-    def _replay(self) -> list[str]:
-        counts = self.train
-        if not counts.replay_rows:
-            return []
-        share = f"{counts.replay_rows / counts.rows:.0%} of the rows"
-        tokens = f"{counts.replay_tokens / max(counts.trained_tokens, 1):.0%} of the trained tokens"
-        return [f"replay: {_times(counts.replay_rows, 'row')} to keep what the model knew, {share} and {tokens}"]
-
-    def _steps(self) -> str:
-        planned = self.num_epochs * self.steps_per_epoch
-        size = min(self.batch_size, self.train.used)
-        noun = "row" if self.train.examples == self.train.rows else "example"
-        text = (
-            f"{planned:,} = {_times(self.num_epochs, 'epoch')} × {_times(self.steps_per_epoch, 'batch')} "
-            f"of {_times(size, noun)}"
-        )
-        if self.steps_per_epoch > 1 and self.train.used % self.batch_size:
-            text += f", the last of them {_times(self.train.used % self.batch_size, noun)}"
-        elif size < self.batch_size:
-            text += f", fewer than batch_size={self.batch_size}"
-        return text if self.total_steps == planned else f"{text}; max_steps={self.total_steps} ends the run earlier"
-
-    def _rise(self) -> str:
-        return f" after {_times(self.warmup_steps, 'step')} of warm-up" if self.warmup_steps else ""
-
-    @override
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
-
-@final
-@frozen(kw_only=True, eq=False)
-class Preflight:
-    """A checked run: the report, and what was made on the way."""
-
-    report: PreflightReport
-    """The numbers."""
-
-    train: PreparedRows
-    """The training rows, rendered."""
-
-    evaluation: PreparedRows | None
-    """The evaluation rows, rendered."""
-
-    plan: Plan
-    """Every step of the run."""
+FEW_STEPS: Final = 20
+"""Updates below which a run is said to be short: the usual advice is a hundred at least."""
 
 
 def check_run(
@@ -133,8 +30,9 @@ def check_run(
     renderer: Renderer,
     config: TrainingConfig,
     learning_rate: tuple[float, str],
-    problems: Sequence[Problem] = (),
-) -> Preflight:
+    about: tuple[str, ...],
+    surroundings: Callable[[], Surroundings],
+) -> tuple[PreparedRun, PreflightReport]:
     """Render every row and check the settings against them.
 
     Args:
@@ -143,7 +41,11 @@ def check_run(
         renderer: Makes tokens and masks.
         config: The settings.
         learning_rate: The peak rate, and where it comes from.
-        problems: What is known to be wrong already.
+        about: Lines about engine, model and renderer, for the page.
+        surroundings: What is known of engine and model; asked for when the rows are rendered, as it may take a while.
+
+    Returns:
+        The run, and the page about it, without its price.
 
     Raises:
         PreflightError: Something is wrong; `problems` has all of it.
@@ -151,10 +53,19 @@ def check_run(
     rows, found = prepare(train, renderer, config, name="train")
     held, more = (None, list[Problem]()) if evaluation is None else prepare(evaluation, renderer, config, name="eval")
     plan = make_plan(config, num_rows=rows.counts.used, learning_rate=learning_rate[0])
-    wrong = [*problems, *_settings(config, plan, rows, held, broken=bool(found or more)), *found, *more]
+    around = surroundings()
+    wrong = [
+        *around.problems,
+        *_settings(config, plan, rows, held, broken=bool(found or more)),
+        *_over_context(rows, held, around.context),
+        *found,
+        *more,
+    ]
     if wrong:
-        raise PreflightError("the run cannot begin; nothing has been sent yet", wrong)
+        raise refused(wrong)
     report = PreflightReport(
+        engine=around.engine,
+        about=about,
         train=rows.counts,
         evaluation=None if held is None else held.counts,
         steps_per_epoch=plan.steps_per_epoch,
@@ -166,12 +77,18 @@ def check_run(
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,
         warnings=(
-            *_row_warnings(train, evaluation),
+            *around.warnings,
+            *row_warnings(train, evaluation),
             *_mask_warnings(config, rows, held),
-            *_cadence_warnings(config, plan),
+            *_plan_warnings(config, plan, evaluates=held is not None),
         ),
     )
-    return Preflight(report=report, train=rows, evaluation=held, plan=plan)
+    return PreparedRun(train=rows, evaluation=held, plan=plan), report
+
+
+def refused(problems: Sequence[Problem]) -> PreflightError:
+    """The error that says why a run cannot begin."""
+    return PreflightError("the run cannot begin; no row has been sent yet", problems)
 
 
 def _settings(
@@ -196,11 +113,14 @@ def _settings(
                 accepted="train(..., eval_dataset=...), or eval_every=None",
             )
         )
+    if config.save_top_k is not None and evaluation is None:
+        found, accepted = f"{config.save_top_k} without an eval_dataset", "one that tells which steps are best, or None"
+        wrong.append(Problem(field="save_top_k", found=found, accepted=accepted))
     if train.counts.used and not broken and config.warmup_steps >= plan.total_steps:
         wrong.append(
             Problem(
                 field="config.warmup_steps",
-                found=f"{config.warmup_steps}, but the run has {_times(plan.total_steps, 'step')}, "
+                found=f"{config.warmup_steps}, but the run has {times(plan.total_steps, 'step')}, "
                 "so the learning rate would never reach its peak",
                 accepted=f"at most {plan.total_steps - 1}",
             )
@@ -208,85 +128,60 @@ def _settings(
     return wrong
 
 
-def _normalised(messages: Sequence[object]) -> str:
-    return re.sub(r"\s+", " ", "\n".join(str(message) for message in messages)).strip().casefold()
-
-
-def _row_warnings(train: Sequence[Conversation], evaluation: Sequence[Conversation] | None) -> list[str]:
-    """Questions that both data sets have, and questions that are answered in two ways."""
-    answers: dict[str, set[str]] = {}
-    for row in train:
-        prompt = _normalised([f"{message.role} {message.content}" for message in row.prompt])
-        answers.setdefault(prompt, set()).add(_normalised([row.answer]))
-    warnings: list[str] = []
-    parts = Counter(row.split for row in train if row.split is not None)
-    if len(parts) > 1:
-        named = ", ".join(f"{name!r} ({count:,})" for name, count in parts.items())
-        warnings.append(
-            f"the column 'split' of the training rows names {len(parts)} parts, {named}, and all of them are trained; "
-            "dataset.splits has each part by itself"
-        )
-    contradicting = sum(len(given) > 1 for given in answers.values())
-    if contradicting:
-        warnings.append(
-            f"{_times(contradicting, 'question')} of the training data {_have(contradicting)} more than one answer; "
-            "the model learns to guess among them"
-        )
-    leaked = [
-        row
-        for row in evaluation or ()
-        if _normalised([f"{message.role} {message.content}" for message in row.prompt]) in answers
-    ]
-    if leaked and evaluation is not None:
-        warnings.append(
-            f"the questions of {len(leaked)} of {_times(len(evaluation), 'eval row')} are also trained (the first: "
-            f"{leaked[0].question!r}), so the eval loss will flatter; remove them from one of the two data sets"
-        )
-    return warnings
-
-
 def _mask_warnings(config: TrainingConfig, train: PreparedRows, evaluation: PreparedRows | None) -> list[str]:
-    if config.train_on not in _ANSWERS:
+    if config.train_on not in TRAINS_ANSWER:
         return []
     return [
-        f"in {rows.num_without_stop} of {_times(rows.counts.used, f'{name} row')} the token that ends the answer is "
+        f"in {rows.num_without_stop} of {times(rows.counts.used, f'{name} row')} the token that ends the answer is "
         "not trained, so the model will not learn to stop"
         for name, rows in (("train", train), ("eval", evaluation))
         if rows is not None and rows.num_without_stop
     ]
 
 
-def _cadence_warnings(config: TrainingConfig, plan: Plan) -> list[str]:
+def _over_context(train: PreparedRows, evaluation: PreparedRows | None, context: int | None) -> list[Problem]:
+    """Rows that the settings let pass, and the service would refuse."""
     return [
-        f"{name}={every} is more than the {_times(plan.total_steps, 'step')} of the run, so only {what}"
-        for name, every, what in (
-            ("eval_every", config.eval_every, "the first and the last step are evaluated"),
-            ("save_every", config.save_every, "the last step is saved"),
+        Problem(
+            field=name,
+            found=f"{times(over, 'row')} of more than the {context:,} tokens that the model takes on this service "
+            f"(the longest has {rows.counts.longest:,})",
+            accepted=f"max_length={context}, which lists them, or cuts them by on_overflow",
         )
-        if isinstance(every, int) and every > plan.total_steps
+        for name, rows in (("train", train), ("eval", evaluation))
+        if rows is not None
+        and context is not None
+        and (over := sum(len(example) + 1 > context for example in rows.examples))
     ]
 
 
-def _rows(counts: RowCounts) -> str:
-    left = (
-        (counts.dropped, "dropped as too long"),
-        (counts.truncated, "truncated"),
-        (counts.cut_answers, "of these in an answer"),
-    )
-    notes = ", ".join(f"{number:,} {what}" for number, what in left if number)
-    given = f"{counts.examples:,}"
-    if counts.examples != counts.rows:
-        given = f"{given} examples, into which {_times(counts.rows, 'row')} are divided by turn,"
+def _plan_warnings(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> list[str]:
+    """What the number of steps makes of the settings."""
+    warnings = [
+        f"{name}={every!r} {_never(every, plan)}, so only {what}"
+        for name, every, what in _cadences(config, evaluates=evaluates)
+        if every is not None and not plan.ever_due(every)
+    ]
+    if plan.total_steps < FEW_STEPS and not plan.cut_short:
+        warnings.append(
+            f"the run makes {times(plan.total_steps, 'update')}, which is hardly enough to learn anything: an adapter "
+            f"begins at zero, and its rate falls to the end; more rows, num_epochs above {config.num_epochs} or "
+            f"batch_size below {config.batch_size} make more"
+        )
+    return warnings
+
+
+def _cadences(config: TrainingConfig, *, evaluates: bool) -> tuple[tuple[str, Cadence, str], ...]:
+    # A state once an epoch is the default: not worth a word where there is less than one.
+    save_every = None if config.save_every == "epoch" else config.save_every
     return (
-        f"{counts.used:,} of {given} used{f' ({notes})' if notes else ''}; "
-        f"{counts.trained_tokens:,} of {counts.input_tokens:,} tokens"
+        ("eval_every", config.eval_every if evaluates else None, "the first and the last step are evaluated"),
+        ("save_every", save_every, "the last step is saved"),
     )
 
 
-def _times(number: int, noun: str) -> str:
-    plural = "batches" if noun == "batch" else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def _have(number: int) -> str:
-    return "has" if number == 1 else "have"
+def _never(every: Cadence, plan: Plan) -> str:
+    steps = times(plan.total_steps, "step")
+    if every == "epoch":
+        return f"never comes, as max_steps={plan.max_steps} ends the run within the first epoch"
+    return f"is more than the {steps} of the run"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.cost import Meter
     from glowgenius.training.pending import Pending, Update
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.recorder import Recorder
     from glowgenius.training.retention import Retention
     from glowgenius.training.schedule import PlannedStep
@@ -70,7 +70,7 @@ class Reporter:
     def __init__(
         self,
         *,
-        run: Preflight,
+        run: PreparedRun,
         config: TrainingConfig,
         renderer: Renderer,
         callbacks: Callbacks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from attrs import evolve, frozen
@@ -11,6 +11,8 @@ from glowgenius.batching.overflow import Fitted, fit_all
 from glowgenius.batching.shift import ShiftedExample, shift
 from glowgenius.data.replay import REPLAY
 from glowgenius.errors import Problem, RenderingError
+from glowgenius.rendering.prefix import num_shared
+from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
+
+
+TRAINS_ANSWER: Final = frozenset(
+    {TrainOn.LAST_ASSISTANT_MESSAGE, TrainOn.LAST_ASSISTANT_TURN, TrainOn.ALL_ASSISTANT_MESSAGES}
+)
+"""What trains the assistant's last message, from where it begins to speak to its end."""
+
+_SNIPPET: Final = 8
 
 
 @final
@@ -103,6 +113,7 @@ def prepare(
         for example in examples:
             problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
             rendered.append((row, example))
+        problems += [(row, problem) for problem in _prompt(examples[-1], conversations[row], renderer, config.train_on)]
     fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
     shifted = tuple(shift(example) for example in fitted.examples)
     counts = RowCounts(
@@ -171,15 +182,47 @@ def _doubled_bos(example: RenderedExample, conversation: Conversation, renderer:
     bos = renderer.tokenizer.bos_token_id
     if bos is None or len(example) < 2 or not bool(np.all(example.tokens[:2] == bos)):  # noqa: PLR2004 - two of them
         return []
+    found = f"begins with the BOS token {renderer.tokenizer.bos_token!r} twice"
+    return [_problem(conversation, found, "one BOS: either the chat template or the tokenizer may add it, not both")]
+
+
+def _prompt(
+    example: RenderedExample, conversation: Conversation, renderer: Renderer, train_on: TrainOn
+) -> list[Problem]:
+    """Whether the example goes on from the very tokens that sampling will start with."""
+    if renderer.keeps_prompts or train_on not in TRAINS_ANSWER or conversation.messages[-1].role != "assistant":
+        return []
+    try:
+        prompt = renderer.render_prompt(conversation.prompt).tolist()
+    except RenderingError as error:
+        reason = str(error.problems[0].found if error.problems else error.message)
+        return [_problem(conversation, f"its prompt cannot be rendered: {reason}", "a renderer that can")]
+    tokens = example.tokens.tolist()
+    at = num_shared(prompt, tokens)
+    if at == len(prompt):
+        return []
+    decode = renderer.tokenizer.decode
+    here, there = (repr(decode(ids[at : at + _SNIPPET], skip_special_tokens=False)) for ids in (tokens, prompt))
+    return [
+        _problem(
+            conversation,
+            f"it is trained on {here} where sampling starts from {there} (token {at}), so that the answer is learned "
+            "in a place where it is never asked for",
+            "a renderer whose prompt is the beginning of its example",
+        )
+    ]
+
+
+def _problem(conversation: Conversation, found: str, accepted: str) -> Problem:
+    """What is wrong with one row, with its place where it came from a file."""
     source = conversation.source
-    problem = Problem(
-        found=f"begins with the BOS token {renderer.tokenizer.bos_token!r} twice",
-        accepted="one BOS: either the chat template or the tokenizer may add it, not both",
+    return Problem(
+        found=found,
+        accepted=accepted,
         path=None if source is None else source.path,
         line=None if source is None else source.line,
         row_id=conversation.id,
     )
-    return [problem]
 
 
 def _trains_stop(example: RenderedExample, renderer: Renderer) -> bool:

@@ -14,6 +14,7 @@ from glowgenius.engines.errors import mapped
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.engines.top import read_top
 from glowgenius.errors import ConfigError, EngineError
+from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,6 +228,17 @@ class Sampler:
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())
+
+
+def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:
+    """The most that `Sampler.complete` reads and generates, for an estimate.
+
+    Raises:
+        ConfigError: A prompt is not one.
+        RenderingError: A prompt cannot be rendered.
+    """
+    read = sum(len(renderer.render_prompt(_messages(prompt))) for prompt in prompts)
+    return TokenUsage(prefilled=read, sampled=max_tokens * len(prompts))
 
 
 def _messages(prompt: Prompt) -> Sequence[Message]:

@@ -136,6 +136,12 @@ class Plan:
             return False
         return step.ends_epoch if every == "epoch" else step.step % every == 0
 
+    def ever_due(self, every: Cadence) -> bool:
+        """Whether there is a step of the run after which it is."""
+        if every is None:
+            return False
+        return (self.steps_per_epoch if every == "epoch" else every) <= self.total_steps
+
     def _batches(self, epoch: int) -> list[list[int]]:
         # Only the current epoch is kept: a million rows in ten orders would be ten million numbers.
         if epoch not in self._epochs:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.cost import CostEstimate
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.start import Start
     from glowgenius.training.waiting import Clock
@@ -62,7 +62,7 @@ class Session:
     callbacks: Callbacks
     """Who is told."""
 
-    run: Preflight
+    run: PreparedRun
     """The rendered rows and the plan."""
 
     identity: Mapping[str, JSON]
@@ -148,8 +148,8 @@ class Session:
             identity=self.identity,
             header=self.header,
             rows={
-                "train": asdict(self.run.report.train),
-                "eval": None if self.run.report.evaluation is None else asdict(self.run.report.evaluation),
+                "train": asdict(self.run.train.counts),
+                "eval": None if self.run.evaluation is None else asdict(self.run.evaluation.counts),
             },
         )
 

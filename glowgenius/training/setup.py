@@ -18,7 +18,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.protocol import SupportsAlpha
-from glowgenius.errors import ConfigError, GlowGeniusError, Problem
+from glowgenius.errors import ConfigError, GlowGeniusError
 from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.cost import CostEstimate
-    from glowgenius.training.preflight import Preflight
     from glowgenius.typing import JSON
 
 PREVIEWED: Final = 3
@@ -54,17 +52,22 @@ class Engine:
     """Makes clients; None where the user brought one and no service with it."""
 
     name: str
-    """`local`, `tinker`, or the class of what was given."""
+    """`local`, `tinker`, or the class of what was given; `none` where there is no engine."""
 
     line: str
     """The first line of the header."""
 
 
-def choose_engine(service: ServiceClient | None, output_dir: Path | None) -> Engine:
+def choose_engine(
+    service: ServiceClient | None, output_dir: Path | None, client: TrainingClient | None = None
+) -> Engine:
     """The engine of a trainer: what it was given, else what `connect` finds.
 
     Checkpoints of the local engine go into the run folder.
     """
+    if client is not None:
+        name = engine_name(client)
+        return Engine(service=service, name=name, line=f"engine: {name}, because a training client was given")
     if service is not None:
         name = engine_name(service)
         return Engine(service=service, name=name, line=f"engine: {name}, because service= was given")
@@ -97,20 +100,6 @@ def refuse_alpha(lora: LoRAConfig, service: object) -> None:
         )
 
 
-def settings_problems(
-    config: TrainingConfig, lora: LoRAConfig | None, engine: str | None, *, has_evaluation: bool
-) -> list[Problem]:
-    """What is wrong with the settings, given where they are used."""
-    problems: list[Problem] = []
-    rank = 1 if lora is None else lora.rank
-    if engine == "tinker" and rank & (rank - 1):
-        problems.append(Problem(field="lora.rank", found=str(rank), accepted="a power of two, as Tinker asks for"))
-    if config.save_top_k is not None and not has_evaluation:
-        found, accepted = f"{config.save_top_k} without an eval_dataset", "one that tells which steps are best, or None"
-        problems.append(Problem(field="save_top_k", found=found, accepted=accepted))
-    return problems
-
-
 def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
     """*rows* as a data set.
 
@@ -130,6 +119,14 @@ def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
             return Dataset(items)
         hint = "Dataset.from_records(...)"
     raise ConfigError(f"{name} must be a Dataset, got {kind}; make one with {hint}")
+
+
+def as_datasets(
+    train: Dataset | Sequence[Conversation], evaluation: Dataset | Sequence[Conversation] | None
+) -> tuple[Dataset, Dataset | None]:
+    """What `train`, `preflight` and `estimate` are given, as data sets; the errors are those of `as_dataset`."""
+    held = None if evaluation is None else as_dataset(evaluation, "eval_dataset")
+    return as_dataset(train, "train"), held
 
 
 def peak_rate(config: TrainingConfig, base_model: str) -> tuple[float, str]:
@@ -192,12 +189,6 @@ def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *
         return line
 
 
-def described(renderer: Renderer, run: Preflight, estimate: CostEstimate, engine: Engine) -> tuple[str, ...]:
-    """The lines of the header about renderer, rows, steps, and the price where there is one to tell."""
-    priced = estimate.price is not None or engine.name == "tinker"
-    return (f"renderer: {renderer.description}", *run.report.lines(), *(estimate.lines() if priced else ()))
-
-
 def preview_of(train: Dataset, renderer: Renderer, config: TrainingConfig) -> Preview:
     """The first rows with their masks, for the page of the run."""
     return preview(train, renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
@@ -251,12 +242,17 @@ def _versions() -> Mapping[str, str]:
     return versions
 
 
-def fresh_client(service: ServiceClient, base_model: str, lora: LoRAConfig) -> TrainingClient:
-    """A new adapter on *base_model*; `refuse_alpha` has made sure that the service takes what it is given.
+def new_client(service: ServiceClient, base_model: str, lora: LoRAConfig, state: str | None) -> TrainingClient:
+    """A new adapter on *base_model*, or the one that was kept at the path *state*.
+
+    `refuse_alpha` has made sure that the service takes what it is given.
 
     Raises:
         EngineError: The engine refused or failed.
     """
+    if state is not None:
+        with mapped(f"going on from {state}"):
+            return service.create_training_client_from_state_with_optimizer(state).result()
     settings: dict[str, Any] = {
         "rank": lora.rank,
         "seed": lora.seed,

@@ -11,15 +11,52 @@ from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import CheckpointRecord, check_identity
 from glowgenius.training.cost import evaluation_usage
 from glowgenius.training.prices import TokenUsage
+from glowgenius.training.run_folder import find_checkpoint
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.history import Row
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
+    from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
+
+
+def starting_point(
+    resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None, output_dir: Path | None, *, winds_back: bool
+) -> Start:
+    """Where the run begins; its folder is free for it.
+
+    Args:
+        resume: As `SupervisedTrainer.train` takes it.
+        folder: The folder of the run.
+        output_dir: The same, as configured.
+        winds_back: Whether the client can be made anew; one that was given cannot.
+
+    Raises:
+        ConfigError: The folder holds another run, or the client cannot be wound back.
+        CheckpointError: There is no run, or no such checkpoint.
+    """
+    if resume is None or resume is False:
+        if folder is not None:
+            folder.refuse_if_taken()
+        return Start()
+    if not winds_back:
+        raise ConfigError(
+            "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
+            "base_model and service instead"
+        )
+    found = find_checkpoint(resume, output_dir)
+    if found is None:
+        return Start(anew=True)
+    source, rows, records, lost = found
+    if folder is not None and folder.path.resolve() != source.resolve():
+        folder.refuse_if_taken()
+    return Start(rows=tuple(rows), records=tuple(records), lost=tuple(lost))
 
 
 @final
@@ -73,7 +110,7 @@ class Start:
         last = evolve(last, final=False, requests={}) if last.final else last
         return evolve(self, records=(*self.records[:-1], last))
 
-    def spent(self, run: Preflight) -> TokenUsage:
+    def spent(self, run: PreparedRun) -> TokenUsage:
         """What had been paid for before, as far as it was reported."""
         usage = TokenUsage(**self.records[-1].usage) if self.records else TokenUsage()
         for row in self.lost:

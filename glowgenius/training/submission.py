@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glowgenius.engines.tinker_types import Datum
     from glowgenius.training.agenda import Agenda
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.schedule import PlannedStep
 
 
@@ -35,7 +35,7 @@ class Submitter:
     """
 
     def __init__(
-        self, client: TrainingClient, *, run: Preflight, config: TrainingConfig, agenda: Agenda, snapshots: bool
+        self, client: TrainingClient, *, run: PreparedRun, config: TrainingConfig, agenda: Agenda, snapshots: bool
     ) -> None:
         self._client = client
         self._plan = run.plan

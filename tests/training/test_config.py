@@ -29,7 +29,7 @@ DEFAULTS = {
     "on_overflow": "error",
     "train_on": "last_assistant_message",
     "eval_every": None,
-    "save_every": None,
+    "save_every": "epoch",
     "save_top_k": None,
     "metric_for_best": "eval_loss",
     "seed": 0,

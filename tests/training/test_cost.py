@@ -8,7 +8,9 @@ import pytest
 
 import glowgenius as gg
 from glowgenius.errors import ConfigError
+from glowgenius.evaluation.callback import AnswerEvaluation
 from glowgenius.testing import ScriptedService
+from glowgenius.training.callbacks.samples import SampleLogger
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
 from tests.support.killing import Killed, MortalService
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config
@@ -100,6 +102,29 @@ def test_what_callbacks_sample_is_counted_where_they_say_so():
     assert known.uncounted == ()
     unknown = made(None, Asks()).estimate(TRAIN, HELD_OUT)
     assert str(unknown).split("\n")[-1] == "cost: what Asks() samples is not in it"
+
+
+def test_what_our_own_callbacks_sample_is_counted():
+    asked = [RENDERER.render_prompt(row.prompt) for row in HELD_OUT]
+    read, sampled = sum(map(len, asked)), 5 * len(HELD_OUT)
+    logger = SampleLogger([*HELD_OUT], max_tokens=5, show=False)
+    answers = AnswerEvaluation({"a": HELD_OUT[:1], "b": HELD_OUT[1:]}, max_tokens=5)
+    scored = AnswerEvaluation(HELD_OUT, max_tokens=5, nll=True)
+    assert logger.sampling_usage(RENDERER) == answers.sampling_usage(RENDERER)
+    assert logger.sampling_usage(RENDERER) == TokenUsage(prefilled=read, sampled=sampled)
+    assert scored.sampling_usage(RENDERER) == TokenUsage(
+        prefilled=read + sum(len(RENDERER.render(row)) for row in HELD_OUT), sampled=sampled
+    )
+    estimate = made(None, logger, answers).estimate(TRAIN, HELD_OUT)
+    assert (estimate.tokens_prefilled, estimate.tokens_sampled) == (2 * (EVAL + 2 * read), 2 * 2 * sampled)
+    assert estimate.uncounted == ()
+
+
+def test_a_question_that_cannot_be_asked_is_known_before_the_run():
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(ConfigError, match="prompt"):
+        made(service, SampleLogger([["x"]])).train(TRAIN, HELD_OUT)
+    assert service.journal == ()
 
 
 def test_what_was_estimated_is_what_it_costs(tmp_path):

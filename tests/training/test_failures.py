@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import threading
 
 import numpy as np
 import pytest
 
 from glowgenius.errors import CheckpointError, RequestRejectedError, ServiceUnavailableError
 from glowgenius.testing import ScriptedService
+from glowgenius.training.waiting import Clock
 from tests.support.killing import MortalService
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, kinds, trainer, updates
 
@@ -135,6 +138,87 @@ def test_an_error_when_the_run_ends_is_raised_with_everything_saved(tmp_path):
         run(service, tmp_path, Recorder(on_train_end=boom))
     assert kinds(service)[-3:] == ["state 000009", "weights 000009", "evaluate"]
     assert json.loads((tmp_path / "checkpoints.jsonl").read_text().splitlines()[-1])["final"]
+
+
+# --- cancelling a task ---
+
+
+def cancelled(made, *, times=1, when):
+    """Run *made* in an event loop, cancel its task when *when* is set, and return the error."""
+
+    async def main():
+        task = asyncio.create_task(made.train_async(TRAIN, HELD_OUT))
+        await asyncio.to_thread(when.wait, 60)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            return error
+
+    return asyncio.run(main())
+
+
+def at_step(step):
+    reached = threading.Event()
+    return reached, Recorder(on_step_end=lambda event: reached.set() if event.step == step else None)
+
+
+def test_a_cancelled_task_saves_and_leaves_as_ctrl_c_does(tmp_path):
+    whole = ScriptedService(tokenizer=TOKENIZER)
+    first = trainer(whole, output_dir=tmp_path / "whole").train(TRAIN, HELD_OUT)
+    service, folder = ScriptedService(tokenizer=TOKENIZER, latency=0.03), tmp_path / "broken"
+    reached, recorder = at_step(2)
+    error = cancelled(trainer(service, callbacks=[recorder], output_dir=folder), when=reached)
+    done = len(service.operations("optim_step"))
+    assert 2 < done < 9
+    assert isinstance(error.__cause__, KeyboardInterrupt)
+    assert error.__notes__ == [f"the state after step {done} is saved: resume_from_checkpoint goes on with it"]
+    assert (recorder.names[-1], recorder.events[-1].step) == ("TrainFailed", done)
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    result = trainer(service, output_dir=folder).train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
+    assert updates(service) == updates(whole)
+    assert result.history == first.history
+
+
+def test_a_task_that_waits_for_a_silent_service_can_be_cancelled(tmp_path):
+    """The first time it still hopes for the answer to what it sent, the second time it leaves."""
+    reached, silent = threading.Event(), threading.Event()
+
+    def never(future, seconds):
+        if len(service.operations("optim_step")) < 3:
+            return True
+        reached.set()
+        silent.wait(seconds)
+        return False
+
+    service = ScriptedService(tokenizer=TOKENIZER)
+    made = trainer(service, output_dir=tmp_path)
+    made._clock = Clock(done_within=never)
+    error = cancelled(made, when=reached, times=2)
+    assert isinstance(error.__cause__, KeyboardInterrupt)
+    assert len(service.operations("save_state")) == 1
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_a_pause_before_a_restart_can_be_cancelled():
+    reached, recorder = (
+        threading.Event(),
+        Recorder(on_restart=lambda event: reached.set() if event.restart == 2 else None),
+    )
+    gone = {count: ConnectionError("gone") for count in (2, 4)}
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"forward_backward": gone})
+    error = cancelled(trainer(service, callbacks=[recorder], max_restarts=2, lookahead=0), when=reached)
+    assert isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def test_an_error_in_the_thread_is_the_error_of_the_task():
+    async def main():
+        await trainer(failing("forward_backward", 2, ConnectionError("gone")), max_restarts=0).train_async(TRAIN)
+
+    with pytest.raises(ServiceUnavailableError):
+        asyncio.run(main())
 
 
 # --- Ctrl-C ---

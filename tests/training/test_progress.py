@@ -11,11 +11,13 @@ import sys
 
 import pytest
 
+import glowgenius as gg
 from glowgenius.errors import ServiceUnavailableError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.jsonl import JSONLLogger
 from glowgenius.training.callbacks.progress import ProgressBar, is_ci
 from glowgenius.training.events import TrainEnd, TrainFailed
+from tests.support.events import WAIT
 from tests.support.source import ROOT
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer
 
@@ -169,6 +171,49 @@ def test_a_failed_run_gives_the_terminal_back():
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "ended after step 1 of 9: ServiceUnavailableError: optim_step of step 2: " in plain
     assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
+
+
+WAITED = (
+    "waiting for the service since 2026-11-24 14:03:20 (60 s): optim_step of step 2; Ctrl-C saves and leaves",
+    (
+        "restart 1 of 3 from the checkpoint of step 2; 2 steps are made again, because of ServiceUnavailableError: "
+        "optim_step of step 4: "
+    ),
+)
+"""What a wait and a restart are said to be; the second goes on with what the service said."""
+
+
+def disturbed(out):
+    """A run that waits once and is restarted once, with everything that it printed."""
+
+    def late(event):
+        if event.step == 2:
+            bar.on_wait(WAIT)
+
+    bar = ProgressBar(file=out, width=110)
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {4: ConnectionError("gone")}})
+    callbacks = [gg.on(gg.StepBegin, late), bar]
+    trainer(service, callbacks=callbacks, max_steps=4, save_every=2, lookahead=0, max_restarts=3).train(TRAIN)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+
+
+def test_waits_and_restarts_are_lines_without_a_terminal():
+    lines = disturbed(io.StringIO()).splitlines()
+    begins = [line.split(",", maxsplit=1)[0] for line in lines if re.match(r"step \d", line)]
+    assert begins == ["step 1/4", "step 2/4", "step 3/4", "step 3/4", "step 4/4"]
+    at = [lines.index(line) for line in lines if line.startswith(WAITED)]
+    assert [lines[at[0] - 1].startswith("step 1/4"), lines[at[0] + 1].startswith("step 2/4")] == [True, True]
+    assert [lines[at[1] - 1].startswith("step 3/4"), lines[at[1] + 1].startswith("step 3/4")] == [True, True]
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_waits_and_restarts_are_lines_above_the_bar_in_a_terminal():
+    shown = disturbed(Terminal())
+    places = [shown.index(text) for text in WAITED]
+    assert places == sorted(places)
+    # The bar goes back with the run, and on to its end.
+    assert re.search(r"epoch 1 .*2/4", shown[places[1] :])
+    assert re.search(r"epoch \d .*4/4", shown[places[1] :])
 
 
 def test_it_can_be_used_again():

@@ -44,6 +44,6 @@ def test_the_header_counts_replay_rows_and_their_tokens():
     report = trainer().preflight(rows)
     # An answer of n bytes trains n + 1 tokens: 6 of 3, one of 4, one of 6.
     assert (
-        report.lines()[1] == "replay: 2 rows to keep what the model knew, 25% of the rows and 36% of the trained tokens"
+        report.lines()[4] == "replay: 2 rows to keep what the model knew, 25% of the rows and 36% of the trained tokens"
     )
     assert not [line for line in trainer().preflight(questions(6)).lines() if line.startswith("replay")]

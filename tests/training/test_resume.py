@@ -12,6 +12,7 @@ from glowgenius.errors import CheckpointError, ConfigError, ResumeMismatchError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering import QuestionAnswerRenderer
 from glowgenius.testing import ScriptedService
+from glowgenius.training.config import TrainingConfig
 from glowgenius.training.requests import StopTraining
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.killing import Killed, MortalService
@@ -311,3 +312,24 @@ def test_a_client_that_was_given_cannot_resume(tmp_path):
         "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
         "base_model and service instead"
     )
+
+
+def test_by_default_no_more_than_an_epoch_is_made_again(tmp_path):
+    """Killed in its second epoch, a run without a word about saving goes on from the end of the first."""
+    service = ScriptedService(tokenizer=TOKENIZER)
+    settings = TrainingConfig(batch_size=4, learning_rate=0.5, lookahead=0, output_dir=tmp_path)
+
+    def made(*callbacks):
+        return SupervisedTrainer("scripted", service=service, renderer=RENDERER, config=settings, callbacks=callbacks)
+
+    def dies(event):
+        if event.step == 5:
+            raise KeyError("killed")
+
+    with pytest.raises(KeyError):
+        made(Recorder(on_step_end=dies)).train(TRAIN)
+    assert len(service.operations("optim_step")) == 5
+    result = made().train(TRAIN, resume_from_checkpoint=True)
+    assert result.final_checkpoint.step == 9
+    assert len(service.operations("optim_step")) == 5 + 6
+    assert [record.step for record in result.checkpoints] == [3, 6, 9]

@@ -131,7 +131,7 @@ def test_without_replay_rows_there_is_nothing_to_ask_about():
     with pytest.raises(PreflightError) as caught:
         trainer(service, replay_targets="distributions").train(FACTS)
     assert str(caught.value) == (
-        "the run cannot begin; nothing has been sent yet\n"
+        "the run cannot begin; no row has been sent yet\n"
         "  config.replay_targets: 'distributions', but no row of the training data is tagged 'replay' → "
         "Dataset.with_replay(rows), or replay_targets='answers'"
     )

@@ -137,9 +137,19 @@ def test_alpha_is_refused_on_an_engine_that_was_found(monkeypatch):
         SupervisedTrainer("m", renderer=RENDERER, lora=LoRAConfig(alpha=16)).train(TRAIN)
 
 
-def test_an_unknown_model_is_the_engines_word(tmp_path):
+class Tacit:
+    """A service that cannot be asked for its models."""
+
+    def __init__(self, service):
+        self._service = service
+
+    def __getattr__(self, name):
+        return getattr(self._service, name)
+
+
+def test_an_unknown_model_is_the_engines_word_where_it_does_not_list_them(tmp_path):
     recorder = Recorder()
-    run = trainer(scripted(models=["other"]), callbacks=[recorder], output_dir=tmp_path)
+    run = trainer(Tacit(scripted(models=["other"])), callbacks=[recorder], output_dir=tmp_path)
     with pytest.raises(ModelNotFoundError):
         run.train(TRAIN)
     assert recorder.names == ["TrainBegin", "TrainFailed"]

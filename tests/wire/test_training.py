@@ -191,7 +191,8 @@ def test_a_real_model_is_trained_saved_resumed_and_sampled_over_the_wire(local, 
             {"question": "Which borough is Coney Island in?", "answer": "Brooklyn"},
         ]
     )
-    settings = {"batch_size": 2, "learning_rate": 2e-3, "lr_schedule": "constant", "output_dir": tmp_path}
+    settings = {"batch_size": 2, "learning_rate": 2e-3, "lr_schedule": "constant", "save_every": None}
+    settings["output_dir"] = tmp_path
 
     def train(epochs, resume=None):
         config = TrainingConfig(num_epochs=epochs, **settings)

@@ -127,9 +127,9 @@ class Callbacks:
         """Whether any callback samples from the weights that are evaluated."""
         return any(callback.needs_sampler for callback in self._callbacks)
 
-    def sampling(self, renderer: Renderer) -> dict[str, TokenUsage | None]:
-        """What each callback samples at one evaluation, by its name; None where it does not say."""
-        return {repr(callback): callback.sampling_usage(renderer) for callback in self._callbacks}
+    def sampling(self, renderer: Renderer) -> list[tuple[str, TokenUsage | None]]:
+        """What each callback samples at one evaluation, with its name; None where it does not say."""
+        return [(repr(callback), callback.sampling_usage(renderer)) for callback in self._callbacks]
 
     @property
     def needed_steps(self) -> set[int]:

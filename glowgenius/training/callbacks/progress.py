@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from glowgenius.training.events import EvaluateEnd, StepEnd, TrainBegin, TrainEnd, TrainFailed
+    from glowgenius.training.events import (
+        EvaluateEnd,
+        ServiceWait,
+        StepEnd,
+        TrainBegin,
+        TrainEnd,
+        TrainFailed,
+        TrainRestart,
+    )
 
 _LINES = 10
 """Into how many lines a run is divided where there is no terminal."""
@@ -30,7 +38,7 @@ class ProgressBar(Callback):
 
     In a terminal, a bar with the losses beside it. Elsewhere (a notebook, a file, a pipe, a CI log, which is where `CI`
     is set) a line after every tenth of the run, and one for every evaluation: nothing is drawn over, and no control
-    characters are written.
+    characters are written. A wait for the service and a restart are a line in both.
 
     Args:
         file: Where to; None is standard output as it is when the run begins.
@@ -72,6 +80,18 @@ class ProgressBar(Callback):
         self._evaluated = measured
         best = ", best so far" if event.is_best else ""
         self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
+
+    @override
+    def on_wait(self, event: ServiceWait) -> None:
+        self._print(event.message)
+
+    @override
+    def on_restart(self, event: TrainRestart) -> None:
+        self._figures, self._evaluated = {}, {}
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.update(task, completed=event.step, figures="", refresh=True)
+        self._print(event.message)
 
     @override
     def on_train_end(self, event: TrainEnd) -> None:

@@ -16,12 +16,15 @@ from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import choose_path, whole_lines
 from glowgenius.training.run_folder import write_whole
+from glowgenius.training.sampler import sampling_usage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import EvaluateBegin, TrainBegin
+    from glowgenius.training.prices import TokenUsage
     from glowgenius.training.sampler import Completion, Prompt
     from glowgenius.typing import JSON
 
@@ -80,6 +83,10 @@ class SampleLogger(Callback):
     @override
     def __repr__(self) -> str:
         return f"SampleLogger({len(self._questions)} question{'' if len(self._questions) == 1 else 's'})"
+
+    @override
+    def sampling_usage(self, renderer: Renderer) -> TokenUsage:
+        return sampling_usage(renderer, self._questions, max_tokens=self._max_tokens)
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
