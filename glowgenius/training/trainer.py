@@ -301,8 +301,7 @@ class SupervisedTrainer:
         return self._engine() if engine == "auto" else Engine(service=None, name=engine, line=f"engine: {engine}")
 
     def _engine(self) -> Engine:
-        if self._engine_found is None:
-            self._engine_found = choose_engine(self._service, self._config.output_dir, self._client)
+        self._engine_found = self._engine_found or choose_engine(self._service, self._config.output_dir, self._client)
         return self._engine_found
 
     def _check(self, train: Dataset, held: Dataset | None, engine: Engine) -> tuple[PreparedRun, PreflightReport]:
