@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from attrs import evolve
 
@@ -82,4 +82,4 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
         raise cancelled from failure
     if failure is not None:
         raise failure
-    return value  # pyright: ignore[reportReturnType] - without a failure there is a value
+    return cast("T", value)  # without a failure there is one

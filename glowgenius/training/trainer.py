@@ -211,9 +211,9 @@ class SupervisedTrainer:
         """
         rows, held = as_datasets(train, eval_dataset)
         try:
-            where, absent = self._where("preflight", engine), ()
+            where, absent = self._where("preflight", engine), list[str]()
         except MissingDependencyError as error:
-            where, absent = Engine(service=None, name="none", line="engine: none"), (str(error),)
+            where, absent = Engine(service=None, name="none", line="engine: none"), [str(error)]
         _, report = self._check(rows, held, where)
         return evolve(report, warnings=(*absent, *report.warnings))
 
