@@ -364,8 +364,7 @@ class SupervisedTrainer:
             identity=identity,
             start=start,
             header=(
-                *report.lines(),
-                *teacher_lines(run, self._config),
+                *(*report.lines(), *teacher_lines(run, self._config)),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
