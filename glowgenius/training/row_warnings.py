@@ -39,8 +39,10 @@ def _parts(rows: Sequence[Conversation]) -> list[str]:
         return []
     named = ", ".join(f"{name!r} ({count:,})" for name, count in parts.items())
     return [
-        f"the column 'split' of the training rows names {len(parts)} parts, {named}, and all of them are trained; "
-        "dataset.splits has each part by itself"
+        (
+            f"the column 'split' of the training rows names {len(parts)} parts, {named}, and all of them are trained; "
+            "dataset.splits has each part by itself"
+        )
     ]
 
 

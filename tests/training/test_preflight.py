@@ -380,12 +380,12 @@ def test_rows_that_are_there_twice_are_warned_about():
 
 def test_parts_that_are_trained_together_are_warned_about():
     rows = [{"question": f"{at}?", "answer": "A", "split": "train" if at else "test"} for at in range(4)]
-    (warning,) = check(Dataset.from_records(rows)).warnings
+    (warning,) = warned(Dataset.from_records(rows))
     assert warning == (
         "the column 'split' of the training rows names 2 parts, 'test' (1), 'train' (3), and all of them are trained; "
         "dataset.splits has each part by itself"
     )
-    assert check(Dataset.from_records(rows).splits["train"]).warnings == ()
+    assert warned(Dataset.from_records(rows).splits["train"]) == ()
 
 
 def test_cadences_longer_than_the_run_are_warned_about():
