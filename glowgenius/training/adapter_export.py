@@ -65,7 +65,7 @@ def export_adapter(
             _download(service, state_path, step, working)
         else:
             _copy(Path(sampler_path), working)
-        _complete(working, base_model=base_model, step=step, settings=settings, rows=rows)
+        _complete(working, sampler_path, base_model=base_model, step=step, settings=settings, rows=rows)
         working.chmod(0o755)  # mkdtemp keeps others out
         if target.exists():
             target.rmdir()
@@ -96,14 +96,16 @@ def _check_files(folder: Path, path: str) -> None:
         raise CheckpointError(f"the weights at {path!r} are gone or incomplete: {', '.join(missing)} is not there")
 
 
-def _complete(folder: Path, *, base_model: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Name the base model as the hub does, and write the card."""
+def _complete(
+    folder: Path, origin: str, *, base_model: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]
+) -> None:
+    """Name the base model as the hub does, and write the card; *origin* is where the files come from."""
     file = folder / "adapter_config.json"
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"adapter_config.json of the weights of step {step} is damaged: {error}") from error
+        raise CheckpointError(f"adapter_config.json of the weights at {origin!r} is damaged: {error}") from error
     del rank, alpha
     # The service's own files may leave it out.
     trained_on = str(config.get("base_model_name_or_path") or base_model)

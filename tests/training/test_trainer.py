@@ -343,7 +343,7 @@ def test_an_adapter_on_a_service_says_how_to_fetch_it(tmp_path):
     with pytest.raises(CheckpointError) as raised:
         result.save_adapter(tmp_path / "adapter")
     assert str(raised.value) == (
-        "the weights are on the service, at tinker://scripted:train:0/sampler_weights/000009; fetch them in PEFT's "
+        "the weights are on the service, at tinker://scripted:train:0/weights/000009; fetch them in PEFT's "
         "format with: tinker checkpoint download tinker://scripted:train:0/weights/000009"
     )
 
