@@ -116,6 +116,10 @@ def _settings(
     if config.save_top_k is not None and evaluation is None:
         found, accepted = f"{config.save_top_k} without an eval_dataset", "one that tells which steps are best, or None"
         wrong.append(Problem(field="save_top_k", found=found, accepted=accepted))
+    if config.replay_targets != "answers" and not any(train.replay) and not broken:
+        found = f"{config.replay_targets!r}, but no row of the training data is tagged 'replay'"
+        accepted = "Dataset.with_replay(rows), or replay_targets='answers'"
+        wrong.append(Problem(field="config.replay_targets", found=found, accepted=accepted))
     if train.counts.used and not broken and config.warmup_steps >= plan.total_steps:
         wrong.append(
             Problem(

@@ -8,7 +8,6 @@ from attrs import evolve
 
 from glowgenius.batching.shift import ShiftedExample
 from glowgenius.batching.soft import SoftExample, softened, widened
-from glowgenius.errors import PreflightError, Problem
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
@@ -46,12 +45,11 @@ def taught(run: PreparedRun, config: TrainingConfig, base: Callable[[], Sampler]
     Forgetting", section 3.2).
 
     Args:
-        run: The checked rows.
+        run: The checked rows; some are tagged `replay` where distributions are asked for.
         config: The settings.
         base: Makes the sampler of the base model.
 
     Raises:
-        PreflightError: No row is tagged `replay`.
         EngineError: The engine refused, failed, or left the likeliest tokens out.
     """
     if config.replay_targets == "answers":
@@ -59,11 +57,6 @@ def taught(run: PreparedRun, config: TrainingConfig, base: Callable[[], Sampler]
     rows = run.train
     marked = [one for one, replay in zip(rows.examples, rows.replay, strict=True) if replay]
     chosen = [one for one in marked if isinstance(one, ShiftedExample)]
-    if not chosen:
-        found = "'distributions', but no row of the training data is tagged 'replay'"
-        accepted = "Dataset.with_replay(rows), or replay_targets='answers'"
-        problem = Problem(field="config.replay_targets", found=found, accepted=accepted)
-        raise PreflightError("the run cannot begin; no row has been sent yet", [problem])
     tops = iter(base().likeliest(chosen, WIDTH))
     examples: list[ShiftedExample | SoftExample] = []
     for one, replay in zip(rows.examples, rows.replay, strict=True):
