@@ -123,7 +123,8 @@ def test_a_wrong_output_is_noticed(tmp_path):
 def test_every_mark_of_the_page_is_one_that_is_known(page):
     text = page.read_text(encoding="utf-8")
     marks = re.findall(r"^<!--\s*(\w+)", text, re.MULTILINE)  # those within a line name recorded figures
-    assert set(marks) <= {"run", "test", "skip", "hidden", "prints"}
+    # Tables between the last two are written by a benchmark.
+    assert set(marks) <= {"run", "test", "skip", "hidden", "prints", "table", "end"}
     shown = text.count("\n```python\n") + text.startswith("```python\n")
     assert len(snippets(page)) - text.count("<!-- hidden\n") == shown
 

@@ -28,6 +28,7 @@ DEFAULTS = {
     "max_length": None,
     "on_overflow": "error",
     "train_on": "last_assistant_message",
+    "replay_targets": "answers",
     "eval_every": None,
     "save_every": "epoch",
     "save_top_k": None,
@@ -74,6 +75,10 @@ REFUSED = {
     "weight_decay": (-0.1, "a number ≥ 0, got -0.1 (float)"),
     "grad_clip_norm": (0.0, "None or a number > 0, got 0.0 (float)"),
     "max_length": (1, "None or an integer ≥ 2, got 1 (int)"),
+    "replay_targets": (
+        "answer",
+        "one of 'answers', 'distributions', got 'answer' (str) (did you mean 'answers'?)",
+    ),
     "eval_every": ("epcoh", "None, a number of steps ≥ 1, or 'epoch', got 'epcoh' (str) (did you mean 'epoch'?)"),
     "save_every": (0, "None, a number of steps ≥ 1, or 'epoch', got 0 (int)"),
     "save_top_k": (0, "None or an integer ≥ 1, got 0 (int)"),
