@@ -41,8 +41,6 @@ METRIC = {"seen": "exact_match", "paraphrase": "exact_match", "unseen": "exact_m
 QUICK_FACTS = 24
 QUICK_WORDINGS = 4
 LONGEST_ANSWER = 24
-REPLAY_SHARE = 0.5
-"""Half of all rows: as much to keep as to learn."""
 
 
 def main() -> int:
@@ -57,7 +55,7 @@ def main() -> int:
     asked = {name: rows[:most] for name, rows in slices.evaluation_slices.items()}
     # General questions with the base model's own answers: without them the model forgets how to answer anything
     # else, as it learns that every question is about New York.
-    train = slices.train.with_replay(replay, share=None if options.quick else REPLAY_SHARE, seed=options.seed)
+    train = slices.train.with_replay(replay)
 
     output = Path(options.output_dir)
     make_room(output)
@@ -214,8 +212,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--all-layers", action="store_true", help="adapt attention and unembedding beside the MLP")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--num-facts", type=int, default=80, help="how many facts to teach, of 415")
-    parser.add_argument("--num-wordings", type=int, default=6, help="in how many wordings each is taught, 1 to 8")
-    parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
+    parser.add_argument("--num-wordings", type=int, default=8, help="in how many wordings each is taught, 1 to 8")
+    parser.add_argument("--num-epochs", type=int, default=2, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
     parser.add_argument("--output-dir", default="runs/nyc_qa", help="where the run folder goes")
