@@ -17,6 +17,8 @@ def read_tools(value: object) -> tuple[object, Fault | None]:
     Text is taken for JSON: tables cannot hold a list, and other libraries write the column so.
     """
     if isinstance(value, str):
+        if not value.strip():  # the empty cell of a table
+            return (), None
         try:
             value, faults = StrictDecoder().decode_only(value)
         except BrokenJSONError as error:

@@ -58,7 +58,7 @@ def test_tools_may_be_written_as_json(written):
     assert row.tools == (TIDES,)
 
 
-@pytest.mark.parametrize("nothing", [None, [], "null", "[]"])
+@pytest.mark.parametrize("nothing", [None, [], "null", "[]", "", " "])
 def test_no_tools_are_as_good_as_no_column(nothing):
     rows = [{"question": "When?", "answer": "Now."}]
     assert Dataset.from_records([rows[0] | {"tools": nothing}]) == Dataset.from_records(rows)
