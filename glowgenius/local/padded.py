@@ -5,6 +5,7 @@ One batch at a time, padded; its common prefix is computed once, and rows leave 
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ def generate(model: BaseModel, network: Any, rows: list[Generated], decode: Call
     if prefix:
         network(
             input_ids=torch.tensor([rows[0].request.prompt[:prefix]], device=device),
-            past_key_values=cache,
+            **_given(network, cache),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -50,13 +51,19 @@ def generate(model: BaseModel, network: Any, rows: list[Generated], decode: Call
         logits = _forward(network, chosen, mask, positions, cache)
 
 
+def _given(network: Any, cache: Any) -> dict[str, Any]:
+    """*cache* under its name: `cache` since transformers 5.24, `past_key_values` before."""
+    names = inspect.signature(network.forward).parameters
+    return {"past_key_values" if "past_key_values" in names else "cache": cache}
+
+
 def _forward(network: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
     """Logits of the next token, `[B, V]`."""
     output = network(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
+        **_given(network, cache),
         use_cache=True,
         logits_to_keep=1,
     )
