@@ -213,7 +213,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--num-facts", type=int, default=80, help="how many facts to teach, of 415")
     parser.add_argument("--num-wordings", type=int, default=8, help="in how many wordings each is taught, 1 to 8")
-    parser.add_argument("--num-epochs", type=int, default=2, help="passes over the training rows")
+    parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
     parser.add_argument("--output-dir", default="runs/nyc_qa", help="where the run folder goes")
