@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts its background jobs so; Ctrl-C is tested all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
