@@ -66,7 +66,7 @@ def estimate(
         max_steps=max_steps,
         batch_size=batch_size,
         max_length=max_length,
-        on_overflow=on_overflow,  # type: ignore[arg-type]
+        on_overflow=on_overflow,  # type: ignore[arg-type]  # another word is refused there
         eval_every=number(eval_every),
         seed=seed,
     )

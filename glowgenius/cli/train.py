@@ -58,7 +58,7 @@ def train(
     max_length: MaxLengthOption = None,
     on_overflow: OverflowOption = "error",
     eval_every: EvalEveryOption = None,
-    save_every: Annotated[str | None, typer.Option(help="Keep a state to go on from, as --eval-every.")] = None,
+    save_every: Annotated[str, typer.Option(help="Keep a state to go on from, as --eval-every.")] = "epoch",
     save_top_k: Annotated[int | None, typer.Option(help="Keep only so many of the best evaluated steps.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the order of rows and the adapter.")] = 0,
     patience: Annotated[
@@ -91,7 +91,7 @@ def train(
         batch_size=batch_size,
         learning_rate=number(learning_rate),
         max_length=max_length,
-        on_overflow=on_overflow,  # type: ignore[arg-type]
+        on_overflow=on_overflow,  # type: ignore[arg-type]  # another word is refused there
         eval_every=number(eval_every),
         save_every=number(save_every),
         save_top_k=save_top_k,

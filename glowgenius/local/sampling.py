@@ -253,14 +253,14 @@ class SamplingClient:
 
     def _tops(self, asked: list[tuple[tuple[int, ...], int]]) -> list[TopkLogprobs | None]:
         """The most probable tokens along each prompt, where some are asked for."""
+        most = max((k for _, k in asked), default=0)
+        if not most:
+            return [None] * len(asked)
         rows: list[Row] = []
         for prompt, k in asked:
             tokens = np.array(prompt, dtype=np.int64)
             weights = np.full(len(tokens) - 1, float(k > 0), np.float32)
             rows.append(Row(inputs=tokens[:-1], targets=tokens[1:], weights=weights))
-        most = max((k for _, k in asked), default=0)
-        if not most:
-            return [None] * len(asked)
         runtime = self._runtime
         found = top_logprobs(
             self._model,

@@ -194,7 +194,7 @@ class Meter:
         self._examples = run.train.examples
         self._evaluation = evaluation_usage(run) + _each(estimate)
         self._estimate = estimate
-        self.usage = spent + estimate.teacher
+        self.usage = spent
         """Everything so far."""
 
     @property
@@ -206,6 +206,10 @@ class Meter:
         """What a row says about it: nothing where the price is not known."""
         price = self._estimate.price
         return {} if price is None else {COST: price.usd(self.usage)}
+
+    def count_teacher(self) -> None:
+        """The base model has been asked what it finds likely in the replay rows."""
+        self.usage += self._estimate.teacher
 
     def count_step(self, step: int) -> None:
         """*step* has been made."""
@@ -238,6 +242,7 @@ class Meter:
             return None
         # Before the first step everything that is under way when it is reported is sent, and the first evaluation.
         ahead = self._if_stopped(start_step, start_step + 1 + self._config.lookahead, evaluated=True)
+        ahead += self._estimate.teacher
         return price.usd(ahead if start_step else ahead + self._evaluation)
 
     def _if_stopped(self, step: int, end: int, *, evaluated: bool = False) -> TokenUsage:

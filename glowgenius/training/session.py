@@ -95,6 +95,9 @@ class Session:
     preview: Callable[[], Preview]
     """The first rows with their masks, for the page of the run."""
 
+    teach: Callable[[PreparedRun], PreparedRun]
+    """Puts what the base model finds likely into the rows that are to be trained on it."""
+
     def train(self, make_client: Callable[[str | None], TrainingClient]) -> TrainingResult:
         """Do it; *make_client* is the first request, and is given the state to go on from.
 
@@ -119,7 +122,7 @@ class Session:
                 self.folder.begin(self._settings(), self.start.rows, records)
                 writing = True
                 self._keep_preview(self.folder)
-            result = self._loop(client, make_client, recorder, meter, began)
+            result = self._loop(self._taught(meter), client, make_client, recorder, meter, began)
             self._end(result)
         except BaseException as error:
             self.callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
@@ -130,6 +133,13 @@ class Session:
         if self.folder is not None:
             write_page(RUN, self.folder.path)
         return result
+
+    def _taught(self, meter: Meter) -> PreparedRun:
+        """The run with the targets of its replay rows; one that is complete asks for none."""
+        if self.start.complete:
+            return self.run
+        meter.count_teacher()
+        return self.teach(self.run)
 
     def _keep_preview(self, folder: RunFolder) -> None:
         try:
@@ -173,6 +183,7 @@ class Session:
 
     def _loop(
         self,
+        run: PreparedRun,
         client: TrainingClient,
         make_client: Callable[[str | None], TrainingClient],
         recorder: Recorder,
@@ -181,7 +192,7 @@ class Session:
     ) -> TrainingResult:
         attempts = Attempts(
             make_client=make_client,
-            make_loop=lambda client, agenda: self._new_loop(client, agenda, recorder, meter),
+            make_loop=lambda client, agenda: self._new_loop(run, client, agenda, recorder, meter),
             callbacks=self.callbacks,
             recorder=recorder,
             meter=meter,
@@ -210,10 +221,12 @@ class Session:
             output_dir=self.config.output_dir,
         )
 
-    def _new_loop(self, client: TrainingClient, agenda: Agenda, recorder: Recorder, meter: Meter) -> TrainingLoop:
+    def _new_loop(
+        self, run: PreparedRun, client: TrainingClient, agenda: Agenda, recorder: Recorder, meter: Meter
+    ) -> TrainingLoop:
         return TrainingLoop(
             client,
-            run=self.run,
+            run=run,
             config=self.config,
             renderer=self.renderer,
             callbacks=self.callbacks,

@@ -87,13 +87,17 @@ def engine_name(client: object) -> str:
     return "local" if package[:2] == ["glowgenius", "local"] else kind.__name__
 
 
-def refuse_alpha(lora: LoRAConfig, service: object) -> None:
+def refuse_alpha(lora: LoRAConfig | None, service: object) -> None:
     """An alpha that the engine would ignore is not accepted.
 
     Raises:
         ConfigError: `lora.alpha` is set, and the engine fixes its own.
     """
-    if lora.alpha is not None and not (isinstance(service, SupportsAlpha) and service.supports_alpha):
+    if (
+        lora is not None
+        and lora.alpha is not None
+        and not (isinstance(service, SupportsAlpha) and service.supports_alpha)
+    ):
         raise ConfigError(
             f"LoRAConfig.alpha={lora.alpha:g} cannot be used with {engine_name(service)}: the service fixes its own "
             "alpha and takes none. Leave alpha out, or train on the local engine"

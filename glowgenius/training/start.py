@@ -86,6 +86,11 @@ class Start:
         """What to go on from."""
         return self.records[-1].state_path if self.records else None
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to train."""
+        return bool(self.records) and self.records[-1].final
+
     def checked(self, identity: Mapping[str, JSON], total_steps: int) -> Start:
         """The start of a run that goes on with the same updates, up to *total_steps*.
 

@@ -29,12 +29,12 @@ def teacher_usage(run: PreparedRun, config: TrainingConfig) -> TokenUsage:
     return TokenUsage(prefilled=sum(lengths), sampled=len(lengths))
 
 
-def teacher_lines(run: PreparedRun, config: TrainingConfig) -> tuple[str, ...]:
-    """What the header says about the targets of replay rows, where they are not the answers."""
+def teacher_lines(config: TrainingConfig) -> tuple[str, ...]:
+    """What the page of a run says about the targets of replay rows, where they are not the answers."""
     if config.replay_targets == "answers":
         return ()
-    rows = sum(run.train.replay)
-    return (f"replay targets: the {WIDTH} tokens that the base model finds likeliest at each place of {rows} rows",)
+    found = f"the {WIDTH} tokens that the base model finds likeliest at each place"
+    return (f"replay targets: {found}, asked for before the first step",)
 
 
 def taught(run: PreparedRun, config: TrainingConfig, base: Callable[[], Sampler]) -> PreparedRun:

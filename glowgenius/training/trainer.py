@@ -321,7 +321,7 @@ class SupervisedTrainer:
             renderer=renderer,
             config=self._config,
             learning_rate=peak_rate(self._config, self._base_model),
-            about=(engine.line, model, f"renderer: {renderer.description}"),
+            about=(engine.line, model, f"renderer: {renderer.description}", *teacher_lines(self._config)),
             surroundings=outlook.see,
         )
         cost = estimate_run(
@@ -340,8 +340,7 @@ class SupervisedTrainer:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
         start = starting_point(resume, folder, self._config.output_dir, winds_back=self._client is None)
         engine = self._engine()
-        if self._lora is not None:
-            refuse_alpha(self._lora, engine.service)
+        refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)
         identity = run_identity(
             base_model=self._base_model,
@@ -360,17 +359,18 @@ class SupervisedTrainer:
             service=engine.service,
             renderer=self.renderer,
             callbacks=self._callbacks,
-            run=taught(run, self._config, self.base_sampler),
+            run=run,
             identity=identity,
             start=start,
             header=(
-                *(*report.lines(), *teacher_lines(run, self._config)),
+                *report.lines(),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
                 *start.lines(self._callbacks, run.plan),
             ),
             lora=self._lora,
             rank=self._rank,
             preview=functools.partial(preview_of, train, self.renderer, self._config),
+            teach=functools.partial(taught, config=self._config, base=self.base_sampler),
             folder=folder,
             clock=clock,
             estimate=cast("CostEstimate", report.cost),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -13,8 +14,11 @@ pytest.importorskip("typer", reason="not installed: typer; pip install '.[cli]'"
 from typer.testing import CliRunner
 
 from glowgenius.cli.app import VERBS, app
+from glowgenius.cli.estimate import estimate
 from glowgenius.cli.settings import split
+from glowgenius.cli.train import train
 from glowgenius.data.dataset import Dataset
+from glowgenius.training.config import TrainingConfig
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model
 
@@ -224,6 +228,16 @@ def test_train_says_what_it_chose_and_what_comes_next(model, data, tmp_path, mon
         assert "because no key for Tinker was found" in text
         assert f"the run is in {folder}. What next:" in text
         assert (tmp_path / folder / "held_out.jsonl").exists()
+
+
+@pytest.mark.parametrize("verb", [train, estimate], ids=["train", "estimate"])
+def test_what_is_not_said_is_as_in_python(verb):
+    given = {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
+    settings = {name: parameter.default for name, parameter in inspect.signature(TrainingConfig).parameters.items()}
+    # A command makes a folder, where Python leaves none.
+    shared = given.keys() & settings.keys() - {"output_dir"}
+    assert {"num_epochs", "batch_size", "eval_every"} <= shared
+    assert {name: given[name] for name in shared} == {name: settings[name] for name in shared}
 
 
 def test_train_as_json(model, data, tmp_path):

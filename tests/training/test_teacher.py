@@ -126,6 +126,26 @@ def test_a_resumed_run_asks_again_and_makes_the_same_updates(tmp_path):
     assert [batch for batch, _ in updates(service)] == [batch for batch, _ in updates(whole)]
 
 
+def test_a_complete_run_asks_for_nothing(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    settings = {"replay_targets": "distributions", "output_dir": tmp_path / "run", "num_epochs": 1}
+    cost = trainer(service, **settings).train(BOTH).cost
+    asked = len(service.operations("sample"))
+    again = trainer(service, **settings).train(BOTH, resume_from_checkpoint=True)
+    assert asked == len(service.operations("sample")) == len(KEPT)
+    assert again.cost.usage == cost.usage
+
+
+def test_a_service_that_fails_while_it_is_asked_ends_a_run_that_has_begun(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"sample": {2: EngineError("full")}})
+    recorder = Recorder()
+    run = trainer(service, callbacks=[recorder], replay_targets="distributions", output_dir=tmp_path / "run")
+    with pytest.raises(EngineError):
+        run.train(BOTH)
+    assert recorder.names == ["TrainBegin", "TrainFailed"]
+    assert (tmp_path / "run" / "result.json").exists()
+
+
 def test_without_replay_rows_there_is_nothing_to_ask_about():
     service = ScriptedService(tokenizer=TOKENIZER)
     with pytest.raises(PreflightError) as caught:
@@ -164,8 +184,12 @@ def test_what_the_base_model_reads_is_counted():
 def test_the_header_says_what_replay_rows_are_trained_on():
     recorder = Recorder()
     trainer(callbacks=[recorder], replay_targets="distributions", num_epochs=1).train(BOTH)
-    expected = "replay targets: the 20 tokens that the base model finds likeliest at each place of 6 rows"
+    expected = (
+        "replay targets: the 20 tokens that the base model finds likeliest at each place, asked for before the first "
+        "step"
+    )
     assert expected in recorder.events[0].header
+    assert expected in trainer(replay_targets="distributions").preflight(BOTH).lines()
 
 
 def test_a_misspelt_setting_is_answered_with_the_nearest():
