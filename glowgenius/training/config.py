@@ -223,7 +223,7 @@ class TrainingConfig:
         default="answers", validator=one_of(("answers", "distributions"))
     )
     """What rows tagged `replay` are trained on: their answers, or what the base model finds likely at every token of
-    them, which is asked for before the first step and holds the model far better to what it was."""
+    them, which is asked for before the first step; these pull the model back to what it was, not towards certainty."""
 
     eval_every: Cadence = field(default=None, validator=_cadence)
     """When to evaluate besides before the first and after the last step, which always happens with an eval set."""
