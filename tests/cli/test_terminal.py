@@ -42,7 +42,8 @@ def spawn(folder, *arguments):
 
 def test_a_run_interrupted_resumed_and_talked_to(tmp_path, model, data):
     options = ("--model", model, "--rank", 2, "--batch-size", 2, "--learning-rate", "0.01", "-o", "run")
-    child = spawn(tmp_path, "train", data, *options, "--num-epochs", 400, "--save-every", 5)
+    options += ("--num-epochs", 400, "--save-every", 5)
+    child = spawn(tmp_path, "train", data, *options)
     child.expect("train loss")
     child.sendintr()
     child.expect("interrupted")
@@ -53,7 +54,7 @@ def test_a_run_interrupted_resumed_and_talked_to(tmp_path, model, data):
     assert "Traceback" not in child.before
 
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    child = spawn(tmp_path, "train", data, *options, "--max-steps", steps[-1] + 2, "--save-every", 5, "--resume")
+    child = spawn(tmp_path, "train", data, *options, "--max-steps", steps[-1] + 2, "--resume")
     child.expect(f"resume: from step {steps[-1]}")
     child.expect("What next")
     child.expect(pexpect.EOF)
