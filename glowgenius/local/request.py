@@ -86,9 +86,14 @@ def choose(rows: Sequence[Generated], logits: torch.Tensor, decode: Callable[[Se
     greedy = cast("Any", logprobs.numpy()).argmax(axis=-1).tolist()  # several times as quick as torch's here
     for index, row in enumerate(rows):
         token = int(greedy[index]) if row.request.temperature == 0 else _draw(logprobs[index], row)
-        row.tokens.append(token)
-        row.logprobs.append(float(logprobs[index, token]))
-        row.stopped = token in row.request.stop_tokens or _ends_with_text(row, decode)
+        note(row, token, float(logprobs[index, token]), decode)
+
+
+def note(row: Generated, token: int, logprob: float, decode: Callable[[Sequence[int]], str]) -> None:
+    """Add *token* to *row*, and see whether it ends there."""
+    row.tokens.append(token)
+    row.logprobs.append(logprob)
+    row.stopped = token in row.request.stop_tokens or _ends_with_text(row, decode)
 
 
 def _ends_with_text(row: Generated, decode: Callable[[Sequence[int]], str]) -> bool:

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, final
 
 import numpy as np
+import torch
 
 from glowgenius.engines.futures import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
@@ -21,18 +22,19 @@ from glowgenius.local.decode import Memory, generate
 from glowgenius.local.loss import score
 from glowgenius.local.model import base_model
 from glowgenius.local.packing import Row
-from glowgenius.local.request import Generated, Request
+from glowgenius.local.request import Generated, Request, note
 from glowgenius.local.top import top_logprobs
 from glowgenius.models.hub import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glowgenius.engines.tinker_types import ModelInput, SamplingParams, TopkLogprobs
+    from glowgenius.engines.tinker_types import ModelInput, SamplingParams
     from glowgenius.local.adapter import Adapter
     from glowgenius.local.model import BaseModel
     from glowgenius.local.runtime import Runtime
     from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.typing import LogprobArray, TokenArray
 
 _QUIET_SECONDS = 0.005
 """How long the queue must be quiet before a batch starts: requests submitted in a loop then share one batch."""
@@ -228,39 +230,40 @@ class SamplingClient:
     def _answer_samples(self, samples: list[tuple[Future[SampleResponse], list[Request], int]]) -> None:
         if not samples:
             return
-        requests = [request for _, several, _ in samples for request in several]
         runtime = self._runtime
         try:
+            tops = self._tops([(several[0].prompt, k) for _, several, k in samples])
+            known = [self._in(top, several) for (_, several, _), top in zip(samples, tops, strict=True)]
+            rest = [several for (_, several, _), answers in zip(samples, known, strict=True) if not answers]
             generated = generate(
                 self._model,
                 self._adapter,
-                requests,
+                [request for several in rest for request in several],
                 batch_size=runtime.sampling_batch_size,
-                decode=lambda tokens: self.get_tokenizer().decode(tokens),
+                decode=self._decode,
                 max_tokens=runtime.max_tokens_per_pass,
                 threads=runtime.threads,
                 memory=self._memory,
             )
-            tops = self._tops([(several[0].prompt, k) for _, several, k in samples])
         except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the result
             for future, _, _ in samples:
                 future.set_exception(error)
             return
-        answers = iter(generated)
-        for (future, several, _), top in zip(samples, tops, strict=True):
-            sequences = [self._sequence(next(answers)) for _ in several]
-            future.set_result(SampleResponse(sequences=sequences, topk_prompt_logprobs_np=top))
+        others = iter(generated)
+        for (future, several, k), top, answers in zip(samples, tops, known, strict=True):
+            sequences = [self._sequence(answer) for answer in answers or [next(others) for _ in several]]
+            along = None if top is None else topk_of(top[0][:-1, :k], top[1][:-1, :k])
+            future.set_result(SampleResponse(sequences=sequences, topk_prompt_logprobs_np=along))
 
-    def _tops(self, asked: list[tuple[tuple[int, ...], int]]) -> list[TopkLogprobs | None]:
-        """The most probable tokens along each prompt, where some are asked for."""
+    def _tops(self, asked: list[tuple[tuple[int, ...], int]]) -> list[tuple[TokenArray, LogprobArray] | None]:
+        """The most probable tokens behind each token of each prompt, where some are asked for: ids and logprobs."""
         most = max((k for _, k in asked), default=0)
         if not most:
             return [None] * len(asked)
         rows: list[Row] = []
         for prompt, k in asked:
             tokens = np.array(prompt, dtype=np.int64)
-            weights = np.full(len(tokens) - 1, float(k > 0), np.float32)
-            rows.append(Row(inputs=tokens[:-1], targets=tokens[1:], weights=weights))
+            rows.append(Row(inputs=tokens, targets=tokens, weights=np.full(len(tokens), float(k > 0), np.float32)))
         runtime = self._runtime
         found = top_logprobs(
             self._model,
@@ -270,10 +273,18 @@ class SamplingClient:
             max_tokens=runtime.max_tokens_per_pass,
             threads=runtime.threads,
         )
-        return [
-            topk_of(ids[:, :k], values[:, :k]) if k else None
-            for (ids, values), (_, k) in zip(found, asked, strict=True)
-        ]
+        return [top if k else None for top, (_, k) in zip(found, asked, strict=True)]
+
+    def _in(self, top: tuple[TokenArray, LogprobArray] | None, requests: Sequence[Request]) -> list[Generated]:
+        """The answer to *requests* if *top* holds it: to one that wants the likeliest token and no other."""
+        if top is None or len(requests) > 1 or requests[0].temperature > 0 or requests[0].max_tokens != 1:
+            return []
+        answer = Generated(request=requests[0], generator=torch.Generator())
+        note(answer, int(top[0][-1, 0]), float(top[1][-1, 0]), self._decode)
+        return [answer]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self.get_tokenizer().decode(tokens)
 
     def _sequence(self, generated: Generated) -> SampledSequence:
         return SampledSequence(

@@ -443,7 +443,17 @@ class EngineContract:
             for token, logprob in zip(tokens, logprobs, strict=True):
                 alone = client.compute_logprobs(ModelInput.from_ints([*prompt[:place], token])).result()
                 assert logprob == near(alone[-1])
-        assert client.sample(ModelInput.from_ints(prompt), 1, params).result().topk_prompt_logprobs is None
+        alone = client.sample(ModelInput.from_ints(prompt), 1, params).result()
+        assert alone.topk_prompt_logprobs is None
+        assert response.sequences[0].tokens == alone.sequences[0].tokens
+        assert response.sequences[0].logprobs == near(alone.sequences[0].logprobs)
+        assert response.sequences[0].stop_reason == alone.sequences[0].stop_reason
+        params = SamplingParams(max_tokens=2, temperature=1.0, seed=4)
+        beside = client.sample(ModelInput.from_ints(prompt), 2, params, topk_prompt_logprobs=3).result()
+        assert [one.tokens for one in beside.sequences] == [
+            one.tokens for one in client.sample(ModelInput.from_ints(prompt), 2, params).result().sequences
+        ]
+        assert beside.topk_prompt_logprobs[1:] == [[(t, near(v)) for t, v in place] for place in found[1:]]
 
     def test_greedy_answers_are_repeatable_and_as_long_as_asked(self, service, engine):
         client = service.create_sampling_client(base_model=engine.base_model).result()
