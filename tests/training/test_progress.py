@@ -34,10 +34,10 @@ def test_without_a_terminal_it_prints_plain_lines():
     assert lines[0] == "engine: ScriptedService, because service= was given"
     assert lines[8:] == [
         "step 0/3: eval loss 4.0000",
-        "step 1/3, epoch 1: train loss 4.0000, rate 0.5, eval loss 4.0000",
-        "step 2/3, epoch 1: train loss 2.0000, rate 0.333, eval loss 4.0000",
+        "step 1/3, epoch 1: train loss 4.0000, rate 0.5",
+        "step 2/3, epoch 1: train loss 2.0000, rate 0.333",
         "step 2/3: eval loss 1.3333, best so far",
-        "step 3/3, epoch 1: train loss 1.3333, rate 0.167, eval loss 1.3333",
+        "step 3/3, epoch 1: train loss 1.3333, rate 0.167",
         "step 3/3: eval loss 1.0000, best so far",
         "done: 3 steps, 30 tokens trained (max_steps)",
         "",
@@ -113,7 +113,7 @@ def test_a_ci_log_a_pipe_and_a_dumb_terminal_get_lines_whatever_is_forced(monkey
     run(ProgressBar(file=out), max_steps=3)
     assert "\x1b" not in out.getvalue()
     assert "\r" not in out.getvalue()
-    assert "step 3/3, epoch 1: train loss 1.3333, rate 0.167, eval loss 4.0000\n" in out.getvalue()
+    assert "step 3/3, epoch 1: train loss 1.3333, rate 0.167\n" in out.getvalue()
 
 
 @pytest.mark.parametrize(("value", "says"), [("", False), ("false", False), ("0", False), ("true", True), ("1", True)])

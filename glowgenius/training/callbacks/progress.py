@@ -37,8 +37,8 @@ class ProgressBar(Callback):
     """Prints the header of the run, then its progress.
 
     In a terminal, a bar with the losses beside it. Elsewhere (a notebook, a file, a pipe, a CI log, which is where `CI`
-    is set) a line after every tenth of the run, and one for every evaluation: nothing is drawn over, and no control
-    characters are written. A wait for the service and a restart are a line in both.
+    is set) a line after every tenth of the run, and one for every evaluation with what it measured: nothing is drawn
+    over, and no control characters are written. A wait for the service and a restart are a line in both.
 
     Args:
         file: Where to; None is standard output as it is when the run begins.
@@ -51,13 +51,12 @@ class ProgressBar(Callback):
         self._console: Console | None = None
         self._bar: tuple[Progress, TaskID] | None = None
         self._total = 0
-        self._figures: dict[str, float] = {}
         self._evaluated: dict[str, float] = {}
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._total = event.total_steps
-        self._figures, self._evaluated = {}, {}
+        self._evaluated = {}
         self._console = self._new_console()
         for line in event.header:
             self._print(line)
@@ -67,12 +66,13 @@ class ProgressBar(Callback):
 
     @override
     def on_step_end(self, event: StepEnd) -> None:
-        self._figures = {"train loss": event.loss, "rate": event.learning_rate, **self._evaluated}
+        figures = {"train loss": event.loss, "rate": event.learning_rate}
         if self._bar is not None:
             bar, task = self._bar
-            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=self._described())
+            shown = _figures({**figures, **self._evaluated})
+            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=shown)
         elif event.step == self._total or _tenth(event.step, self._total) > _tenth(event.step - 1, self._total):
-            self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {self._described()}")
+            self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {_figures(figures)}")
 
     @override
     def on_evaluate(self, event: EvaluateEnd) -> None:
@@ -87,7 +87,7 @@ class ProgressBar(Callback):
 
     @override
     def on_restart(self, event: TrainRestart) -> None:
-        self._figures, self._evaluated = {}, {}
+        self._evaluated = {}
         if self._bar is not None:
             bar, task = self._bar
             bar.update(task, completed=event.step, figures="", refresh=True)
@@ -131,9 +131,6 @@ class ProgressBar(Callback):
         )
         task = bar.add_task("", total=total, completed=start, epoch="", figures="")
         return bar, task
-
-    def _described(self) -> str:
-        return _figures(self._figures)
 
     def _print(self, line: str) -> None:
         if self._console is not None:
