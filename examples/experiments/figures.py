@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = Path(__file__).resolve().parents[2] / "docs" / "figures"
 
-COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito's, which people who do not see red and green apart can tell apart."""
 
 
@@ -67,8 +67,10 @@ def draw_frontier() -> Any:
     """General questions still answered, against facts learned, as training goes on."""
     figure, axes = plane("general questions still right", "facts right in new wordings")
     (base,) = (row["figures"] for row in select("facts", arm="base"))
-    for place, arm in enumerate(("4 wordings", "4 wordings and replay")):
+    for place, arm in enumerate(("4 wordings", "4 wordings and replay", "4 wordings and distributions")):
         runs = [row["figures"]["points"] for row in select("facts", arm=arm)]
+        if not runs:
+            continue
         paths = [[(point["paraphrase"], point["retention_contains"]) for point in (base, *points)] for points in runs]
         for path in paths:
             axes.plot(*zip(*path, strict=True), color=COLORS[place], linewidth=0.5, alpha=0.4)

@@ -64,6 +64,11 @@ DIFFERENCES: Final = (
     ("seen", "4 wordings and replay", "4 wordings"),
     ("retention", "4 wordings", "base"),
     ("retention", "4 wordings and replay", "4 wordings"),
+    ("retention", "4 wordings and distributions", "4 wordings"),
+    ("retention", "4 wordings and distributions", "4 wordings and replay"),
+    ("retention", "4 wordings and distributions", "base"),
+    ("paraphrase", "4 wordings and distributions", "4 wordings and replay"),
+    ("paraphrase", "4 wordings and distributions", "4 wordings"),
     ("reverse", "4 wordings", "base"),
     ("unseen", "4 wordings", "base"),
 )
