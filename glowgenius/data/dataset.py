@@ -217,7 +217,8 @@ class Dataset(Sequence[Conversation]):
     @override
     def __repr__(self) -> str:
         rows = "1 row" if len(self) == 1 else f"{len(self)} rows"
-        groups = f", {len(self.groups)} groups" if self.groups else ""
+        count = len(self.groups)
+        groups = f", {count} group{'s' * (count > 1)}" if count else ""
         start = self.fingerprint[:_SHOWN_OF_FINGERPRINT]
         return f"Dataset({rows}, format={self._format!r}{groups}, fingerprint {start}…)"
 

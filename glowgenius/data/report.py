@@ -173,7 +173,7 @@ class DatasetReport:
 
     def lines(self) -> tuple[str, ...]:
         """The report as lines of text."""
-        groups = f", {self.num_groups:,} groups" if self.num_groups else ""
+        groups = f", {self.num_groups:,} group{'s' * (self.num_groups > 1)}" if self.num_groups else ""
         read = f"{self.name}: {self.num_rows:,} {'row' if self.num_rows == 1 else 'rows'}, {self.format}{groups}"
         counts = [
             f"{title}: {', '.join(f'{name} {count:,}' for name, count in shown.items())}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, overload
 
 from typing_extensions import override
@@ -27,6 +27,19 @@ def canonical(metric: str) -> str:
     return metric
 
 
+def of_evaluation(metric: str) -> str:
+    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`."""
+    name = canonical(metric)
+    return name if name.startswith(("eval/", "train/")) else f"eval/{name}"
+
+
+def measured_as(metric: str, measured: Collection[str]) -> str | None:
+    """Which name of *measured* is meant by *metric*, with or without the word `eval` before it; None where none is."""
+    name = canonical(metric)
+    candidates = (name, f"eval/{name}", name.removeprefix("eval/"))
+    return next((candidate for candidate in candidates if candidate in measured), None)
+
+
 def direction(metric: str) -> Literal["min", "max"]:
     """Whether *metric* is better low (`loss`, `nll` and `perplexity`, at the end of its name) or high."""
     return "min" if canonical(metric).endswith(_LOW_IS_GOOD) else "max"
@@ -48,7 +61,7 @@ class History(Sequence[Row]):
     A row has `step`, the number of updates made, and of `train/loss` (nats per trained token), `learning_rate`,
     `epoch`, `tokens/trained`, `tokens/input` (both of this step), `eval/loss` and the metrics of callbacks what was
     measured at that step. Row 0 is there where the untrained adapter was evaluated.
-    Metrics may be asked for as `eval_loss` or `eval/loss`.
+    Metrics may be asked for as `eval_loss` or `eval/loss`, and those of an evaluation as `exact_match` too.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, float]] = ()) -> None:
@@ -81,7 +94,7 @@ class History(Sequence[Row]):
 
     def series(self, metric: str) -> tuple[tuple[int, float], ...]:
         """(step, value) wherever *metric* was measured."""
-        name = canonical(metric)
+        name = self._name(metric)
         return tuple((int(row["step"]), row[name]) for row in self._rows if name in row)
 
     def best(self, metric: str = "eval_loss", *, mode: Literal["min", "max"] | None = None) -> Row:
@@ -94,7 +107,7 @@ class History(Sequence[Row]):
         Raises:
             ConfigError: It was never measured; the message lists what was.
         """
-        name = canonical(metric)
+        name = self._name(metric)
         found: Row | None = None
         for row in self._rows:
             before = None if found is None else found[name]
@@ -104,6 +117,9 @@ class History(Sequence[Row]):
             known = ", ".join(self.metrics) or "nothing"
             raise ConfigError(f"no step has a value of {name!r}{nearest(name, self.metrics)}; measured were: {known}")
         return found
+
+    def _name(self, metric: str) -> str:
+        return measured_as(metric, self.metrics) or canonical(metric)
 
     def to_json(self) -> list[dict[str, JSON]]:
         """The rows as JSON objects; a value that is not finite is null."""

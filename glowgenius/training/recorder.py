@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
-from glowgenius.training.history import History, canonical, direction, is_better
+from glowgenius.training.history import History, direction, is_better, measured_as
 from glowgenius.training.start import Start
 
 if TYPE_CHECKING:
@@ -97,33 +97,27 @@ class Recorder:
 
     def best_steps(self, metric: str | None, count: int) -> list[int]:
         """As `best_step`, for the *count* best, the best first; of equals, the earlier ones."""
-        rows = self._evaluated(metric, kept=True)
         if metric is None:
             return []
-        name, sign = canonical(metric), 1 if direction(metric) == "min" else -1
+        sign = 1 if direction(metric) == "min" else -1
         # NaN is never best, not even where there is nothing else.
-        ranked = sorted((row for row in rows if not math.isnan(row[name])), key=lambda row: sign * row[name])
-        return [int(row["step"]) for row in ranked[:count]]
+        found = [(step, value) for step, value in self._evaluated(metric) if not math.isnan(value)]
+        kept = (one for one in found if self._has_weights(one[0]))
+        return [step for step, _ in sorted(kept, key=lambda one: sign * one[1])[:count]]
 
     def is_best(self, metric: str | None, value: float | None) -> bool:
         """Whether *value* beats every evaluation of *metric* since the first update."""
         if metric is None or value is None or math.isnan(value):
             return False
-        name = canonical(metric)
-        return all(is_better(value, row[name], direction(metric)) for row in self._evaluated(metric, kept=False))
+        return all(is_better(value, before, direction(metric)) for _, before in self._evaluated(metric))
 
-    def _evaluated(self, metric: str | None, *, kept: bool) -> list[Row]:
-        """The rows of updated weights with a value of *metric*; with *kept*, those whose weights are there to sample.
+    def _evaluated(self, metric: str) -> list[tuple[int, float]]:
+        """Step and value wherever *metric* was measured of updated weights.
 
         Row 0 is the untrained adapter: there is nothing to keep of it, the base model is still there.
         """
-        if metric is None:
-            return []
-        return [
-            row
-            for row in self._rows
-            if canonical(metric) in row and row["step"] and (not kept or self._has_weights(int(row["step"])))
-        ]
+        named = ((row, measured_as(metric, row)) for row in self._rows if row["step"])
+        return [(int(row["step"]), row[name]) for row, name in named if name is not None]
 
     def _has_weights(self, step: int) -> bool:
         record = self.record_of(step)

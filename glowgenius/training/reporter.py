@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from attrs import asdict
 
-from glowgenius.errors import ConfigError
+from glowgenius.errors import ConfigError, nearest
 from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
 from glowgenius.training.cost import COST
 from glowgenius.training.events import (
@@ -20,7 +20,7 @@ from glowgenius.training.events import (
     StepEnd,
     StepLogged,
 )
-from glowgenius.training.history import canonical
+from glowgenius.training.history import canonical, measured_as
 from glowgenius.training.pending import mean_loss
 from glowgenius.training.requests import LogMetrics, StopTraining
 from glowgenius.training.sampler import Sampler
@@ -217,12 +217,12 @@ class Reporter:
     def _value_for_best(self, metrics: Mapping[str, float]) -> float | None:
         if self._config.metric_for_best is None:
             return None
-        name = canonical(self._config.metric_for_best)
-        if name not in metrics:
+        name = measured_as(self._config.metric_for_best, metrics)
+        if name is None:
             raise ConfigError(
-                f"metric_for_best={self._config.metric_for_best!r} is not measured at an evaluation; "
-                f"measured are: {', '.join(metrics)}. A callback adds others by returning LogMetrics from "
-                "on_evaluate_begin"
+                f"metric_for_best={self._config.metric_for_best!r}{nearest(self._config.metric_for_best, metrics)} is "
+                f"not measured at an evaluation; measured are: {', '.join(metrics)}. A callback adds others by "
+                "returning LogMetrics from on_evaluate_begin, as AnswerEvaluation does"
             )
         return metrics[name]
 

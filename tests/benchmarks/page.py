@@ -1,8 +1,8 @@
-"""The tables of `docs/performance.md`, from the recorded results of the benchmarks.
+"""The tables of `docs/performance.md` and `docs/comparison.md`, from the recorded results of the benchmarks.
 
     python -m tests.benchmarks.page
 
-Every benchmark calls it when it has written its results, and a test compares the page with them: a figure on the page
+Every benchmark calls it when it has written its results, and a test compares the pages with them: a figure on a page
 is one that a command has measured.
 """
 
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "comparison.md")
 RESULTS = ROOT / "docs" / "benchmarks"
 
 _BETWEEN = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 def update() -> None:
-    """Write every table of the page anew, and leave its prose alone."""
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write every table of the pages anew, and leave their prose alone."""
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_tables(text: str) -> str:
@@ -164,6 +165,23 @@ def rows() -> str:
     return table(("rows", "tokens", "CPU ms a token", "peak MB"), found)
 
 
+def footprint() -> str:
+    """What an installation takes, and how long its users wait for an import."""
+    found = [
+        [
+            f"`{one['requirement']}`",
+            one["distributions"],
+            f"{one['megabytes'] - one['megabytes_of_torch']:,}",
+            f"{one['megabytes_of_torch']:,}" if one["megabytes_of_torch"] else "none",
+            f"`{one['module']}`",
+            f"{one['import_cpu_seconds']:.2f}",
+        ]
+        for one in results("footprint")["rows"]
+    ]
+    head = ("installed", "distributions", "MB without PyTorch", "MB of PyTorch", "imported", "CPU seconds")
+    return table(head, found)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "machine": machine,
     "training": training,
@@ -173,6 +191,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "products": products,
     "lengths": lengths,
     "rows": rows,
+    "footprint": footprint,
 }
 
 

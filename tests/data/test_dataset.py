@@ -121,7 +121,7 @@ def test_it_cannot_be_changed():
 def test_the_repr_tells_the_essentials():
     assert repr(ROWS) == f"Dataset(3 rows, format='messages', fingerprint {ROWS.fingerprint[:12]}…)"
     one = Dataset.from_records([{"question": "Q", "answer": "A", "group": "g"}])
-    assert repr(one) == f"Dataset(1 row, format='question/answer', 1 groups, fingerprint {one.fingerprint[:12]}…)"
+    assert repr(one) == f"Dataset(1 row, format='question/answer', 1 group, fingerprint {one.fingerprint[:12]}…)"
 
 
 def test_groups_come_once_in_order():

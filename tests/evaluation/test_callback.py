@@ -47,9 +47,11 @@ def test_the_best_step_can_go_by_it(name):
     assert result.best_step == 2
 
 
-def test_early_stopping_can_go_by_it():
-    result = run(AnswerEvaluation(HELD_OUT), EarlyStopping("eval_exact_match", patience=1), num_epochs=9)
-    assert result.stop_reason.startswith("eval/exact_match")
+@pytest.mark.parametrize("name", ["exact_match", "eval_exact_match", "eval/exact_match"])
+def test_early_stopping_can_go_by_it(name):
+    result = run(AnswerEvaluation(HELD_OUT), EarlyStopping(name, patience=1), num_epochs=9)
+    assert result.stop_reason.startswith("eval/exact_match has not improved")
+    assert result.history.series(name) == result.history.series("eval/exact_match") != ()
 
 
 def test_slices_have_names_of_their_own():

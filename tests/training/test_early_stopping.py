@@ -69,6 +69,17 @@ def test_another_metric_is_good_high():
     assert turned.final_checkpoint.step == 3
 
 
+def test_a_metric_is_found_under_the_name_that_its_callback_gave_it():
+    class Plain(Callback):
+        def on_evaluate_begin(self, event):
+            return LogMetrics({"politeness": [0.0, 0.1, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5][event.step]})
+
+    stopping = EarlyStopping("politeness", patience=2, restore_best=True)
+    result = run(stopping, callbacks=[Plain()], metric_for_best="politeness")
+    assert (result.final_checkpoint.step, result.sampler_step, result.best_step) == (4, 2, 2)
+    assert result.history.best("politeness")["step"] == 2
+
+
 def test_without_eval_every_it_asks_for_an_evaluation_of_every_epoch():
     result = run(EarlyStopping(), eval_every=None)
     assert [step for step, _ in result.history.series("eval_loss")] == [0, 3, 6, 9]
@@ -107,7 +118,7 @@ def test_it_needs_something_to_watch():
         run(EarlyStopping("eval_los"))
     assert str(raised.value) == (
         "EarlyStopping watches 'eval/los' (did you mean 'eval/loss'?), which no evaluation measures; measured are: "
-        "eval/loss"
+        "eval/loss. A callback adds others by returning LogMetrics from on_evaluate_begin, as AnswerEvaluation does"
     )
 
 
@@ -124,8 +135,13 @@ def test_it_needs_the_weights_that_it_is_to_restore():
     ("arguments", "message"),
     [
         (
-            {"monitor": "loss"},
-            "EarlyStopping.monitor must be the name of an evaluation metric, such as 'eval_loss', got 'loss' (str)",
+            {"monitor": "train_loss"},
+            "EarlyStopping.monitor must be the name of an evaluation metric, such as 'eval_loss', "
+            "got 'train_loss' (str)",
+        ),
+        (
+            {"monitor": None},
+            "EarlyStopping.monitor must be the name of an evaluation metric, such as 'eval_loss', got None (NoneType)",
         ),
         ({"patience": 0}, "EarlyStopping.patience must be an integer ≥ 1, got 0 (int)"),
         ({"min_delta": -1}, "EarlyStopping.min_delta must be a number ≥ 0, got -1 (int)"),
@@ -144,3 +160,5 @@ def test_bad_arguments(arguments, message):
 def test_how_it_is_named():
     assert repr(EarlyStopping(patience=2)) == "EarlyStopping('eval/loss', patience=2)"
     assert EarlyStopping("eval_f1").state_key == "EarlyStopping[eval/f1]"
+    names = ("exact_match", "eval_exact_match", "eval/exact_match")
+    assert {repr(EarlyStopping(name)) for name in names} == {"EarlyStopping('eval/exact_match', patience=3)"}

@@ -443,7 +443,7 @@ def test_a_metric_for_best_that_nobody_measures_is_said_before_the_first_update(
         run(recorder, metric_for_best="eval_f1", lookahead=0)
     assert str(raised.value) == (
         "metric_for_best='eval_f1' is not measured at an evaluation; measured are: eval/loss. A callback adds others "
-        "by returning LogMetrics from on_evaluate_begin"
+        "by returning LogMetrics from on_evaluate_begin, as AnswerEvaluation does"
     )
     assert recorder.names == ["TrainBegin", "EvaluateBegin", "TrainFailed"]
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.history import canonical, direction, is_better
+from glowgenius.training.history import direction, is_better, measured_as, of_evaluation
 from glowgenius.training.requests import RunEvaluation, StopTraining
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class EarlyStopping(Callback):
     to.
 
     Args:
-        monitor: The metric, such as `eval_loss`, or `eval/exact_match` where a callback measures that.
+        monitor: The metric, such as `eval_loss`, or `exact_match` where a callback measures that; the word `eval`
+            before it may be left out.
         patience: Evaluations without improvement after which the run ends; at least 1.
         min_delta: An improvement has to be larger than this.
         mode: `min` where low is good, `max` where high is; `auto` takes `loss`, `nll` and `perplexity` to be good low.
@@ -50,7 +51,7 @@ class EarlyStopping(Callback):
         mode: Literal["auto", "min", "max"] = "auto",
         restore_best: bool = False,
     ) -> None:
-        owner, name = EarlyStopping, canonical(monitor)
+        owner, name = EarlyStopping, of_evaluation(monitor) if isinstance(monitor, str) else ""
         if not name.startswith("eval/") or name == "eval/":
             raise reject(owner, "monitor", "the name of an evaluation metric, such as 'eval_loss'", monitor)
         if not is_integer(patience) or patience < 1:
@@ -113,12 +114,14 @@ class EarlyStopping(Callback):
 
     @override
     def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
-        if self._monitor not in event.metrics:
+        name = measured_as(self._monitor, event.metrics)
+        if name is None:
             raise ConfigError(
                 f"EarlyStopping watches {self._monitor!r}{nearest(self._monitor, event.metrics)}, which no evaluation "
-                f"measures; measured are: {', '.join(event.metrics)}"
+                f"measures; measured are: {', '.join(event.metrics)}. A callback adds others by returning LogMetrics "
+                "from on_evaluate_begin, as AnswerEvaluation does"
             )
-        value = event.metrics[self._monitor]
+        value = event.metrics[name]
         if event.step == 0:
             return None
         if is_better(value, self._best, self._mode, by=self._min_delta):
