@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +22,7 @@ _PIECE: Final = 4
 """Tokens that are asked for at once where answers are shown as they grow."""
 
 _HELP: Final = "Ask something. /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C ends an answer."
+_LEAVE: Final = "(/quit or Ctrl-D leaves, and so does another Ctrl-C)"
 
 
 @verb
@@ -38,13 +41,15 @@ def chat(
 
     Example: `glowgenius chat runs/nyc`
     """
+    people = sys.stdin.isatty() and not as_json
+    if people:
+        say(f"opening {run} …", as_json=True)
     opened = open_run(run, step)
     grows = opened.settings.get("engine") == "local"
     samplers = [opened.tuned()] if tuned_only else [opened.base(), opened.tuned()]
     talks = [_Talk(sampler, system, max_tokens, piece=_PIECE if grows else max_tokens) for sampler in samplers]
-    people = sys.stdin.isatty() and not as_json
     if people:
-        say(f"{opened.base_model}, trained {opened.record.step} steps in {run}. {_HELP}", as_json=False)
+        say(f"{opened.base_model}, trained {opened.record.step} steps in {run}. {_HELP}", as_json=False, prose=True)
     for question in _questions(prompt="you> " if people else None):
         if question == "/reset":
             for talk in talks:
@@ -57,6 +62,11 @@ def chat(
 
 
 def _questions(prompt: str | None) -> Iterator[str]:
+    if prompt:
+        # Line editing and the questions before, where there is such a library: input() looks for it.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("readline")
+    warned = False
     while True:
         try:
             line = input(prompt or "")
@@ -64,6 +74,14 @@ def _questions(prompt: str | None) -> Iterator[str]:
             if prompt:
                 sys.stdout.write("\n")
             return
+        except KeyboardInterrupt:
+            # It may have been meant for an answer that had just ended.
+            if not prompt or warned:
+                raise
+            sys.stdout.write(f"\n{_LEAVE}\n")
+            warned = True
+            continue
+        warned = False
         if line.strip() in ("/quit", "/exit"):
             return
         if line.strip():
@@ -125,9 +143,15 @@ class _Talk:
 
         self._messages.append(Message("user", question))
         text = ""
-        for text in self._pieces():
-            yield text
-        self._messages.append(Message("assistant", text))
+        try:
+            for text in self._pieces():
+                yield text
+        finally:
+            # An answer that was ended early is part of what was said; a question without one is as if not asked.
+            if text:
+                self._messages.append(Message("assistant", text))
+            else:
+                self._messages.pop()
 
     def _pieces(self) -> Iterator[str]:
         from glowgenius.engines.errors import mapped

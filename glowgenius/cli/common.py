@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
@@ -69,9 +70,13 @@ def say_error(error: BaseException, code: int) -> int:
     return code
 
 
-def say(text: object, *, as_json: bool) -> None:
-    """Print *text* for people; beside JSON it goes to standard error."""
+def say(text: object, *, as_json: bool, prose: bool = False) -> None:
+    """Print *text* for people; beside JSON it goes to standard error. In a terminal, *prose* is divided at words."""
     out = sys.stderr if as_json else sys.stdout
+    if prose and out.isatty():
+        from glowgenius.training.callbacks.progress import wrapped
+
+        text = wrapped(str(text), shutil.get_terminal_size().columns)
     out.write(f"{text}\n")
     out.flush()
 

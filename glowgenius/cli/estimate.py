@@ -77,8 +77,8 @@ def estimate(
         steps = {"steps": report.total_steps, "engine": chosen, "model": trainer.base_model}
         print_json({**steps, **cost.to_json()})
         return 0
-    say(f"engine: {chosen}, because {reason}", as_json=False)
-    say("\n".join(report.lines()[1:]), as_json=False)
+    say(f"engine: {chosen}, because {reason}", as_json=False, prose=True)
+    say("\n".join(report.lines()[1:]), as_json=False, prose=True)
     if cost.free:  # else it is on the page already
-        say(cost, as_json=False)
+        say(cost, as_json=False, prose=True)
     return 0

@@ -50,15 +50,15 @@ def split(
         left = len(rows) - len(kept[1]) - len(held[1])
         more = f"; {left} other rows are left out" if left else ""
         trained = f"trained are the {len(kept[1])} whose split is {kept[0]!r}{more}"
-        say(f"evaluation: the {len(held[1])} rows whose split is {held[0]!r}; {trained}", as_json=as_json)
+        say(f"evaluation: the {len(held[1])} rows whose split is {held[0]!r}; {trained}", as_json=as_json, prose=True)
         return kept[1], held[1]
     if test_size == 0 or len(rows) < _FEWEST:
         few = f"{len(rows)} rows are too few to hold some out"
-        say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json)
+        say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json, prose=True)
         return rows, None
     first, second = rows.train_test_split(test_size, seed=seed)
     how = f"--test-size {test_size:g}, seed {seed}"
-    say(f"evaluation: {len(second)} of {len(rows)} rows are held out ({how})", as_json=as_json)
+    say(f"evaluation: {len(second)} of {len(rows)} rows are held out ({how})", as_json=as_json, prose=True)
     return first, second
 
 

@@ -72,7 +72,7 @@ class LearningRateSuggestion:
 
     @override
     def __str__(self) -> str:
-        trust = "calibrated" if self.calibrated else "not calibrated for this model"
+        trust = "calibrated" if self.calibrated else "not calibrated"
         return (
             f"{self.value:.3g} ({trust}; sweep {self.low:.2g} to {self.high:.2g})\n"
             f"  = {self.formula}\n"

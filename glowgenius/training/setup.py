@@ -138,7 +138,7 @@ def peak_rate(config: TrainingConfig, base_model: str) -> tuple[float, str]:
     if config.learning_rate != "auto":
         return float(config.learning_rate), "as configured"
     suggestion = suggest_learning_rate(base_model)
-    trust = "calibrated" if suggestion.calibrated else "not calibrated for this model"
+    trust = "calibrated" if suggestion.calibrated else "not calibrated"
     return suggestion.value, f"auto: {suggestion.source}; {trust}"
 
 

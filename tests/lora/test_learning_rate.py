@@ -119,7 +119,7 @@ def test_smollm2_135m_gets_the_best_rate_of_the_pilot(model):
     assert (suggestion.low, suggestion.value, suggestion.high) == (3e-4, 1e-3, 3e-3)
     assert not suggestion.calibrated
     assert str(suggestion) == (
-        "0.001 (not calibrated for this model; sweep 0.0003 to 0.003)\n"
+        "0.001 (not calibrated; sweep 0.0003 to 0.003)\n"
         "  = 1e-03\n"
         "  source: pilot run for this library: SmolLM2-135M-Instruct, rank 8, alpha 32, 40 New York facts, "
         "50 steps of 8 rows, one seed\n"

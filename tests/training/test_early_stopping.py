@@ -136,8 +136,10 @@ def test_it_needs_the_weights_that_it_is_to_restore():
     [
         (
             {"monitor": "train_loss"},
-            "EarlyStopping.monitor must be the name of an evaluation metric, such as 'eval_loss', "
-            "got 'train_loss' (str)",
+            (
+                "EarlyStopping.monitor must be the name of an evaluation metric, such as 'eval_loss', "
+                "got 'train_loss' (str)"
+            ),
         ),
         (
             {"monitor": None},

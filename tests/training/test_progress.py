@@ -15,7 +15,7 @@ import glowgenius as gg
 from glowgenius.errors import ServiceUnavailableError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.jsonl import JSONLLogger
-from glowgenius.training.callbacks.progress import ProgressBar, is_ci
+from glowgenius.training.callbacks.progress import ProgressBar, is_ci, wrapped
 from glowgenius.training.events import TrainEnd, TrainFailed
 from tests.support.events import WAIT
 from tests.support.source import ROOT
@@ -95,6 +95,29 @@ def test_in_a_terminal_it_draws_a_bar():
     assert plain.rstrip().endswith("done: 3 steps, 30 tokens trained (max_steps)")
     # The cursor is given back.
     assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_the_bar_ends_with_the_last_evaluation_and_long_lines_are_divided_at_words():
+    out = Terminal()
+    run(ProgressBar(file=out, width=60), max_steps=3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "engine: ScriptedService, because service= was given" in plain
+    header = plain.split("step 0/3", 1)[0].splitlines()
+    assert max(map(len, header)) <= 60
+    assert "".join(line.strip() + " " for line in header).count("loss: mean over the trained tokens of a step, in") == 1
+    out = Terminal()
+    run(ProgressBar(file=out, width=140), max_steps=3)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    last = re.search(r"step 3/3: eval loss ([0-9.]+)", plain)[1]
+    assert re.findall(r"3/3 .*eval loss ([0-9.]+)", plain)[-1] == last
+
+
+def test_words_that_are_too_long_stay_whole():
+    assert (
+        wrapped("see  /a/very/long/path now\n\n  row 1: so", 10)
+        == "see\n    /a/very/long/path\n    now\n\n  row 1:\n    so"
+    )
 
 
 @pytest.mark.usefixtures("_terminal")
@@ -190,7 +213,7 @@ def disturbed(out):
         if event.step == 2:
             bar.on_wait(WAIT)
 
-    bar = ProgressBar(file=out, width=110)
+    bar = ProgressBar(file=out, width=220)
     service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {4: ConnectionError("gone")}})
     callbacks = [gg.on(gg.StepBegin, late), bar]
     trainer(service, callbacks=callbacks, max_steps=4, save_every=2, lookahead=0, max_restarts=3).train(TRAIN)

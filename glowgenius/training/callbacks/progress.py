@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, TextIO, cast, final
 
 from typing_extensions import override
@@ -78,6 +79,10 @@ class ProgressBar(Callback):
     def on_evaluate(self, event: EvaluateEnd) -> None:
         measured = {name.replace("eval/", "eval "): value for name, value in event.metrics.items()}
         self._evaluated = measured
+        if self._bar is not None and self._figures:
+            self._figures |= measured
+            bar, task = self._bar
+            bar.update(task, figures=self._described())
         best = ", best so far" if event.is_best else ""
         self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
 
@@ -133,9 +138,12 @@ class ProgressBar(Callback):
         return bar, task
 
     def _print(self, line: str) -> None:
-        if self._console is not None:
-            # Not wrapped, and square brackets stay: a path or a question may hold them.
-            self._console.print(line, markup=False, soft_wrap=True)
+        if self._console is None:
+            return
+        if self._console.is_terminal:
+            line = wrapped(line, self._console.width)
+        # Square brackets stay: a path or a question may hold them. rich would divide long paths, too.
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -146,6 +154,15 @@ class ProgressBar(Callback):
 def is_ci(environment: Mapping[str, str]) -> bool:
     """Whether a CI system reads along, by the variable that all of them set; some of them offer a pseudo-terminal."""
     return environment.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def wrapped(text: str, width: int) -> str:
+    """The lines of *text* divided between words, for a terminal of *width* columns; long words stay whole."""
+    lines = (
+        textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False) or [""]
+        for line in text.splitlines()
+    )
+    return "\n".join(piece for pieces in lines for piece in pieces)
 
 
 def _tenth(step: int, total: int) -> int:
