@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, say, verb
-from glowgenius.cli.runs import open_run
+from glowgenius.cli.runs import open_run, require_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ def chat(
 
     Example: `glowgenius chat runs/nyc`
     """
+    require_run(run)
     people = sys.stdin.isatty() and not as_json
     if people:
         say(f"opening {run} …", as_json=True)

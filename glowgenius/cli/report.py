@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, say, verb
-from glowgenius.cli.runs import open_run
+from glowgenius.cli.runs import open_run, require_run
 
 
 @verb
@@ -23,24 +23,19 @@ def report(
     ] = None,
     as_json: JSONOption = False,
 ) -> int:
-    """Write the page of a run: settings, curves, and a comparison where questions are given.
+    """Write the page of a run: settings, masks, curves, and a comparison where questions are given.
 
     Example: `glowgenius report runs/nyc --compare test.jsonl`
     """
     from glowgenius.evaluation.compare import compare
-    from glowgenius.reporting.report import write_report
+    from glowgenius.reporting.run import write_run_report
 
-    opened = open_run(run)
+    require_run(run)
     comparison = None
     if data is not None:
+        opened = open_run(run)
         comparison = compare(opened.base(), opened.tuned(), opened.questions(data))
-    settings = opened.settings
-    facts = {"base model": opened.base_model, "engine": settings.get("engine"), "rank": settings.get("lora_rank")}
-    header = {name: value for name, value in {**facts, **opened.result}.items() if value is not None}
-    rows = [dict(row) for row in opened.folder.rows()]
-    page = write_report(
-        output or run / "report.html", comparison=comparison, history=rows, header=header, title=f"Run {run.name}"
-    )
+    page = write_run_report(run, output, comparison=comparison)
     if as_json:
         print_json({"report": str(page)})
     else:

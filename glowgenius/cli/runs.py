@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from glowgenius.errors import CheckpointError, ConfigError
-from glowgenius.training.run_folder import STORE, RunFolder
+from glowgenius.errors import CheckpointError, ConfigError, nearest
+from glowgenius.training.run_folder import CONFIG, STORE, RunFolder
 
 if TYPE_CHECKING:
     from glowgenius.data.dataset import Dataset
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 HELD_OUT: Final = "held_out.jsonl"
 """The rows that `glowgenius train` has kept from training, in the run folder."""
+
+_SHOWN: Final = 5
+"""How many runs a message names."""
 
 
 class _Run:
@@ -30,9 +33,8 @@ class _Run:
 
     def __init__(self, folder: Path, step: int | None = None) -> None:
         self.folder = RunFolder(folder)
-        if not self.folder.exists():
-            raise ConfigError(f"{str(folder)!r} is not the folder of a run: there is no config.json in it")
-        self.settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        require_run(folder)
+        self.settings: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         self.result: dict[str, Any] = {}
         if (folder / "result.json").is_file():
             self.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -113,6 +115,28 @@ class _Run:
         if not kept.is_file():
             raise ConfigError(f"the run in {str(self.folder.path)!r} has kept no rows to ask; name a file of questions")
         return Dataset.from_file(kept)
+
+
+def require_run(folder: Path) -> None:
+    """Look whether there is a run in *folder*.
+
+    Raises:
+        ConfigError: There is none; the message names those nearby.
+    """
+    if (folder / CONFIG).is_file():
+        return
+    wrong = "is not the folder of a run: there is no config.json in it" if folder.exists() else "does not exist"
+    within = _runs_in(folder) or _runs_in(folder.parent) or _runs_in(Path("runs"))
+    more = f"; there {'is' if len(within) == 1 else 'are'} {', '.join(within[:_SHOWN])}" if within else ""
+    raise ConfigError(f"{str(folder)!r} {wrong}{more}{nearest(str(folder), within)}")
+
+
+def _runs_in(folder: Path) -> list[str]:
+    """The runs in *folder*, the latest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if (path / CONFIG).is_file()]
+    return [str(path) for path in sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))]
 
 
 def open_run(folder: Path, step: int | None = None) -> _Run:

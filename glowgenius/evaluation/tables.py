@@ -39,8 +39,8 @@ def notes(part: SliceComparison) -> list[str]:
     found: list[str] = []
     if part.num_groups < part.n:
         found.append(
-            f"{part.n} questions in {part.num_groups} groups; the interval resamples groups, "
-            f"McNemar's p counts questions"
+            f"{part.n} questions in {part.num_groups} group{'s' * (part.num_groups > 1)}; "
+            f"the interval resamples groups, McNemar's p counts questions"
         )
     found.extend(
         f"{result.num_truncated} of {part.n} answers of {role} were cut off at max_tokens={result.max_tokens}"

@@ -86,6 +86,18 @@ def test_a_run_that_is_none(tmp_path):
         assert result.stderr == f"error: '{tmp_path}' is not the folder of a run: there is no config.json in it\n"
 
 
+def test_a_run_that_is_none_beside_one_that_is(tmp_path):
+    (tmp_path / "boroughs").mkdir()
+    (tmp_path / "boroughs" / "config.json").write_text("{}")
+    there = f"there is {tmp_path / 'boroughs'}"
+    misspelt = call("chat", tmp_path / "borouhgs", code=2).stderr
+    meant = f"(did you mean '{tmp_path / 'boroughs'}'?)"
+    assert misspelt == f"error: '{tmp_path / 'borouhgs'}' does not exist; {there} {meant}\n"
+    assert f"'{tmp_path}' is not the folder of a run: there is no config.json in it; {there}" in (
+        call("report", tmp_path, code=2).stderr
+    )
+
+
 # --- check and preview ---
 
 
@@ -267,9 +279,16 @@ def test_evaluate_and_compare(trained, tmp_path):
     assert "base" in call("compare", trained).output
 
 
-def test_report(trained):
+def test_report_writes_the_page_that_the_run_has(trained, tmp_path):
+    page = (trained / "report.html").read_text(encoding="utf-8")
     call("report", trained)
-    assert "<svg" in (trained / "report.html").read_text(encoding="utf-8")
+    assert (trained / "report.html").read_text(encoding="utf-8") == page
+    held = trained / "held_out.jsonl"
+    call("report", trained, "--compare", held, "-o", tmp_path / "more.html")
+    more = (tmp_path / "more.html").read_text(encoding="utf-8")
+    assert "fixed" in more
+    assert "fixed" not in page
+    assert len(more) > len(page)
 
 
 def test_chat_answers_what_is_piped_in(trained):
