@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, say, verb
+from glowgenius.cli.common import AnswerLengthOption, JSONOption, RunFolderArgument, StepOption, print_json, say, verb
 from glowgenius.cli.runs import open_run, require_run
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def chat(
     *,
     tuned_only: Annotated[bool, typer.Option("--tuned-only", help="Ask the tuned model alone.")] = False,
     system: Annotated[str | None, typer.Option(help="A system message that the conversation begins with.")] = None,
-    step: Annotated[int | None, typer.Option(help="The step whose weights answer.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 128,
+    step: StepOption = None,
+    max_tokens: AnswerLengthOption = 128,
     as_json: JSONOption = False,
 ) -> int:
     """Ask the base and the tuned model of RUN the same things; answers are shown as they grow.

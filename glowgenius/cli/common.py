@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
 import typer
 
+from glowgenius.cli import words
 from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -27,17 +28,34 @@ PROBLEMS, USAGE, INTERRUPTED = 1, 2, 130
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="Rows: .jsonl, .json, .csv, .tsv or .parquet.")]
 RunFolderArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/nyc.")]
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Base model: a hub name, a local folder, or a short name.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        autocompletion=words.base_models,
+        help="Base model: a hub name, a local folder, or a short name.",
+    ),
 ]
 EngineOption = Annotated[
-    str, typer.Option(help="auto takes Tinker where there is a key, else this machine; or local, or tinker.")
+    str,
+    typer.Option(
+        autocompletion=words.engines,
+        help="auto takes Tinker where there is a key, else this machine; or local, or tinker.",
+    ),
 ]
+StepOption = Annotated[
+    int | None, typer.Option(help="The step whose weights are meant; by default those that the run ended with.")
+]
+AnswerLengthOption = Annotated[int, typer.Option(help="The longest answer, in tokens.")]
 QuestionsArgument = Annotated[
     Path | None, typer.Argument(metavar="[DATA]", help="Questions; by default the held-out rows.")
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="How the rows are to be read; recognised where not given.")
+    str | None,
+    typer.Option(
+        "--format", autocompletion=words.formats, help="How the rows are to be read; recognised where not given."
+    ),
 ]
 
 

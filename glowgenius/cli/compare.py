@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from glowgenius.cli.common import JSONOption, QuestionsArgument, RunFolderArgument, print_json, say, verb
+from glowgenius.cli import words
+from glowgenius.cli.common import (
+    AnswerLengthOption,
+    JSONOption,
+    QuestionsArgument,
+    RunFolderArgument,
+    StepOption,
+    print_json,
+    say,
+    verb,
+)
 from glowgenius.cli.runs import open_run
 
 
@@ -16,9 +26,11 @@ def compare(
     run: RunFolderArgument,
     data: QuestionsArgument = None,
     *,
-    metric: Annotated[str, typer.Option(help="What decides whether an answer is right.")] = "exact_match",
-    step: Annotated[int | None, typer.Option(help="The step whose weights answer.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 32,
+    metric: Annotated[
+        str, typer.Option(autocompletion=words.metrics, help="What decides whether an answer is right.")
+    ] = "exact_match",
+    step: StepOption = None,
+    max_tokens: AnswerLengthOption = 32,
     report: Annotated[Path | None, typer.Option(help="Write the comparison into this HTML file as well.")] = None,
     as_json: JSONOption = False,
 ) -> int:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from glowgenius.cli.common import JSONOption, QuestionsArgument, RunFolderArgument, print_json, say, verb
+from glowgenius.cli import words
+from glowgenius.cli.common import (
+    AnswerLengthOption,
+    JSONOption,
+    QuestionsArgument,
+    RunFolderArgument,
+    StepOption,
+    print_json,
+    say,
+    verb,
+)
 from glowgenius.cli.runs import open_run
 
 
@@ -16,9 +26,12 @@ def evaluate(
     data: QuestionsArgument = None,
     *,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model instead of the tuned one.")] = False,
-    step: Annotated[int | None, typer.Option(help="The step whose weights answer.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="What is measured; may be given several times.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 32,
+    step: StepOption = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(autocompletion=words.metrics, help="What is measured; may be given several times."),
+    ] = None,
+    max_tokens: AnswerLengthOption = 32,
     as_json: JSONOption = False,
 ) -> int:
     """Ask the model of RUN every question of DATA, and score its answers.

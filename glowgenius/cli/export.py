@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, say, verb
+from glowgenius.cli.common import JSONOption, RunFolderArgument, StepOption, print_json, say, verb
 from glowgenius.cli.runs import open_run
 
 
@@ -16,7 +16,7 @@ def export(
     run: RunFolderArgument,
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="A folder that is new or empty.")],
     *,
-    step: Annotated[int | None, typer.Option(help="The step whose weights are meant.")] = None,
+    step: StepOption = None,
     as_json: JSONOption = False,
 ) -> int:
     """Copy the adapter of RUN in PEFT's format, with a model card; from Tinker it is downloaded.

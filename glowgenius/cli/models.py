@@ -28,18 +28,18 @@ def models(
 
     lora = LoRAConfig(rank=rank)
     found: list[dict[str, Any]] = []
-    for name, short in SHORT_NAMES.items():
-        rate = suggest_learning_rate(name).value
-        found.append({"name": name, "hub_name": short.hub_name, "engine": "local", "learning_rate": rate})
-    for name in sorted(KNOWN_MODELS):
-        rate = suggest_learning_rate(name).value
-        count = lora.parameter_count(name)
-        found.append({"name": name, "engine": "any", "learning_rate": rate, "lora_parameters": count})
+    for name in [*SHORT_NAMES, *sorted(set(KNOWN_MODELS) - set(SHORT_NAMES))]:
+        short = {"hub_name": SHORT_NAMES[name].hub_name} if name in SHORT_NAMES else {}
+        rate, count = suggest_learning_rate(name).value, lora.parameter_count(name)
+        engine = "local" if short else "any"
+        found.append({"name": name, **short, "engine": engine, "learning_rate": rate, "lora_parameters": count})
     if as_json:
         print_json({"rank": rank, "models": found})
         return 0
-    say(f"{'model':<42} {f'LoRA parameters at rank {rank}':>30} {'learning rate':>14}", as_json=False)
+    width = max(len(model["name"]) for model in found)
+    say(f"{'model':<{width}}   {f'LoRA parameters at rank {rank}':>30}   learning rate", as_json=False)
     for model in found:
-        size = f"{model['lora_parameters']:,}" if "lora_parameters" in model else "small, on this machine"
-        say(f"{model['name']:<42} {size:>30} {model['learning_rate']:>14.2e}", as_json=False)
+        note = "   for this machine, without a hub" if model["engine"] == "local" else ""
+        figures = f"{model['lora_parameters']:>30,}   {model['learning_rate']:>13.2e}"
+        say(f"{model['name']:<{width}}   {figures}{note}", as_json=False)
     return 0

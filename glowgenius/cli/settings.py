@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from glowgenius.cli import words
 from glowgenius.cli.common import DEFAULT_MODEL, say
 
 if TYPE_CHECKING:
@@ -25,13 +26,24 @@ EvalOption = Annotated[
 ]
 TestSizeOption = Annotated[float, typer.Option(help="The share of DATA that is held out; 0 holds nothing out.")]
 BaseModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help=f"Base model; on this machine {DEFAULT_MODEL} by default.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        autocompletion=words.base_models,
+        help=f"Base model; on this machine {DEFAULT_MODEL} by default.",
+    ),
 ]
 EpochsOption = Annotated[int, typer.Option(help="How often every row is visited.")]
 BatchOption = Annotated[int, typer.Option(help="Rows of one step.")]
-MaxStepsOption = Annotated[int | None, typer.Option(help="The run ends after so many steps.")]
+MaxStepsOption = Annotated[int | None, typer.Option(help="A run ends after so many steps.")]
 MaxLengthOption = Annotated[int | None, typer.Option(help="The most tokens that a row may have.")]
-OverflowOption = Annotated[str, typer.Option(help="Rows over --max-length: error, drop or truncate.")]
+OverflowOption = Annotated[
+    str,
+    typer.Option(
+        autocompletion=words.overflows, help="Rows over --max-length: error, drop, truncate or truncate_answers."
+    ),
+]
 EvalEveryOption = Annotated[str | None, typer.Option(help="Evaluate every so many steps, or each 'epoch'.")]
 RankOption = Annotated[int, typer.Option(help="Rank of the adapter.")]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from glowgenius.cli.common import DEFAULT_MODEL, DataFile, EngineOption, JSONOption, ModelOption, print_json, say, verb
+from glowgenius.cli.settings import BatchOption, EpochsOption, MaxStepsOption
 
 
 @verb
@@ -21,9 +22,9 @@ def sweep(
     test_size: Annotated[float, typer.Option(help="The share of DATA that is held out to judge by.")] = 0.2,
     model: ModelOption = DEFAULT_MODEL,
     engine: EngineOption = "auto",
-    num_epochs: Annotated[int, typer.Option(help="How often every row is visited.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Rows of one step.")] = 16,
-    max_steps: Annotated[int | None, typer.Option(help="Each run ends after so many steps.")] = None,
+    num_epochs: EpochsOption = 3,
+    batch_size: BatchOption = 16,
+    max_steps: MaxStepsOption = None,
     metric: Annotated[str | None, typer.Option(help="What decides, such as nll, exact_match or eval_loss.")] = None,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="Folder of the sweep.")] = None,
     as_json: JSONOption = False,

@@ -98,6 +98,27 @@ def test_a_run_that_is_none_beside_one_that_is(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("est", ["estimate"]),
+        ("train --num-e", ["--num-epochs"]),
+        ("train --engine ", ["auto", "local", "tinker"]),
+        ("estimate --on-overflow tr", ["truncate", "truncate_answers"]),
+        ("evaluate run --metric con", ["contains"]),
+        ("check --format sh", ["sharegpt"]),
+        ("sweep --model sm", ["smollm2-135m-instruct"]),
+        ("preview --train-on last_a", ["last_assistant_message", "last_assistant_turn"]),
+        ("chat ru", []),  # the shell itself completes names of files and folders
+    ],
+)
+def test_what_the_shell_completes(typed, words):
+    line = f"glowgenius {typed}"
+    asked = {"_GLOWGENIUS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    result = CliRunner().invoke(app, [], prog_name="glowgenius", env=asked)
+    assert result.stdout.split() == words
+
+
 # --- check and preview ---
 
 
@@ -330,9 +351,13 @@ def test_sweep(model, data, tmp_path):
 
 def test_models():
     found = json.loads(call("models", "--rank", 32, "--json").stdout)["models"]
-    counts = {model["name"]: model.get("lora_parameters") for model in found}
+    counts = {model["name"]: model["lora_parameters"] for model in found}
+    assert len(counts) == len(found)
     assert counts["Qwen/Qwen3-30B-A3B-Base"] == 494_088_192
-    assert "smollm2-135m-instruct" in counts
+    assert counts["smollm2-135m-instruct"] == counts["HuggingFaceTB/SmolLM2-135M-Instruct"] == 11_360_256
+    lines = call("models").output.splitlines()
+    assert len(lines) == len(found) + 1
+    assert lines[1].split()[:3] == ["smollm2-135m-instruct", "11,360,256", "1.00e-03"]
 
 
 def test_env_never_shows_a_key():

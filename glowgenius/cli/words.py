@@ -1,0 +1,39 @@
+"""The words that the shell completes behind options; each is asked for when Tab is pressed, and not before."""
+
+from __future__ import annotations
+
+
+def engines() -> list[str]:
+    """Behind --engine."""
+    from glowgenius.training.connection import ENGINES
+
+    return list(ENGINES)
+
+
+def overflows() -> list[str]:
+    """Behind --on-overflow."""
+    from glowgenius.batching.overflow import Overflow
+
+    return [str(word) for word in Overflow]
+
+
+def formats() -> list[str]:
+    """Behind --format."""
+    from glowgenius.data.columns import SHAPES
+
+    return list(SHAPES)
+
+
+def metrics() -> list[str]:
+    """Behind --metric."""
+    from glowgenius.evaluation.metrics import METRICS
+
+    return list(METRICS)
+
+
+def base_models() -> list[str]:
+    """Behind --model."""
+    from glowgenius.lora.known_models import KNOWN_MODELS
+    from glowgenius.models.catalog import SHORT_NAMES
+
+    return sorted({*SHORT_NAMES, *KNOWN_MODELS})
