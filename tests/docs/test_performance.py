@@ -1,4 +1,4 @@
-"""The page of performance: its tables are those that the recorded results give, and nothing else on it is a result."""
+"""The tables of pages that benchmarks write: they are those that the recorded results give."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from tests.benchmarks import page
 
 
 def test_every_table_is_what_a_benchmark_recorded():
-    text = page.PAGE.read_text(encoding="utf-8")
-    assert page.with_tables(text) == text
+    texts = [path.read_text(encoding="utf-8") for path in page.PAGES]
+    assert [page.with_tables(text) for text in texts] == texts
+    text = "\n".join(texts)
     assert [name for name in page.TABLES if f"<!-- table: {name} -->" not in text] == []
     assert text.count("<!-- table: ") == text.count("<!-- end of table -->") == len(page.TABLES)
 
@@ -29,7 +30,7 @@ def test_a_changed_figure_is_noticed_and_a_missing_result_said(monkeypatch, tmp_
     ]
 
 
-@pytest.mark.parametrize("name", ["local_engine", "local_sampling", "ideas", "scale"])
+@pytest.mark.parametrize("name", ["local_engine", "local_sampling", "ideas", "scale", "footprint"])
 def test_every_result_names_a_command_that_exists(name):
     assert (page.ROOT / "tests" / "benchmarks" / f"{name}.py").is_file()
     if (page.RESULTS / f"{name}.json").exists():
