@@ -27,9 +27,9 @@ def canonical(metric: str) -> str:
     return metric
 
 
-def of_evaluation(metric: str) -> str:
-    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`."""
-    name = canonical(metric)
+def of_evaluation(metric: object) -> str:
+    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`; no text is no name."""
+    name = canonical(metric) if isinstance(metric, str) else ""
     return name if name.startswith(("eval/", "train/")) else f"eval/{name}"
 
 

@@ -51,7 +51,7 @@ class EarlyStopping(Callback):
         mode: Literal["auto", "min", "max"] = "auto",
         restore_best: bool = False,
     ) -> None:
-        owner, name = EarlyStopping, of_evaluation(monitor) if isinstance(monitor, str) else ""
+        owner, name = EarlyStopping, of_evaluation(monitor)
         if not name.startswith("eval/") or name == "eval/":
             raise reject(owner, "monitor", "the name of an evaluation metric, such as 'eval_loss'", monitor)
         if not is_integer(patience) or patience < 1:

@@ -52,12 +52,13 @@ class ProgressBar(Callback):
         self._console: Console | None = None
         self._bar: tuple[Progress, TaskID] | None = None
         self._total = 0
+        self._trained: dict[str, float] = {}
         self._evaluated: dict[str, float] = {}
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._total = event.total_steps
-        self._evaluated = {}
+        self._trained, self._evaluated = {}, {}
         self._console = self._new_console()
         for line in event.header:
             self._print(line)
@@ -67,22 +68,20 @@ class ProgressBar(Callback):
 
     @override
     def on_step_end(self, event: StepEnd) -> None:
-        figures = {"train loss": event.loss, "rate": event.learning_rate}
+        self._trained = {"train loss": event.loss, "rate": event.learning_rate}
         if self._bar is not None:
             bar, task = self._bar
-            shown = _figures({**figures, **self._evaluated})
-            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=shown)
+            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=self._shown())
         elif event.step == self._total or _tenth(event.step, self._total) > _tenth(event.step - 1, self._total):
-            self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {_figures(figures)}")
+            self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {_figures(self._trained)}")
 
     @override
     def on_evaluate(self, event: EvaluateEnd) -> None:
         measured = {name.replace("eval/", "eval "): value for name, value in event.metrics.items()}
         self._evaluated = measured
-        if self._bar is not None and self._figures:
-            self._figures |= measured
+        if self._bar is not None and self._trained:
             bar, task = self._bar
-            bar.update(task, figures=self._described())
+            bar.update(task, figures=self._shown())
         best = ", best so far" if event.is_best else ""
         self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
 
@@ -92,7 +91,7 @@ class ProgressBar(Callback):
 
     @override
     def on_restart(self, event: TrainRestart) -> None:
-        self._evaluated = {}
+        self._trained, self._evaluated = {}, {}
         if self._bar is not None:
             bar, task = self._bar
             bar.update(task, completed=event.step, figures="", refresh=True)
@@ -136,6 +135,9 @@ class ProgressBar(Callback):
         )
         task = bar.add_task("", total=total, completed=start, epoch="", figures="")
         return bar, task
+
+    def _shown(self) -> str:
+        return _figures({**self._trained, **self._evaluated})
 
     def _print(self, line: str) -> None:
         if self._console is None:
