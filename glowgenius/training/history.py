@@ -28,7 +28,7 @@ def canonical(metric: str) -> str:
 
 
 def of_evaluation(metric: object) -> str:
-    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`; no text is no name."""
+    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`; else no name."""
     name = canonical(metric) if isinstance(metric, str) else ""
     return name if name.startswith(("eval/", "train/")) else f"eval/{name}"
 
