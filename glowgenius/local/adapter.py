@@ -112,10 +112,13 @@ def trainable(adapter: Adapter) -> Adapter:
 
 @final
 class Active:
-    """Which adapter the layers of a model apply at this moment; None is the base model, exactly."""
+    """What the layers of a model do at this moment."""
 
     def __init__(self) -> None:
         self.adapter: Adapter | None = None
+        """What they apply; None is the base model, exactly."""
+        self.again = 0
+        """How many decoder layers, the lowest first, keep their input alone for the way back of autograd."""
 
 
 @final

@@ -149,6 +149,27 @@ class Layer:
 
         Behind the attention of the *last* layer only the scored places go on, `[P, H]`: nobody looks at the others.
         """
+        kept, opened = self._opened(x, adapter, frame, last=last)
+        result = self.down.outputs(opened, kept.low[3], adapter.down)
+        result += kept.middle
+        return result, kept
+
+    def again(self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False) -> Kept:
+        """What `forward` gave for the way back, from its input *x* `[S, H]` alone; bit for bit."""
+        return self._opened(x, adapter, frame, last=last)[0]
+
+    def numbers(self, adapter: LayerAdapter) -> int:
+        """How many numbers a token leaves behind for the way back."""
+        heads, width = self.heads, self.qkv.weight.shape[1]
+        raw = (heads.queries + heads.keys) * (heads.size + 1) if self.head_norms else 0
+        stacks = [stack for stack in (adapter.qkv, adapter.out, adapter.gate_up, adapter.down) if stack is not None]
+        wide = self.qkv.weight.shape[0] + self.out.weight.shape[1] + self.gate_up.weight.shape[0]
+        return 2 * (width + 1) + raw + wide + sum(stack.a.shape[0] for stack in stacks)
+
+    def _opened(
+        self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool
+    ) -> tuple[Kept, torch.Tensor]:
+        """All but the last product, and what that reads, `[P, I]`."""
         normed, norm = rms_norm(x, self.before_attention, self.eps)
         qkv, qkv_low = self.qkv.forward(normed, adapter.qkv)
         raw = self.turn(qkv, frame.cos, frame.sin)
@@ -159,9 +180,8 @@ class Layer:
         middle += stream
         normed, middle_norm = rms_norm(middle, self.before_mlp, self.eps)
         gate_up, gate_up_low = self.gate_up.forward(normed, adapter.gate_up)
-        result, down_low = self.down.forward(swiglu(*gate_up.chunk(2, 1)), adapter.down)
-        result += middle
-        return result, Kept(
+        opened = swiglu(*gate_up.chunk(2, 1))
+        kept = Kept(
             x=x,
             norm=norm,
             raw=raw,
@@ -170,8 +190,9 @@ class Layer:
             middle=middle,
             middle_norm=middle_norm,
             gate_up=gate_up,
-            low=(qkv_low, out_low, gate_up_low, down_low),
+            low=(qkv_low, out_low, gate_up_low, self.down.low(opened, adapter.down)),
         )
+        return kept, opened
 
     def backward(
         self,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from attrs import evolve, frozen
 
+from glowgenius.local import memory
 from glowgenius.local.attention import Attention, Heads, tiles
 from glowgenius.local.layer import Frame, Kept, Layer, LayerAdapter
 from glowgenius.local.pointwise import rms_norm, rms_norm_backward
@@ -138,19 +139,32 @@ class Llama:
         )
 
     def forward(
-        self, tokens: torch.Tensor, frame: Frame[Attending], adapter: ModelAdapter, *, keep: bool
-    ) -> tuple[torch.Tensor, list[Kept]]:
+        self, tokens: torch.Tensor, frame: Frame[Attending], adapter: ModelAdapter, *, keep: bool, again: int = 0
+    ) -> tuple[torch.Tensor, list[Kept | torch.Tensor]]:
         """The residual stream of *tokens* `[S]` behind the last layer at the scored places, `[P, H]`.
 
-        With *keep* comes what the way back needs.
+        With *keep* comes what the way back needs; of the lowest *again* layers that it goes through, their input
+        alone. What the others keep is free by the time that it gets there.
         """
         x = self.embedding[tokens]
-        kept: list[Kept] = []
+        kept: list[Kept | torch.Tensor] = []
+        whole = adapter.lowest + again
         for index, (layer, own) in enumerate(zip(self.layers, adapter.layers, strict=True)):
-            x, state = layer.forward(x, own, frame, last=index == len(self.layers) - 1)
+            above, state = layer.forward(x, own, frame, last=index == len(self.layers) - 1)
             if keep and index >= adapter.lowest:
-                kept.append(state)
+                kept.append(state if index >= whole else x)
+            x = above
         return x, kept
+
+    def kept(self, adapter: ModelAdapter, tokens: int) -> memory.Kept:
+        """What *tokens* keep for the way back, of which no more than the last layer's is not needed."""
+        size = tokens * self.embedding.element_size()
+        return memory.Kept(
+            tokens=tokens,
+            layers=len(self.layers) - adapter.lowest,
+            whole=size * max(layer.numbers(own) for layer, own in zip(self.layers, adapter.layers, strict=True)),
+            least=size * self.embedding.shape[1],
+        )
 
     def unembed(
         self,
@@ -171,7 +185,7 @@ class Llama:
     def backward(
         self,
         gradient: torch.Tensor,
-        kept: list[Kept],
+        kept: list[Kept | torch.Tensor],
         frame: Frame[Attention],
         adapter: ModelAdapter,
         gradients: Gradients,
@@ -179,9 +193,11 @@ class Llama:
         """Add to *gradients* what follows from the *gradient* `[P, H]` of what `forward` returned; empties *kept*."""
         top = len(self.layers) - 1
         for index in range(top, adapter.lowest - 1, -1):
-            ends = {"lowest": index == adapter.lowest, "last": index == top}
-            layer, own = self.layers[index], adapter.layers[index]
-            gradient = layer.backward(gradient, kept.pop(), own, frame, gradients, **ends)
+            layer, own, state, last = self.layers[index], adapter.layers[index], kept.pop(), index == top
+            if isinstance(state, torch.Tensor):
+                state = layer.again(state, own, frame, last=last)
+            lowest = index == adapter.lowest
+            gradient = layer.backward(gradient, state, own, frame, gradients, lowest=lowest, last=last)
 
     def _layer(self, network: Any, linear: Mapping[str, LoraLinear], index: int) -> Layer:
         module = network.model.layers[index]

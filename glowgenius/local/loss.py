@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
 
+from glowgenius.local.memory import Kept
 from glowgenius.local.packing import Pass, Row, plan
 from glowgenius.local.stack import Gradients
 from glowgenius.local.threads import side_by_side
@@ -15,13 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from glowgenius.local.adapter import Adapter
-    from glowgenius.local.llama import Llama, ModelAdapter
+    from glowgenius.local.llama import Llama
+    from glowgenius.local.memory import Checkpointing
     from glowgenius.local.model import BaseModel
     from glowgenius.typing import LogprobArray
 
+_TRIED = (16, 32, 64)
+"""The lengths of the passes on which it is measured how much modules keep."""
+
 
 def score(
-    model: BaseModel, adapter: Adapter | None, rows: Sequence[Row], *, max_tokens: int, backward: bool, threads: int = 1
+    model: BaseModel,
+    adapter: Adapter | None,
+    rows: Sequence[Row],
+    *,
+    max_tokens: int,
+    backward: bool,
+    threads: int = 1,
+    checkpointing: Checkpointing | None = None,
 ) -> tuple[float, list[LogprobArray]]:
     """The summed loss of *rows* and the log-probabilities of their weighted targets.
 
@@ -36,15 +48,19 @@ def score(
         backward: Whether gradients are asked for.
         threads: How many passes are done side by side, each on one thread. The bits of the results depend on the
             number, and on nothing that happens while they are computed.
+        checkpointing: Decides how many layers are computed again on the way back, to the same bits; None is none.
 
     Returns:
         The loss in nats, and for each row one array of the shape of its targets.
     """
     logprobs: list[LogprobArray] = [np.zeros(row.targets.shape, np.float32) for row in rows]
     total = 0.0
-    for packed, chosen, loss in _passes(
-        model, adapter, rows, max_tokens=max_tokens, backward=backward, threads=threads
-    ):
+    done = (
+        _through_transformers(model, adapter, rows, max_tokens, checkpointing, backward=backward)
+        if model.llama is None
+        else _quickly(model.llama, adapter, rows, max_tokens, checkpointing, backward=backward, threads=threads)
+    )
+    for packed, chosen, loss in done:
         total += loss
         values = chosen.cpu().numpy()
         start = 0
@@ -56,21 +72,36 @@ def score(
     return total, logprobs
 
 
-def _passes(
-    model: BaseModel, adapter: Adapter | None, rows: Sequence[Row], *, max_tokens: int, backward: bool, threads: int
-) -> Iterator[tuple[Pass, torch.Tensor, float]]:
-    """Every pass with its log-probabilities `[n]` and its loss, in order."""
-    llama = model.llama
-    if llama is None:
-        with model.using(adapter) as network, torch.set_grad_enabled(backward):
-            for packed in plan(rows, max_tokens):
-                yield packed, *_through_transformers(network, packed, rows, model, backward=backward)
-        return
-    passes = plan(rows, max(1, max_tokens // threads), parts=threads)
-    prepared = llama.adapter(adapter)
+_Done: TypeAlias = "Iterator[tuple[Pass, torch.Tensor, float]]"
+"""Every pass with its log-probabilities `[n]` and its loss, in order."""
 
+
+def _quickly(
+    llama: Llama,
+    adapter: Adapter | None,
+    rows: Sequence[Row],
+    max_tokens: int,
+    checkpointing: Checkpointing | None,
+    *,
+    backward: bool,
+    threads: int,
+) -> _Done:
+    passes = plan(rows, max(1, max_tokens // threads), parts=threads)
+    prepared, again = llama.adapter(adapter), 0
+    if checkpointing is not None and backward:
+        together = sorted((len(packed.tokens) for packed in passes), reverse=True)[:threads]
+        again = checkpointing.again(llama.kept(prepared, sum(together)))
+
+    @torch.no_grad()
     def run(packed: Pass) -> tuple[torch.Tensor, float, Gradients]:
-        return _quickly(llama, prepared, packed, rows, backward=backward)
+        gradients, frame = Gradients(), llama.frame(packed)
+        where, targets, weights = _targets(packed, rows, llama.embedding.device)
+        tokens = _tensor(packed.tokens, llama.embedding.device)
+        hidden, kept = llama.forward(tokens, frame, prepared, keep=backward, again=again)
+        chosen, above = llama.unembed(hidden, prepared, where, targets, weights, gradients if backward else None)
+        if backward:
+            llama.backward(above, kept, frame, prepared, gradients)
+        return chosen, float(-(chosen * weights).sum()), gradients
 
     for packed, (chosen, loss, gradients) in zip(passes, side_by_side(run, passes, threads), strict=True):
         if adapter is not None and backward:
@@ -78,31 +109,67 @@ def _passes(
         yield packed, chosen, loss
 
 
-@torch.no_grad()
-def _quickly(
-    llama: Llama, adapter: ModelAdapter, packed: Pass, rows: Sequence[Row], *, backward: bool
-) -> tuple[torch.Tensor, float, Gradients]:
-    """Log-probabilities of the weighted targets of one pass, its loss, and what it adds to the gradient."""
-    gradients = Gradients()
-    where, targets, weights = _targets(packed, rows, llama.embedding.device)
-    frame = llama.frame(packed)
-    hidden, kept = llama.forward(_tensor(packed.tokens, llama.embedding.device), frame, adapter, keep=backward)
-    chosen, gradient = llama.unembed(hidden, adapter, where, targets, weights, gradients if backward else None)
-    if backward:
-        llama.backward(gradient, kept, frame, adapter, gradients)
-    return chosen, float(-(chosen * weights).sum()), gradients
-
-
 def _through_transformers(
-    network: Any, packed: Pass, rows: Sequence[Row], model: BaseModel, *, backward: bool
-) -> tuple[torch.Tensor, float]:
-    """Log-probabilities of the weighted targets of one pass, and its loss, by the model's own modules."""
-    where, targets, weights = _targets(packed, rows, model.device)
-    chosen = torch.log_softmax(scored_logits(network, packed, model).float(), dim=-1)[where, targets]
-    loss = -(chosen * weights).sum()
-    if backward:
-        torch.autograd.backward(loss)
-    return chosen.detach(), float(loss.detach())
+    model: BaseModel,
+    adapter: Adapter | None,
+    rows: Sequence[Row],
+    max_tokens: int,
+    checkpointing: Checkpointing | None,
+    *,
+    backward: bool,
+) -> _Done:
+    passes, again = plan(rows, max_tokens), 0
+    if checkpointing is not None and backward and adapter is not None and passes:
+        kept = kept_by_modules(model, adapter, max(len(one.tokens) for one in passes), measure=checkpointing.measures)
+        again = checkpointing.again(kept)
+    with model.using(adapter, again=again) as network, torch.set_grad_enabled(backward):
+        for packed in passes:
+            where, targets, weights = _targets(packed, rows, model.device)
+            logits = scored_logits(network, packed, model)
+            chosen = torch.log_softmax(logits.float(), dim=-1)[where, targets]
+            loss = -(chosen * weights).sum()
+            if backward:
+                torch.autograd.backward(loss)
+            yield packed, chosen.detach(), float(loss.detach())
+
+
+def kept_by_modules(model: BaseModel, adapter: Adapter, tokens: int, *, measure: bool = True) -> Kept:
+    """What the model's own modules keep of *tokens* for the way back; measured on short passes where it matters.
+
+    Attention may keep what grows with the square of the tokens, so three lengths are tried and a parabola is drawn.
+    """
+    layers, least = model.config.num_hidden_layers, tokens * model.config.hidden_size * model.dtype.itemsize
+    if not measure:
+        return Kept(tokens=tokens, layers=layers, whole=least, least=least)
+    if adapter.spec not in model.kept:
+        sizes = [_kept_of(model, adapter, length) for length in _TRIED]
+        model.kept[adapter.spec] = np.polynomial.Polynomial.fit(_TRIED, sizes, 2)
+    whole = int(max(0.0, model.kept[adapter.spec](tokens))) // layers
+    return Kept(tokens=tokens, layers=layers, whole=whole, least=min(least, whole))
+
+
+def _kept_of(model: BaseModel, adapter: Adapter, tokens: int) -> int:
+    """How many bytes autograd keeps of one row of *tokens*, whatever was there before it left out."""
+    ids = np.zeros(tokens, np.int64)
+    last = (np.arange(tokens) == tokens - 1).astype(np.float32)
+    [packed] = plan([Row(inputs=ids, targets=ids, weights=last)], tokens)
+    old = {tensor.untyped_storage().data_ptr() for tensor in (*model.network.parameters(), *adapter.parameters())}
+    found: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in old:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with (
+        model.using(adapter) as network,
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        held = scored_logits(network, packed, model)
+    del held
+    return sum(found.values())
 
 
 def scored_logits(network: Any, packed: Pass, model: BaseModel) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import weakref
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from torch import nn
+from torch.utils import checkpoint as checkpointing
 
 from glowgenius.errors import EngineError, ModelNotFoundError
 from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
@@ -19,8 +21,10 @@ from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_causal_lm
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
+
+    import numpy as np
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn")
@@ -59,8 +63,12 @@ class BaseModel:
         self._ready: weakref.WeakKeyDictionary[object, tuple[Layout, Llama]] = weakref.WeakKeyDictionary()
         self._kinds: dict[str, str] = {}
         self._layers = self._wrap()
+        self.kept: dict[AdapterSpec, np.polynomial.Polynomial] = {}
+        """How many bytes the modules keep for the way back, by the number of tokens, as far as it was measured."""
         self.slow_because = unsuitable(self.network)
         """Why the model is computed by the modules of `transformers`; None where the quick path serves it."""
+        for index, layer in enumerate(self._decoder_layers()):
+            layer.forward = functools.partial(_checkpointed, layer.forward, self._active, index)
         self.llama = Llama(self.network, self._layers) if self.slow_because is None else None
         """The quick path, where there is one."""
 
@@ -115,14 +123,17 @@ class BaseModel:
             return kept[1]
 
     @contextmanager
-    def using(self, adapter: Adapter | None) -> Generator[Any]:
-        """The network with *adapter* applied; None is the base model, bit for bit."""
+    def using(self, adapter: Adapter | None, *, again: int = 0) -> Generator[Any]:
+        """The network with *adapter* applied; None is the base model, bit for bit.
+
+        The lowest *again* decoder layers keep their input alone, and are computed again on the way back.
+        """
         with self._lock:
-            self._active.adapter = adapter
+            self._active.adapter, self._active.again = adapter, again
             try:
                 yield self.network
             finally:
-                self._active.adapter = None
+                self._active.adapter, self._active.again = None, 0
 
     def weights_hash(self) -> str:
         """sha256 over every frozen weight, to prove that training left them alone."""
@@ -150,6 +161,11 @@ class BaseModel:
             )
         return found
 
+    def _decoder_layers(self) -> list[Any]:
+        """The layers that follow each other, as the modules they are."""
+        lists = [one for one in self.network.modules() if isinstance(one, nn.ModuleList)]
+        return list(next((one for one in lists if len(one) == self.config.num_hidden_layers), ()))
+
     def _untrainable(self) -> str | None:
         """Why the model cannot be packed and adapted here, if it cannot."""
         if any(".experts." in name for name, _ in self.network.named_parameters()):
@@ -168,6 +184,17 @@ def _kind(name: str) -> str | None:
     if any(part in _ATTENTION for part in parts):
         return "attn"
     return "mlp" if any(part in _MLP for part in parts) else None
+
+
+def _checkpointed(forward: Callable[..., Any], active: Active, index: int, *inputs: Any, **named: Any) -> Any:
+    """*forward*, of which autograd keeps the inputs alone where the layer is one that is computed again.
+
+    Not by `gradient_checkpointing_enable()` of `transformers`, which asks for the training mode, and so for dropout.
+    """
+    if index >= active.again or not torch.is_grad_enabled():
+        return forward(*inputs, **named)
+    again = cast("Any", checkpointing).checkpoint  # torch leaves it untyped
+    return again(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
 
 
 _loaded: weakref.WeakValueDictionary[tuple[str, str, torch.dtype], BaseModel] = weakref.WeakValueDictionary()

@@ -9,6 +9,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     import torch
 
+    from glowgenius.local.memory import Checkpointing
     from glowgenius.local.worker import Worker
 
 
@@ -28,6 +29,9 @@ class Runtime:
 
     max_tokens_per_pass: int
     """How many tokens go through the network at once."""
+
+    checkpointing: Checkpointing
+    """Decides how many layers are computed twice where memory is short."""
 
     threads: int
     """How many passes are done side by side."""

@@ -13,6 +13,7 @@ from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, Suppo
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
+from glowgenius.local.memory import Checkpointing
 from glowgenius.local.model import BaseModel
 from glowgenius.local.model import base_model as load_base_model
 from glowgenius.local.precision import choose_precision
@@ -40,9 +41,12 @@ class ServiceClient:
         max_tokens_per_pass: How many tokens go through the network at once. A batch is done in as many passes as it
             takes, with the same gradient; fewer tokens need less memory.
         sampling_batch_size: How many sequences are generated side by side.
+        gradient_checkpointing: Whether layers keep their input alone and are computed again on the way back, to the
+            same bits: `True` all of them, `False` none, `auto` as many as it takes to keep no more than half of the
+            memory that is free. The first time it is too little, the logger `glowgenius.local` says so.
 
     Raises:
-        ConfigError: The device is not known or not there, or a size is not positive.
+        ConfigError: The device is not known or not there, or another argument is not one that is accepted.
     """
 
     supports_alpha = True
@@ -56,6 +60,7 @@ class ServiceClient:
         dtype: str = "float32",
         max_tokens_per_pass: int = 1024,
         sampling_batch_size: int = 32,
+        gradient_checkpointing: bool | Literal["auto"] = "auto",
     ) -> None:
         if max_tokens_per_pass < 1 or sampling_batch_size < 1:
             raise ConfigError(
@@ -71,6 +76,7 @@ class ServiceClient:
             dtype=self._precision.dtype,
             max_tokens_per_pass=max_tokens_per_pass,
             sampling_batch_size=sampling_batch_size,
+            checkpointing=Checkpointing(gradient_checkpointing, where),
             threads=usable_threads(),
         )
         self._session = f"local-{secrets.token_hex(4)}"
@@ -180,11 +186,12 @@ class ServiceClient:
 
     @property
     def description(self) -> str:
-        """Where and in which precision it computes, why in this one, and by which code the models in use so far."""
+        """Where and in which precision it computes, and why; by which code, and which layers twice, so far."""
         threads = f"{self._runtime.threads} thread{'s' if self._runtime.threads > 1 else ''}"
         where = threads if self.device == "cpu" else self.device
         precision = f"frozen weights in {self.dtype} ({self._precision.reason}), adapters and optimizer in float32"
-        return ", ".join([where, precision, *(f"{name} computed {how}" for name, how in self._paths.items())])
+        paths = [f"{name} computed {how}" for name, how in self._paths.items()]
+        return ", ".join(filter(None, [where, precision, *paths, self._runtime.checkpointing.said]))
 
     @property
     def device(self) -> str:

@@ -116,15 +116,24 @@ class Stack:
 
     def forward(self, x: torch.Tensor, adapter: StackAdapter | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The outputs `[S, outputs]` of all layers side by side, and A · x `[S, layers · R]` where it is adapted."""
+        low = self.low(x, adapter)
+        return self.outputs(x, low, adapter), low
+
+    @staticmethod
+    def low(x: torch.Tensor, adapter: StackAdapter | None) -> torch.Tensor | None:
+        """A · x, `[S, layers · R]`, where it is adapted."""
+        return None if adapter is None else x @ adapter.a.t()
+
+    def outputs(self, x: torch.Tensor, low: torch.Tensor | None, adapter: StackAdapter | None) -> torch.Tensor:
+        """The outputs of all layers side by side, `[S, outputs]`, from their input and *low*."""
         y = self._product(x)
-        if adapter is None:
-            return y, None
-        low = x @ adapter.a.t()
+        if adapter is None or low is None:
+            return y
         for part, inner, b in zip(
             y.split_with_sizes(self.sizes, 1), low.chunk(len(self.sizes), 1), adapter.b, strict=True
         ):
             part.addmm_(inner, b.t())
-        return y, low
+        return y
 
     def backward(
         self,

@@ -192,6 +192,7 @@ class TrainingClient:
                 max_tokens=runtime.max_tokens_per_pass,
                 threads=runtime.threads,
                 backward=backward,
+                checkpointing=runtime.checkpointing,
             )
         except BaseException:
             # Out of memory in the third pass: what the first two have added must not be counted with the next try.

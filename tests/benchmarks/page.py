@@ -156,6 +156,15 @@ def lengths() -> str:
     return table(("tokens a row", "rows", "CPU ms a token", "peak MB"), rows)
 
 
+def computed_twice() -> str:
+    """What gradient checkpointing costs and saves."""
+    rows = [
+        [one["layers"], f"{one['cpu_ms_per_token']:.2f}", f"{one['peak_mb']:,}"]
+        for one in results("scale")["computed_twice"]
+    ]
+    return table(("layers computed twice", "CPU ms a token", "peak MB"), rows)
+
+
 def rows() -> str:
     """The cost of a token by the number of rows."""
     found = [
@@ -190,6 +199,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ideas": ideas,
     "products": products,
     "lengths": lengths,
+    "computed_twice": computed_twice,
     "rows": rows,
     "footprint": footprint,
 }
