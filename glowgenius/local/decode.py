@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _WORTH_A_COPY = 256
 """Weights are laid out for sampling once a client has been asked for this many tokens: it takes as long as ten."""
 
+_MOST_CACHED = 1 << 16
+"""Sequences that are generated side by side may become this many tokens long together: their keys and values are held.
+
+It is what 32 sequences of 2,048 tokens take.
+"""
+
 _EACH = 16
 """A thread gets a batch of its own where this many sequences are generated for each; below, threads share products."""
 
@@ -57,7 +63,7 @@ def generate(
         model: The frozen part.
         adapter: What is applied to it; None is the base model.
         requests: What is asked for.
-        batch_size: How many sequences are generated side by side.
+        batch_size: How many sequences are generated side by side; fewer where they may become very long.
         decode: From tokens to text, for requests that stop at a text.
         max_tokens: How many tokens of prompts are read at once.
         threads: How many threads there are to work on it.
@@ -67,6 +73,8 @@ def generate(
     rows = sorted((row for row in results if not row.finished), key=lambda row: row.request.prompt)
     if not rows:
         return results
+    longest = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
+    batch_size = min(batch_size, max(1, _MOST_CACHED // longest))
     with torch.inference_mode():
         if model.llama is None:
             _padded(model, adapter, rows, batch_size, decode)

@@ -37,4 +37,4 @@ class Runtime:
     """How many passes are done side by side."""
 
     sampling_batch_size: int
-    """How many sequences are generated side by side."""
+    """How many sequences are generated side by side at most."""

@@ -40,7 +40,8 @@ class ServiceClient:
             case.
         max_tokens_per_pass: How many tokens go through the network at once. A batch is done in as many passes as it
             takes, with the same gradient; fewer tokens need less memory.
-        sampling_batch_size: How many sequences are generated side by side.
+        sampling_batch_size: How many sequences are generated side by side, over all threads; fewer where they may
+            become so long that together they are more than 65,536 tokens, whose keys and values must be held.
         gradient_checkpointing: Whether layers keep their input alone and are computed again on the way back, to the
             same bits: `True` all of them, `False` none, `auto` as many as it takes to keep no more than half of the
             memory that is free. The first time it is too little, the logger `glowgenius.local` says so.
@@ -59,7 +60,7 @@ class ServiceClient:
         device: str = "auto",
         dtype: str = "float32",
         max_tokens_per_pass: int = 1024,
-        sampling_batch_size: int = 32,
+        sampling_batch_size: int = 128,
         gradient_checkpointing: bool | Literal["auto"] = "auto",
     ) -> None:
         if max_tokens_per_pass < 1 or sampling_batch_size < 1:

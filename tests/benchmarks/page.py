@@ -88,12 +88,30 @@ def training() -> str:
                     f"{one['times_cpu_seconds']:.2f}",
                     f"{one['tokens_per_second']:.0f}",
                     f"{one['times_seconds']:.2f}",
+                    f"{one['trained_tokens_per_second']:.0f}",
                     f"{one['peak_mb']:,}",
+                    f"{one['start_seconds']:.1f}",
                     f"{one['first_step_seconds']:.1f}",
                     f"{one['loss_difference']:.0e}",
                 ]
             )
-    head = ("rows", "who", "tokens/CPU s", "× longer", "tokens/s", "× longer", "peak MB", "first step s", "loss apart")
+    speeds = ("tokens/CPU s", "× longer", "tokens/s", "× longer", "trained tokens/s")
+    return table(("rows", "who", *speeds, "peak MB", "start s", "first step s", "loss apart"), rows)
+
+
+def utilisation() -> str:
+    """How much of what the machine can do our products get out of it, and how much memory we need beside TRL."""
+    found = results("local_engine")
+    peak, rows = found["machine"]["gflops_float32"], []
+    for kind, one in found["rows"].items():
+        ours, trl = (one["contestants"][name] for name in ("glowgenius fp32", "TRL fp32"))
+        ready = ours["start_seconds"] + ours["first_step_seconds"]
+        reached = ours["gflops_of_our_products"]
+        rows.append(
+            [kind, f"{reached:g} of {peak:g}", f"{reached / peak:.0%}", f"{ours['peak_mb'] / trl['peak_mb']:.2f}"]
+        )
+        rows[-1].append(f"{ready:.1f}")
+    head = ("rows", "GFLOP per CPU s", "of the fp32 peak", "peak memory, TRL fp32 = 1", "start to first step, s")
     return table(head, rows)
 
 
@@ -129,6 +147,26 @@ def questions() -> str:
         if isinstance(one, dict)
     ]
     return table(("who", "questions", "seconds", "CPU seconds"), rows)
+
+
+def limits() -> str:
+    """What the products alone allow a sampler, beside what is reached and what would be twice `transformers`."""
+    reached, peak = results("local_sampling")["prompts"]["chat"], results("ideas")["machine"]["gflops_float32"]
+    rows = []
+    for one in results("ideas")["products_alone"]:
+        both = reached[str(one["batch"])]
+        rows.append(
+            [
+                one["batch"],
+                f"{one['weights_gb_per_second']:g} of {one['memory_gb_per_second']:g}",
+                f"{one['gflops']:g} of {peak:g}",
+                f"{one['products_alone']:.0f}",
+                f"{both['glowgenius']['tokens_per_cpu_second']:.0f}",
+                f"{2 * both['transformers.generate']['tokens_per_cpu_second']:.0f}",
+            ]
+        )
+    head = ("batch", "weights read, GB/s", "GFLOP/s", "products alone, tokens/CPU s", "reached", "twice `generate`")
+    return table(head, rows)
 
 
 def ideas() -> str:
@@ -194,8 +232,10 @@ def footprint() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "machine": machine,
     "training": training,
+    "utilisation": utilisation,
     "sampling": sampling,
     "questions": questions,
+    "limits": limits,
     "ideas": ideas,
     "products": products,
     "lengths": lengths,

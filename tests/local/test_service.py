@@ -32,7 +32,7 @@ WRONG_SETTINGS = {
     ),
     "tokens": (
         {"max_tokens_per_pass": 0},
-        "ServiceClient needs max_tokens_per_pass ≥ 1 and sampling_batch_size ≥ 1, got 0 and 32",
+        "ServiceClient needs max_tokens_per_pass ≥ 1 and sampling_batch_size ≥ 1, got 0 and 128",
     ),
     "batch": (
         {"sampling_batch_size": 0, "max_tokens_per_pass": 8},

@@ -138,6 +138,22 @@ def test_every_thread_has_a_batch_of_its_own_where_there_are_rows_enough(model_o
     assert sizes == [4, 2, 2]
 
 
+def test_fewer_sequences_are_side_by_side_where_they_may_become_long(model_of, monkeypatch, read):
+    model = model_of()
+    asked = requests([(number, number + 1) for number in range(10, 16)], lengths=(3,))
+    generated(model, None, asked, batch_size=6)
+    assert read == [12, 6, 6]
+    read.clear()
+    # Each is of 5 tokens at its end: two fit, and a third does not.
+    monkeypatch.setattr(decode, "_MOST_CACHED", 14)
+    generated(model, None, asked, batch_size=6)
+    assert read == [4, 2, 2] * 3
+    read.clear()
+    monkeypatch.setattr(decode, "_MOST_CACHED", 4)
+    generated(model, None, asked[:1], batch_size=6)
+    assert read == [2, 1, 1]
+
+
 def test_a_common_beginning_is_read_once_and_so_are_prompts_that_are_alike(model_of, read):
     generated(model_of(), None, requests([PROMPTS[0]] * 5 + [PROMPTS[2]], lengths=(1,)), batch_size=8)
     own = len(PROMPTS[0]) + len(PROMPTS[2]) - 2 * len(BEGINNING)
