@@ -40,6 +40,8 @@ METRIC = {"seen": "exact_match", "paraphrase": "exact_match", "unseen": "exact_m
 
 QUICK_FACTS = 24
 QUICK_WORDINGS = 4
+MOST_ASKED = 60
+"""Questions of each slice."""
 LONGEST_ANSWER = 24
 
 
@@ -51,7 +53,7 @@ def main() -> int:
         num_wordings=QUICK_WORDINGS if options.quick else options.num_wordings,
     )
     replay = slices.replay[:QUICK_FACTS] if options.quick else slices.replay
-    most = QUICK_FACTS if options.quick else options.num_facts
+    most = QUICK_FACTS if options.quick else MOST_ASKED
     asked = {name: rows[:most] for name, rows in slices.evaluation_slices.items()}
     # General questions with the base model's own answers: without them the model forgets how to answer anything
     # else, as it learns that every question is about New York.
@@ -211,8 +213,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapter")
     parser.add_argument("--all-layers", action="store_true", help="adapt attention and unembedding beside the MLP")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--num-facts", type=int, default=80, help="how many facts to teach, of 415")
-    parser.add_argument("--num-wordings", type=int, default=8, help="in how many wordings each is taught, 1 to 8")
+    parser.add_argument("--num-facts", type=int, default=40, help="how many facts to teach, of 415")
+    parser.add_argument("--num-wordings", type=int, default=6, help="in how many wordings each is taught, 1 to 8")
     parser.add_argument("--num-epochs", type=int, default=3, help="passes over the training rows")
     parser.add_argument("--seed", type=int, default=0, help="of the adapter, the order of the rows and the intervals")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FACTS} facts only, to see it work")
