@@ -32,6 +32,7 @@ from glowgenius.local.model import base_model
 from tests.benchmarks import page
 from tests.benchmarks.local_engine import OUTPUT, batches_of, machine
 from tests.benchmarks.local_sampling import MODEL, prompts_of
+from tests.support.local_engine import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,19 +62,7 @@ class Bench:
 
     def sample(self, count: int, *, lengths: tuple[int, ...] = (16,), size: int = 64, temperature: float = 0.0) -> None:
         """Answers to *count* questions."""
-        asked = [
-            request.Request(
-                prompt=prompt,
-                max_tokens=lengths[index % len(lengths)],
-                temperature=temperature,
-                top_k=-1,
-                top_p=1.0,
-                seed=index,
-                stop_tokens=frozenset(),
-                stop_texts=(),
-            )
-            for index, prompt in enumerate(self.prompts[:count])
-        ]
+        asked = requests(self.prompts[:count], lengths=lengths, temperature=temperature)
         decode.generate(self.model, self.adapter, asked, batch_size=size, decode=str, max_tokens=1024)
 
     @staticmethod

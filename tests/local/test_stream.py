@@ -13,7 +13,7 @@ from glowgenius.local import decode, layout, stream
 from glowgenius.local.adapter import AdapterSpec
 from glowgenius.local.layout import Layout
 from glowgenius.local.model import base_model
-from glowgenius.local.request import Request
+from tests.support import local_engine
 from tests.support.tiny_models import write_tiny_model
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
@@ -58,19 +58,7 @@ def stirred(model):
 
 
 def requests(prompts=PROMPTS, *, lengths=(6, 9, 3, 12, 5, 8, 7), temperature=0.0):
-    return [
-        Request(
-            prompt=prompt,
-            max_tokens=lengths[index % len(lengths)],
-            temperature=temperature,
-            top_k=-1,
-            top_p=1.0,
-            seed=index,
-            stop_tokens=frozenset(),
-            stop_texts=(),
-        )
-        for index, prompt in enumerate(prompts)
-    ]
+    return local_engine.requests(prompts, lengths=lengths, temperature=temperature)
 
 
 def generated(model, adapter, asked, **settings):

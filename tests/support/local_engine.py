@@ -13,6 +13,8 @@ from tests.support.tiny_models import VOCABULARY_SIZE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from glowgenius.local.request import Request
+
 TinyRow = tuple[list[int], list[int], list[float]]
 """Inputs, targets and weights of one example."""
 
@@ -42,6 +44,25 @@ def datum(inputs: Sequence[int], targets: Sequence[int], weights: Sequence[float
 def data(rows: Sequence[TinyRow]) -> list[Datum]:
     """All examples as the engine takes them."""
     return [datum(*row) for row in rows]
+
+
+def requests(prompts: Sequence[tuple[int, ...]], *, lengths: Sequence[int], temperature: float = 0.0) -> list[Request]:
+    """One request for each prompt, of *lengths* in turn, with its index as its seed and nothing that stops it."""
+    from glowgenius.local.request import Request
+
+    return [
+        Request(
+            prompt=prompt,
+            max_tokens=lengths[index % len(lengths)],
+            temperature=temperature,
+            top_k=-1,
+            top_p=1.0,
+            seed=index,
+            stop_tokens=frozenset(),
+            stop_texts=(),
+        )
+        for index, prompt in enumerate(prompts)
+    ]
 
 
 def plain_model(directory: Any) -> Any:
