@@ -195,8 +195,12 @@ class _ArrayWalk:
                 return
             if mark != ",":
                 raise self._broken("Expecting ',' or ']' after a row", self._at, cut_off=not mark)
+            line = self.place()[0]
             self._at += 1
-            self.skip()
+            if self.skip() == "]":
+                raise UnreadableError(
+                    "a comma behind the last row", "no comma before the closing bracket: take it away", line=line
+                )
 
     def enter_data(self) -> None:
         """Step to the bracket of the array in `{"data": [...]}`; an object that is anything else is refused."""

@@ -204,5 +204,7 @@ def _no_format(row: RawRow) -> Fault:
     names = [repr(shortened(column)) for column in row.columns]
     listed = ", ".join(names[:_COLUMNS_NAMED]) + (", …" if len(names) > _COLUMNS_NAMED else "")
     found = f"the columns {listed}, which make no known format" if names else "no columns"
+    if len(names) == 1:
+        found = f"the column {listed} alone, which makes no known format"
     header = "; perhaps the header line is missing" if row.header_line is not None else ""
     return Fault(None, found, f"one of {_FORMATS}{header}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from glowgenius.data.files import SUFFIXES, UnreadableError, kind_of
 from glowgenius.data.json_files import read_json, read_jsonl
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
     from glowgenius.data.renaming import Renaming
     from glowgenius.data.rows import RawRow
+
+_WORKBOOKS: Final = (".xlsx", ".xls", ".ods", ".numbers")
+_BEGINNINGS: Final = {"{": "JSON lines, so name it .jsonl", "[": "a JSON array, so name it .json"}
+_LOOKED_AT: Final = 64
+"""Bytes of a file without a helpful name that are looked at."""
 
 
 def read_rows(path: Path, names: Renaming) -> Iterator[RawRow]:
@@ -45,7 +50,21 @@ def read_rows(path: Path, names: Renaming) -> Iterator[RawRow]:
             yield from read_jsonl(path)  # which says that it is a folder, and what it holds
         case suffix:
             found = f"the suffix {suffix!r}" if suffix else "a file name without a suffix"
-            raise UnreadableError(found, f"one of {', '.join(SUFFIXES)}{nearest(suffix, SUFFIXES)}")
+            raise UnreadableError(
+                found, f"one of {', '.join(SUFFIXES)}{nearest(suffix, SUFFIXES) or _advice(path, suffix)}"
+            )
+
+
+def _advice(path: Path, suffix: str) -> str:
+    """What to do with a file whose name says nothing of use."""
+    if suffix in _WORKBOOKS:
+        return "; a workbook can be exported as CSV (UTF-8)"
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LOOKED_AT).decode("utf-8-sig", errors="replace").lstrip()[:1]
+    except OSError:
+        return ""
+    return f"; it begins like {_BEGINNINGS[start]}" if start in _BEGINNINGS else ""
 
 
 def file_name(path: str | os.PathLike[str]) -> str:

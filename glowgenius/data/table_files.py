@@ -151,7 +151,8 @@ def _check_header(header: list[str], separator: str, line: int) -> None:
     if len(header) == 1 and others:
         found = f"one column, {header[0]!r}, which {_SEPARATORS[others[0]]} seem to divide"
         instead = "; or name the file .tsv" if others[0] == "\t" else ""
-        raise UnreadableError(found, f"columns divided by {_SEPARATORS[separator]}{instead}", line=line)
+        accepted = f"columns divided by {_SEPARATORS[separator]}: save it with that separator{instead}"
+        raise UnreadableError(found, accepted, line=line)
     for position, column in enumerate(header, start=1):
         if not column.strip():
             found = f"a header whose column {position} has no name"

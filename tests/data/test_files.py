@@ -29,9 +29,12 @@ SOME = "a string with something in it"
         ("a.csv", "", ": an empty file → a header such as question,answer with rows below it"),
         ("a.tsv", "\n\n", ": a file with nothing but white space → a header such as question,answer with rows below it"),
         ("a.csv", "\nquestion,answer\n\n", ":2: a header and no rows → at least one row below the header"),
-        ("a.txt", GOOD, ": the suffix '.txt' → one of .csv, .json, .jsonl, .parquet, .tsv"),
+        ("a.txt", GOOD, ": the suffix '.txt' → one of .csv, .json, .jsonl, .parquet, .tsv; it begins like JSON lines, so name it .jsonl"),
+        ("a", " [1]", ": a file name without a suffix → one of .csv, .json, .jsonl, .parquet, .tsv; it begins like a JSON array, so name it .json"),
+        ("a.md", "# Rows", ": the suffix '.md' → one of .csv, .json, .jsonl, .parquet, .tsv"),
+        ("a.xlsx", "PK", ": the suffix '.xlsx' → one of .csv, .json, .jsonl, .parquet, .tsv; a workbook can be exported as CSV (UTF-8)"),
         ("a.jsonls", GOOD, ": the suffix '.jsonls' → one of .csv, .json, .jsonl, .parquet, .tsv (did you mean '.jsonl'?)"),
-        ("a", GOOD, ": a file name without a suffix → one of .csv, .json, .jsonl, .parquet, .tsv"),
+        ("a", GOOD, ": a file name without a suffix → one of .csv, .json, .jsonl, .parquet, .tsv; it begins like JSON lines, so name it .jsonl"),
         ("a.jsonl", f"\n[{GOOD}]", ":2: a JSON document that begins with '[', not one object a line → one JSON object a line; or name the file .json"),
         ("a.jsonl", '{\n"question": "Q"\n}', ":1: a JSON document that begins with '{', not one object a line → one JSON object a line; or name the file .json"),
         ("a.json", f"{GOOD}\n{GOOD}", ":1: one object after the other → an array of rows; or name the file .jsonl"),
@@ -42,9 +45,9 @@ SOME = "a string with something in it"
         ("a.json", "{}", f':1: an object with no key → an array of rows, such as [{EXAMPLE}], or {{"data": [...]}} alone'),
         ("a.json", '{"dat', ":1: the file ends at column 6, before the closing bracket, after 0 whole rows → the complete file: copy or download it again"),
         ("a.json", '{"data" 5}', ":1: column 9: Expecting ':' delimiter, after 0 whole rows → JSON; the rest cannot be read"),
-        ("a.csv", "question;answer\nQ;A", ":1: one column, 'question;answer', which semicolons seem to divide → columns divided by commas"),
-        ("a.csv", "question\tanswer\nQ\tA", ":1: one column, 'question\\tanswer', which tabs seem to divide → columns divided by commas; or name the file .tsv"),
-        ("a.tsv", "question,answer\nQ,A", ":1: one column, 'question,answer', which commas seem to divide → columns divided by tabs"),
+        ("a.csv", "question;answer\nQ;A", ":1: one column, 'question;answer', which semicolons seem to divide → columns divided by commas: save it with that separator"),
+        ("a.csv", "question\tanswer\nQ\tA", ":1: one column, 'question\\tanswer', which tabs seem to divide → columns divided by commas: save it with that separator; or name the file .tsv"),
+        ("a.tsv", "question,answer\nQ,A", ":1: one column, 'question,answer', which commas seem to divide → columns divided by tabs: save it with that separator"),
         ("a.csv", ",question,answer\n0,Q,A", ":1: a header whose column 1 has no name → a name for each column (pandas writes its index without one: index=False)"),
         ("a.csv", "question,answer,answer\nQ,A,B", ":1: a header that names the column 'answer' twice → each name once"),
         ("a.csv", 'question,"answer\nQ,A', ":1: a quoted cell that is never closed → a closing quote"),
@@ -77,7 +80,6 @@ def test_a_truncated_json_file_says_where_and_how_many_rows_came_before(folder, 
     ("content", "problem"),
     [
         (f"[\n{GOOD}\n{GOOD}]", ":3: column 1: Expecting ',' or ']' after a row, after 1 whole row"),
-        (f"[{GOOD},\n]", ":2: column 1: Expecting value, after 1 whole row"),
         (f'[{GOOD},\n\n{{"question": Q}}]', ":3: column 14: Expecting value, after 1 whole row"),
         (f"[{GOOD}]\n]", ":2: column 1: Expecting the end of the file, after 1 whole row"),
         (f'{{"data": [{GOOD}], x', ":1: column 44: Expecting the end of the object around 'data', after 1 whole row"),
@@ -86,6 +88,13 @@ def test_a_truncated_json_file_says_where_and_how_many_rows_came_before(folder, 
 )
 def test_broken_json_says_where(folder, content, problem):
     assert error("a.json", content) == cannot("a.json", f"{problem} → JSON; the rest cannot be read", "read to the end")
+
+
+@pytest.mark.parametrize(("before", "behind"), [("", ""), ('{"data": ', "}")])
+def test_a_comma_behind_the_last_row_is_named(folder, before, behind):
+    problem = ":2: a comma behind the last row → no comma before the closing bracket: take it away"
+    content = f"{before}[{GOOD},\n{GOOD},\n\n]{behind}"
+    assert error("a.json", content) == cannot("a.json", problem, "read to the end")
 
 
 def test_the_rows_before_a_break_are_checked_too(folder):
