@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 
 from attrs import asdict, field, frozen
@@ -10,11 +9,13 @@ from typing_extensions import override
 
 from glowgenius.data.frozen import shortened, thaw
 from glowgenius.errors import Problem, list_problems
+from glowgenius.markup.html import fragment, tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.data.message import Conversation
+    from glowgenius.markup.html import Markup
 
 EXAMPLES_SHOWN: Final = 3
 """How many examples of a finding the page shows."""
@@ -203,14 +204,8 @@ class DatasetReport:
     def _repr_html_(self) -> str:
         """What notebooks show: the page, with a table of the findings."""
         head = [line for line in self.lines() if not line.startswith(("PROBLEM", "WARNING", "    "))]
-        rows = [
-            f"<tr><td>{finding.severity}</td><td>{html.escape(finding.title)}</td>"
-            f"<td>{'<br>'.join(html.escape(line) for line in finding.examples)}</td>"
-            f"<td>{html.escape(finding.advice)}</td></tr>"
-            for finding in self.findings
-        ]
-        table = "<table><tr><th></th><th>found</th><th>where</th><th>what to do</th></tr>" + "".join(rows) + "</table>"
-        return f"<pre>{html.escape(chr(10).join(head))}</pre>{table if rows else ''}"
+        rows = [(one.severity, one.title, "\n".join(one.examples), one.advice) for one in self.findings]
+        return fragment([tag("pre", "\n".join(head)), *_table(("", "found", "where", "what to do"), rows)])
 
 
 @final
@@ -253,22 +248,29 @@ class LeakReport:
 
 def table_of(title: str, rows: Sequence[Conversation]) -> str:
     """The first rows as a table of HTML: question, answer, and what is known about them."""
-    names = ("id", "group", "split")
+    first = rows[:_ROWS_SHOWN]
+    names = [name for name in ("id", "group", "split") if any(getattr(row, name) for row in first)]
     shown = [
-        [
+        (
             str(position),
             shortened(row.question, _LONGEST_CELL),
             shortened(row.answer, _LONGEST_CELL),
             str(len(row.messages)),
             *(getattr(row, name) or "" for name in names),
-        ]
-        for position, row in enumerate(rows[:_ROWS_SHOWN])
+        )
+        for position, row in enumerate(first)
     ]
-    head = "".join(f"<th>{name}</th>" for name in ("", "question", "answer", "messages", *names))
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>" for cells in shown)
     more = len(rows) - len(shown)
-    tail = f"<p>… and {more:,} more</p>" if more > 0 else ""
-    return f"<p>{html.escape(title)}</p><table><tr>{head}</tr>{body}</table>{tail}"
+    tail = [tag("p", f"… and {more:,} more")] if more > 0 else []
+    return fragment([tag("p", title), *_table(("", "question", "answer", "messages", *names), shown), *tail])
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Markup]:
+    if not rows:
+        return []
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
+    body = tag("tbody", *(tag("tr", *(tag("td", text) for text in row)) for row in rows))
+    return [tag("div", tag("table", head, body, class_="words"), class_="wide")]
 
 
 def _most(tags: Mapping[str, int]) -> dict[str, int]:

@@ -71,6 +71,8 @@ th, td { padding: .35rem .4rem; text-align: right; border-bottom: 1px solid var(
 th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 td:first-child { font-weight: 600; white-space: normal; overflow-wrap: break-word; }
+table.words { width: auto; max-width: 100%; }
+table.words th, table.words td { text-align: left; white-space: pre-line; padding-right: 1rem; }
 td small { display: block; color: var(--soft); font-size: .75rem; }
 details { margin: .5rem 0; }
 summary { cursor: pointer; padding: .25rem 0; }
