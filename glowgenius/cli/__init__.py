@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 from glowgenius._lazy import require
@@ -17,9 +18,18 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     from glowgenius.cli.app import app
+    from glowgenius.cli.common import INTERRUPTED
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A console of another encoding (a pipe on Windows, say) shows ? for an arrow, and does not end the run.
             stream.reconfigure(errors="replace")
-    app(prog_name="glowgenius")
+    try:
+        app(prog_name="glowgenius")
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            # The thread of an engine may be in the middle of a step; Python would abort in it when it takes it down.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

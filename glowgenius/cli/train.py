@@ -79,6 +79,7 @@ def train(
     from glowgenius.errors import ConfigError
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.trainer import SupervisedTrainer
 
     if resume and output_dir is None:
@@ -109,7 +110,10 @@ def train(
         result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if resume else None)
     except KeyboardInterrupt as interrupt:
         say_error(interrupt, INTERRUPTED)
-        say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
+        if RunFolder(folder).exists():
+            say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
+        else:
+            say("nothing had been trained yet: begin again with the same command", as_json=True)
         return INTERRUPTED
     if held is not None:
         held.to_jsonl(folder / HELD_OUT)

@@ -73,6 +73,23 @@ def test_a_run_interrupted_resumed_and_talked_to(tmp_path, model, data):
     assert child.exitstatus == 0
 
 
+def test_whoever_interrupts_does_not_wait_for_the_thread_of_an_engine():
+    code = """
+import threading, time
+from glowgenius.cli import app as application, main
+def interrupted(**_):
+    threading.Thread(target=time.sleep, args=(60,), name="glowgenius-local").start()
+    print("interrupted")
+    raise SystemExit(130)
+application.app = interrupted
+main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted\n", "")
+
+
 def test_without_its_library_it_says_how_to_get_it():
     code = "import sys; sys.modules['typer'] = None; from glowgenius.cli import main; main()"
     done = subprocess.run(

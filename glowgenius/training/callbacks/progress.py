@@ -108,7 +108,9 @@ class ProgressBar(Callback):
     def on_exception(self, event: TrainFailed) -> None:
         self._close()
         if self._console is not None:
-            self._print(f"ended after step {event.step} of {self._total}: {type(event.error).__name__}: {event.error}")
+            # Ctrl-C has nothing to say.
+            why = ": ".join(filter(None, [type(event.error).__name__, str(event.error)]))
+            self._print(f"ended after step {event.step} of {self._total}: {why}")
         self._console = None
 
     def _new_console(self) -> Console:
