@@ -79,7 +79,6 @@ def train(
     from glowgenius.errors import ConfigError
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.trainer import SupervisedTrainer
 
     if resume and output_dir is None:
@@ -109,16 +108,23 @@ def train(
     try:
         result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if resume else None)
     except KeyboardInterrupt as interrupt:
-        say_error(interrupt, INTERRUPTED)
-        if RunFolder(folder).exists():
-            say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
-        else:
-            say("nothing had been trained yet: begin again with the same command", as_json=True)
-        return INTERRUPTED
+        return _interrupted(interrupt, data, folder)
     if held is not None:
         held.to_jsonl(folder / HELD_OUT)
     _tell(result, folder, has_held=held is not None, as_json=as_json)
     return 0
+
+
+def _interrupted(interrupt: KeyboardInterrupt, data: Path, folder: Path) -> int:
+    """Say what to do after Ctrl-C, and return the exit code."""
+    from glowgenius.training.run_folder import RunFolder
+
+    code = say_error(interrupt, INTERRUPTED)
+    if RunFolder(folder).exists():
+        say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
+    else:
+        say("nothing had been trained yet: begin again with the same command", as_json=True)
+    return code
 
 
 def _new_folder(stem: str) -> Path:
