@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -18,7 +20,10 @@ T = TypeVar("T")
 
 @final
 class Worker:
-    """Runs jobs one after another on a daemon thread that starts with the first job."""
+    """Runs jobs one after another on a daemon thread that starts with the first job.
+
+    A program that ends waits for the job that is running, and drops those behind it.
+    """
 
     def __init__(self, name: str = "glowgenius-local") -> None:
         self._name = name
@@ -26,6 +31,9 @@ class Worker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed: EngineFuture[None] | None = None
+        self._working = threading.Lock()
+        self._abandoned = False
+        _WORKERS.add(self)
 
     def submit(self, job: Callable[[], T]) -> EngineFuture[T]:
         """Put *job* at the end of the queue.
@@ -59,6 +67,12 @@ class Worker:
                     self._jobs.put((last, None))
             return self._closed
 
+    def abandon(self) -> None:
+        """Wait for the job that is running, and let no other begin."""
+        self._abandoned = True
+        with self._working:
+            pass
+
     def _run(self) -> None:
         while True:
             future, job = self._jobs.get()
@@ -67,9 +81,22 @@ class Worker:
                 return
             if not future.set_running_or_notify_cancel():
                 continue
-            try:
-                result = job()
-            except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to whoever waits for it
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+            with self._working:
+                if self._abandoned:
+                    return
+                try:
+                    result = job()
+                except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to whoever waits for it
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+
+_WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    """Let the program end between two jobs: Python takes daemon threads down, and aborts where one is inside torch."""
+    for worker in list(_WORKERS):
+        worker.abandon()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from glowgenius.errors import EngineError
 from glowgenius.local.worker import Worker
+from tests.support.source import ROOT
 
 CLOSED = "the local service was closed; make a new glowgenius.local.ServiceClient()"
 
@@ -78,3 +83,31 @@ def test_a_worker_without_work_starts_no_thread_and_closes_at_once():
     worker = Worker()
     assert worker.close().future().done()
     assert threading.active_count() == before
+
+
+def test_a_program_that_ends_waits_for_the_running_job_and_no_other():
+    program = """
+import threading
+import torch
+from glowgenius.local.worker import Worker
+
+begun = threading.Event()
+
+def job():
+    product = torch.rand(500, 500)
+    begun.set()
+    for _ in range(50):
+        product = torch.mm(product, product) / 1000
+    print("ended", flush=True)
+
+worker = Worker()
+worker.submit(job)
+worker.submit(lambda: print("begun too late", flush=True))
+begun.wait()
+raise KeyboardInterrupt
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "ended\n"
+    assert done.stderr.strip().endswith("KeyboardInterrupt")
+    assert done.returncode in {1, -signal.SIGINT, 130}
