@@ -105,14 +105,11 @@ def utilisation() -> str:
     peak, rows = found["machine"]["gflops_float32"], []
     for kind, one in found["rows"].items():
         ours, trl = (one["contestants"][name] for name in ("glowgenius fp32", "TRL fp32"))
-        # Until the first step begins: less the step itself, which takes what the others take.
-        ready = ours["start_seconds"] + ours["first_step_seconds"] - ours["seconds"] / one["steps"]
         reached = ours["gflops_of_our_products"]
         rows.append(
             [kind, f"{reached:g} of {peak:g}", f"{reached / peak:.0%}", f"{ours['peak_mb'] / trl['peak_mb']:.2f}"]
         )
-        rows[-1].append(f"{ready:.1f}")
-    head = ("rows", "GFLOP per CPU s", "of the fp32 peak", "peak memory, TRL fp32 = 1", "start to first step, s")
+    head = ("rows", "GFLOP per CPU s", "of the fp32 peak", "peak memory, TRL fp32 = 1")
     return table(head, rows)
 
 
