@@ -6,6 +6,7 @@ time. Two passes need not wait at all, and their results do not depend on which 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from pathlib import Path
@@ -47,19 +48,37 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int) -> It
     if crew_size < 2:  # noqa: PLR2004 - one needs no crew
         yield from map(work, items)
         return
-    crew = _crew(crew_size, threads // crew_size)
-    futures = [crew[index % crew_size].submit(functools.partial(work, item)) for index, item in enumerate(items)]
-    try:
-        for future in futures:
-            yield future.result()
-    finally:
-        for future in futures:
-            future.future().exception()
+    each = threads // crew_size
+    crew = _crew(crew_size, each)
+    with _products_of(each):
+        futures = [crew[index % crew_size].submit(functools.partial(work, item)) for index, item in enumerate(items)]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.future().exception()
 
 
 def alone(work: Callable[[], R]) -> R:
     """`work`, on a thread whose products use no other."""
-    return _crew(1, 1)[0].submit(work).result()
+    with _products_of(1):
+        return _crew(1, 1)[0].submit(work).result()
+
+
+@contextlib.contextmanager
+def _products_of(threads: int) -> Iterator[None]:
+    """Let products use so many *threads* each, on whichever thread they are asked for.
+
+    Torch's own loops go by the number that their thread was given, but MKL's products by the number that any thread
+    was given last: without this, two passes on two cores would be four threads that wait for each other.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -86,6 +87,17 @@ def test_an_error_is_raised_once_nothing_runs_any_more():
     with pytest.raises(ValueError, match="first"):
         list(side_by_side(work, [0, 1, 2], 2))
     assert sorted(done) == [1, 2]
+
+
+@pytest.mark.skipif("mkl_get_max_threads" not in torch.__config__.parallel_info(), reason="torch without MKL")
+def test_passes_side_by_side_share_no_cores_in_their_products():
+    def work(_):
+        return re.findall(r"(?:omp|mkl)_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+
+    before = torch.get_num_threads()
+    assert list(side_by_side(work, [0, 1, 2], 2)) == [["1", "1"]] * 3
+    assert alone(lambda: work(0)) == ["1", "1"]
+    assert torch.get_num_threads() == before
 
 
 def test_a_crew_leaves_the_number_of_threads_of_others_alone():
