@@ -20,7 +20,7 @@ def preview(
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to show.")] = 3,
     train_on: Annotated[TrainOn, typer.Option(help="Which messages are trained.")] = TrainOn.LAST_ASSISTANT_MESSAGE,
     max_length: Annotated[int | None, typer.Option(help="Mark what lies beyond this many tokens.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write it into this HTML file instead.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write it as a page into this HTML file.")] = None,
     format: FormatOption = None,  # noqa: A002 - the name of the option
     as_json: JSONOption = False,
 ) -> int:
@@ -31,19 +31,20 @@ def preview(
     Example: `glowgenius preview train.jsonl --rows 2`
     """
     from glowgenius.data.dataset import Dataset
+    from glowgenius.markup.html import Markup, page
     from glowgenius.rendering.preview import preview as make_preview
     from glowgenius.rendering.renderer import Renderer
 
     dataset = Dataset.from_file(data, format=format)
     renderer = Renderer.for_model(model)
     shown = make_preview(dataset, renderer, rows=rows, train_on=train_on, max_length=max_length)
+    if html is not None:
+        html.write_text(page(f"Preview of {data.name}", [Markup(shown.to_html())]), encoding="utf-8")
+        say(f"written: {html}", as_json=as_json)
     if as_json:
         plain: dict[str, Any] = attrs.asdict(shown)
         plain.pop("color", None)
         print_json(plain)
-    elif html is not None:
-        html.write_text(shown.to_html(), encoding="utf-8")
-        say(f"written: {html}", as_json=False)
-    else:
+    elif html is None:
         say(shown, as_json=False)
     return 0

@@ -191,7 +191,9 @@ def test_preview(model, data, tmp_path):
     assert "⟦A0<|im_end|>⟧" in call("preview", data, "--model", model, "--rows", 1).output
     assert json.loads(call("preview", data, "--model", model, "--json").stdout)["rows"]
     call("preview", data, "--model", model, "--html", tmp_path / "p.html")
-    assert "<mark" in (tmp_path / "p.html").read_text(encoding="utf-8")
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<mark" in page
 
 
 def test_estimate_says_tokens_and_price_and_where(model, data, tmp_path):
