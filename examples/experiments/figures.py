@@ -59,7 +59,7 @@ def draw_before_after() -> Any:
             axes.plot(left, values, ".", color="black", markersize=3)
     axes.set_xticks(range(len(slices)), ["seen", "new wording", "never shown", "general"])
     axes.set_ylim(0, 1.02)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure
 
 
@@ -97,7 +97,7 @@ def draw_facts() -> Any:
             axes.plot(left, [row["figures"][name] for name in slices], ".", color="black", markersize=3)
     axes.set_xticks(range(len(slices)), ["seen", "new wording", "backwards", "never shown", "general"])
     axes.set_ylim(0, 1.02)
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return figure
 
 
