@@ -28,7 +28,7 @@ def main() -> None:
         app(prog_name="glowgenius")
     except SystemExit as left:
         if left.code == INTERRUPTED:
-            # The thread of an engine may be in the middle of a step; Python would abort in it when it takes it down.
+            # The second Ctrl-C leaves at once; Python would wait for the pass that an engine is in the middle of.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(INTERRUPTED)

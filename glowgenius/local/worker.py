@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Worker:
     """Runs jobs one after another on a daemon thread that starts with the first job.
 
-    A program that ends waits for the job that is running, and drops those behind it.
+    A program that ends waits for the job that is running; those behind it fail.
     """
 
     def __init__(self, name: str = "glowgenius-local") -> None:
@@ -68,8 +68,11 @@ class Worker:
             return self._closed
 
     def abandon(self) -> None:
-        """Wait for the job that is running, and let no other begin."""
+        """Let no other job begin: those that wait fail, so that nobody waits for them."""
         self._abandoned = True
+
+    def wait(self) -> None:
+        """Wait for the job that is running."""
         with self._working:
             pass
 
@@ -83,7 +86,8 @@ class Worker:
                 continue
             with self._working:
                 if self._abandoned:
-                    return
+                    future.set_exception(EngineError("the program is ending"))
+                    continue
                 try:
                     result = job()
                 except BaseException as error:  # noqa: BLE001 - whatever a job raises belongs to whoever waits for it
@@ -98,5 +102,8 @@ _WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
 @atexit.register
 def _leave() -> None:
     """Let the program end between two jobs: Python takes daemon threads down, and aborts where one is inside torch."""
-    for worker in list(_WORKERS):
+    workers = list(_WORKERS)
+    for worker in workers:
         worker.abandon()
+    for worker in workers:
+        worker.wait()

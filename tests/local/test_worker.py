@@ -85,6 +85,24 @@ def test_a_worker_without_work_starts_no_thread_and_closes_at_once():
     assert threading.active_count() == before
 
 
+def test_jobs_of_an_abandoned_worker_fail_so_that_nobody_waits_for_them(worker):
+    begun, go = threading.Event(), threading.Event()
+
+    def job():
+        begun.set()
+        go.wait(10)
+        return "ended"
+
+    running, waiting = worker.submit(job), worker.submit(lambda: "begun too late")
+    begun.wait(10)
+    worker.abandon()
+    go.set()
+    assert running.result(timeout=10) == "ended"
+    with pytest.raises(EngineError, match="the program is ending"):
+        waiting.result(timeout=10)
+    worker.wait()
+
+
 def test_a_program_that_ends_waits_for_the_running_job_and_no_other():
     program = """
 import threading
