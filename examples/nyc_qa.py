@@ -86,6 +86,7 @@ def main() -> int:
         callbacks=[gg.ProgressBar()],
     )
     print(connection)
+    print("The eval rows ask trained facts in new words, so they share groups with the training rows on purpose.")
     started = time.monotonic()
     result = trainer.train(train, eval_dataset=asked["paraphrase"])
     train_seconds = time.monotonic() - started
@@ -207,7 +208,9 @@ def progress() -> Any:
 
 def parse() -> argparse.Namespace:
     """What was typed."""
-    parser = argparse.ArgumentParser(description="Teach a small language model New York City, and measure it.")
+    parser = argparse.ArgumentParser(
+        description="Teach a small language model New York City, and measure it.", allow_abbrev=False
+    )
     parser.add_argument("--engine", choices=["auto", "local", "tinker"], default="local", help="where to train")
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="a short name, a folder, or a hub name")
     parser.add_argument("--rank", type=int, default=16, help="rank of the adapter")
