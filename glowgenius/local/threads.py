@@ -17,7 +17,7 @@ import torch
 from glowgenius.local.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +67,7 @@ def alone(work: Callable[[], R]) -> R:
 
 
 @contextlib.contextmanager
-def _products_of(threads: int) -> Iterator[None]:
+def _products_of(threads: int) -> Generator[None]:
     """Let products use so many *threads* each, on whichever thread they are asked for.
 
     Torch's own loops go by the number that their thread was given, but MKL's products by the number that any thread
