@@ -7,7 +7,7 @@ initialisation as in "LoRA Without Regret", Schulman et al. 2025).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from attrs import field, frozen
@@ -125,14 +125,13 @@ class Active:
 class LoraLinear(nn.Module):
     """A frozen linear layer and the correction that the active adapter holds for it."""
 
-    def __init__(self, name: str, base: nn.Linear, active: Active) -> None:
+    def __init__(self, name: str, weight: torch.Tensor, bias: torch.Tensor | None, active: Active) -> None:
         super().__init__()
         self.name = name
-        self.weight = base.weight
+        self.weight = nn.Parameter(weight, requires_grad=False)
         """The frozen base weight, `[outputs, inputs]`."""
-        self.bias = cast("torch.Tensor | None", base.bias)
-        self.in_features = base.in_features
-        self.out_features = base.out_features
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.out_features, self.in_features = weight.shape
         self._active = active
 
     @override

@@ -1,7 +1,7 @@
 """The quick path: Llama-shaped models (Llama, SmolLM2, Mistral, Qwen2, Qwen3) without autograd.
 
-The layers are computed from the frozen weights of the model that `transformers` loaded, forwards and backwards, with
-the gradient of the adapter alone: none for frozen weights, none below the lowest adapted layer.
+The layers are computed from the frozen weights, forwards and backwards, with the gradient of the adapter alone: none
+for frozen weights, none below the lowest adapted layer.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from glowgenius.local.attention import Attending
     from glowgenius.local.layout import Layout
     from glowgenius.local.packing import Pass
+    from glowgenius.local.plain import Rotary
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotary frequencies that do not depend on the length of the sequence."""
 
 
-def unsuitable(network: Any) -> str | None:
-    """Why *network* cannot be computed by this module, if it cannot."""
-    config = network.config
+def unsuitable(config: Any) -> str | None:
+    """Why a model of *config*, one of `transformers`, cannot be computed by this module, if it cannot."""
     if config.model_type not in _MODEL_TYPES:
         return f"{config.model_type!r} is not one of {', '.join(_MODEL_TYPES)}"
     if config.hidden_act != "silu":
@@ -69,21 +69,22 @@ class ModelAdapter:
 class Llama:
     """A Llama-shaped model as the frozen matrices that it is made of."""
 
-    def __init__(self, network: Any, linear: Mapping[str, LoraLinear]) -> None:
-        config = network.config
+    def __init__(
+        self, config: Any, weights: Mapping[str, torch.Tensor], linear: Mapping[str, LoraLinear], rotary: Rotary
+    ) -> None:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.heads = Heads(
             queries=config.num_attention_heads, keys=config.num_key_value_heads, size=size, scale=size**-0.5
         )
         self.eps = float(config.rms_norm_eps)
-        self.embedding: torch.Tensor = network.model.embed_tokens.weight.detach()
+        self.embedding: torch.Tensor = weights["model.embed_tokens.weight"].detach()
         """`[V, H]`."""
-        self.norm: torch.Tensor = network.model.norm.weight.detach()
+        self.norm: torch.Tensor = weights["model.norm.weight"].detach()
         """The weight of the norm before the unembedding, `[H]`."""
         self.head = Stack.of([linear["lm_head"]])
         """The unembedding."""
-        self.layers = tuple(self._layer(network, linear, index) for index in range(config.num_hidden_layers))
-        self._rotary = network.model.rotary_emb
+        self.layers = tuple(self._layer(config, weights, linear, index) for index in range(config.num_hidden_layers))
+        self._rotary = rotary
 
     def adapter(self, adapter: Adapter | None) -> ModelAdapter:
         """*adapter*, ready for the products of one call."""
@@ -123,9 +124,8 @@ class Llama:
 
     def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of what queries and keys at *positions* `[S]` are turned by, `[S, 1, D/2]`."""
-        half = self.heads.size // 2
-        cos, sin = self._rotary(self.embedding, positions[None])
-        return cos[0, :, None, :half], sin[0, :, None, :half]
+        cos, sin = self._rotary(positions)
+        return cos[:, None], sin[:, None]
 
     def frame(self, packed: Pass) -> Frame[Attention]:
         """What the layers need to know of *packed*."""
@@ -199,24 +199,28 @@ class Llama:
             lowest = index == adapter.lowest
             gradient = layer.backward(gradient, state, own, frame, gradients, lowest=lowest, last=last)
 
-    def _layer(self, network: Any, linear: Mapping[str, LoraLinear], index: int) -> Layer:
-        module = network.model.layers[index]
-
+    def _layer(
+        self, config: Any, weights: Mapping[str, torch.Tensor], linear: Mapping[str, LoraLinear], index: int
+    ) -> Layer:
         def stack(parent: str, *names: str) -> Stack:
             return Stack.of([linear[f"model.layers.{index}.{parent}.{name}_proj"] for name in names])
 
-        head_norms = [getattr(module.self_attn, name, None) for name in ("q_norm", "k_norm")]
+        def norms(*names: str) -> tuple[torch.Tensor, ...]:
+            places = [f"model.layers.{index}.{name}.weight" for name in names]
+            return tuple(weights[place].detach() for place in places if place in weights)
+
+        before_attention, before_mlp = norms("input_layernorm", "post_attention_layernorm")
         return Layer(
             heads=self.heads,
             eps=self.eps,
-            window=_window(network.config, index),
+            window=_window(config, index),
             qkv=stack("self_attn", "q", "k", "v"),
             out=stack("self_attn", "o"),
             gate_up=stack("mlp", "gate", "up"),
             down=stack("mlp", "down"),
-            before_attention=module.input_layernorm.weight.detach(),
-            before_mlp=module.post_attention_layernorm.weight.detach(),
-            head_norms=tuple(norm.weight.detach() for norm in head_norms if norm is not None),
+            before_attention=before_attention,
+            before_mlp=before_mlp,
+            head_norms=norms("self_attn.q_norm", "self_attn.k_norm"),
         )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils import checkpoint as checkpointing
 
 from glowgenius.errors import EngineError, ModelNotFoundError
+from glowgenius.local import plain
 from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
 from glowgenius.local.layout import Layout
 from glowgenius.local.llama import Llama, unsuitable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+    from glowgenius.local.plain import PlainModel, Rotary
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 _MLP = ("mlp", "feed_forward", "ffn")
@@ -52,25 +55,53 @@ class BaseModel:
         self.device = torch.device(device)
         self.dtype = dtype
         """Of the frozen weights and the activations; adapters and their optimizer are always fp32."""
-        loaded = load_causal_lm(
-            directory, attention=_attention(self.device, dtype), dtype=str(dtype).removeprefix("torch.")
-        )
-        self.network: Any = loaded.to(self.device)
-        self.network.requires_grad_(requires_grad=False)
-        self.config: Any = self.network.config.get_text_config()
         self._active = Active()
         self._lock = threading.RLock()
         self._ready: weakref.WeakKeyDictionary[object, tuple[Layout, Llama]] = weakref.WeakKeyDictionary()
         self._kinds: dict[str, str] = {}
-        self._layers = self._wrap()
         self.kept: dict[AdapterSpec, np.polynomial.Polynomial] = {}
         """How many bytes the modules keep for the way back, by the number of tokens, as far as it was measured."""
-        self.slow_because = unsuitable(self.network)
+        self._layers: dict[str, LoraLinear] = {}
+        self._others: dict[str, torch.Tensor] = {}
+        """Frozen numbers outside of the layers, where they were read without `transformers`."""
+        read = plain.read(directory, self.device, dtype)
+        self.config: Any = self.network.config.get_text_config() if read is None else read.config
+        """What `config.json` says, as attributes."""
+        self.architecture: str = type(self.network).__name__ if read is None else read.architecture
+        """The class that `transformers` has for it."""
+        self.slow_because = unsuitable(self.network.config) if read is None else None
         """Why the model is computed by the modules of `transformers`; None where the quick path serves it."""
-        for index, layer in enumerate(self._decoder_layers()):
-            layer.forward = functools.partial(_checkpointed, layer.forward, self._active, index)
-        self.llama = Llama(self.network, self._layers) if self.slow_because is None else None
+        if read is None:
+            self._wrap()
+        else:
+            self._place(read)
+        self.llama: Llama | None = None
         """The quick path, where there is one."""
+        if self.slow_because is None:
+            weights = dict(self.network.named_parameters()) if read is None else read.weights
+            rotary = _rotary(self.network) if read is None else read.rotary
+            self.llama = Llama(self.config, weights, self._layers, rotary)
+
+    @functools.cached_property
+    def network(self) -> Any:
+        """The modules of `transformers`, with a place for an adapter in each linear layer.
+
+        A model that was read without them gets them when they are asked for, on the same frozen numbers.
+        """
+        loaded = load_causal_lm(
+            self.directory, attention=_attention(self.device, self.dtype), dtype=str(self.dtype).removeprefix("torch.")
+        )
+        network: Any = loaded.to(self.device)
+        for name, value in self._others.items():
+            _put(network, name, nn.Parameter(value, requires_grad=False))
+        for name, part in self._layers.items():
+            _put(network, name, part)
+        network.requires_grad_(requires_grad=False)
+        lists = [one for one in network.modules() if isinstance(one, nn.ModuleList)]
+        decoder = next((one for one in lists if len(one) == network.config.get_text_config().num_hidden_layers), ())
+        for index, layer in enumerate(decoder):
+            layer.forward = functools.partial(_checkpointed, layer.forward, self._active, index)
+        return network
 
     @property
     def vocabulary_size(self) -> int:
@@ -138,33 +169,41 @@ class BaseModel:
     def weights_hash(self) -> str:
         """sha256 over every frozen weight, to prove that training left them alone."""
         digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):
+        for name, value in sorted(self._state().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _wrap(self) -> dict[str, LoraLinear]:
+    def _state(self) -> dict[str, torch.Tensor]:
+        if "network" in vars(self):
+            state: dict[str, torch.Tensor] = self.network.state_dict()
+            return state
+        layers = {
+            f"{name}.{part}": value for name, one in self._layers.items() for part, value in one.state_dict().items()
+        }
+        return {**self._others, **layers}
+
+    def _wrap(self) -> None:
         """Put a `LoraLinear` in the place of every linear layer that can carry an adapter."""
         head = self.network.get_output_embeddings()
-        found: dict[str, LoraLinear] = {}
         for name, module in list(self.network.named_modules()):
             kind = "unembed" if module is head else _kind(name)
             if kind is None or not isinstance(module, nn.Linear):
                 continue
-            parent, _, child = name.rpartition(".")
-            wrapped = LoraLinear(name, module, self._active)
-            setattr(self.network.get_submodule(parent), child, wrapped)
-            found[name], self._kinds[name] = wrapped, kind
+            self._layers[name], self._kinds[name] = LoraLinear(name, module.weight, module.bias, self._active), kind
+            _put(self.network, name, self._layers[name])
         if reason := self._untrainable():
             raise ModelNotFoundError(
-                f"the local engine cannot train {self.name!r} ({type(self.network).__name__}): {reason}. {_ACCEPTED}"
+                f"the local engine cannot train {self.name!r} ({self.architecture}): {reason}. {_ACCEPTED}"
             )
-        return found
 
-    def _decoder_layers(self) -> list[Any]:
-        """The layers that follow each other, as the modules they are."""
-        lists = [one for one in self.network.modules() if isinstance(one, nn.ModuleList)]
-        return list(next((one for one in lists if len(one) == self.config.num_hidden_layers), ()))
+    def _place(self, read: PlainModel) -> None:
+        """Make a `LoraLinear` of every linear layer that was *read*."""
+        self._others = dict(read.weights)
+        for name in read.linear:
+            weight, bias = self._others.pop(f"{name}.weight"), self._others.pop(f"{name}.bias", None)
+            self._layers[name] = LoraLinear(name, weight, bias, self._active)
+            self._kinds[name] = _kind(name) or "unembed"
 
     def _untrainable(self) -> str | None:
         """Why the model cannot be packed and adapted here, if it cannot."""
@@ -177,6 +216,22 @@ class BaseModel:
         if missing := sorted({"attn", "mlp", "unembed"} - set(self._kinds.values())):
             return f"no linear layers of kind {', '.join(map(repr, missing))} were found"
         return None
+
+
+def _put(network: Any, name: str, part: object) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, part)
+
+
+def _rotary(network: Any) -> Rotary:
+    """The rotary embedding of a Llama-shaped *network*, which repeats every angle for the other half of the head."""
+
+    def rotary(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = network.model.rotary_emb(network.model.embed_tokens.weight, positions[None])
+        half = cos.shape[-1] // 2
+        return cos[0, :, :half], sin[0, :, :half]
+
+    return rotary
 
 
 def _kind(name: str) -> str | None:

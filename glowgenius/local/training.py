@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
-
-import torch
+from typing import TYPE_CHECKING, final
 
 from glowgenius.engines.datum import CROSS_ENTROPY, read_data
 from glowgenius.engines.tinker_types import (
@@ -21,6 +19,7 @@ from glowgenius.engines.tinker_types import (
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.loss import score
+from glowgenius.local.optimizer import AdamW
 from glowgenius.local.packing import Row
 from glowgenius.local.sampling import SamplingClient, from_checkpoint
 from glowgenius.models.hub import load_tokenizer
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from glowgenius.local.model import BaseModel
     from glowgenius.local.runtime import Runtime
     from glowgenius.models.tokenizer import Tokenizer
-
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW remembers of each matrix."""
 
 
 @final
@@ -54,8 +49,7 @@ class TrainingClient:
         self._model_id = model_id
         self._folder = folder
         self._updates = 0
-        # Everything but the learning rate of the first step is set at each step, from its AdamParams.
-        self._optimizer = torch.optim.AdamW(list(adapter.parameters()), lr=1e-4, weight_decay=0.0, fused=True)
+        self._optimizer = AdamW(dict(adapter.named_parameters()))
 
     @property
     def model_id(self) -> str:
@@ -69,7 +63,7 @@ class TrainingClient:
 
     def get_info(self) -> GetInfoResponse:
         """Base model, rank and id."""
-        data = ModelData(arch=type(self._model.network).__name__, model_name=self._model.name)
+        data = ModelData(arch=self._model.architecture, model_name=self._model.name)
         return GetInfoResponse(
             type="get_info",
             model_data=data,
@@ -161,14 +155,7 @@ class TrainingClient:
     def restore_optimizer(self, saved: checkpoint.Saved) -> None:
         """Put the saved moments in place; called once, before the client is handed out."""
         self._updates = saved.updates
-        stored = saved.optimizer or {}
-        for name, parameter in self._adapter.named_parameters():
-            moments = {key: stored[f"{name}.{key}"] for key in _MOMENTS if f"{name}.{key}" in stored}
-            if moments:
-                # The count of steps stays on the CPU, where torch keeps it.
-                self._optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
-                }
+        self._optimizer.restore(saved.optimizer or {})
 
     def _score(
         self, data: list[Datum], loss_fn: str, config: Mapping[str, float | str] | None, *, backward: bool
@@ -206,36 +193,17 @@ class TrainingClient:
         )
 
     def _step(self, params: AdamParams) -> OptimStepResponse:
-        parameters = list(self._adapter.parameters())
-        for parameter in parameters:
-            # Without a gradient torch would skip the parameter; the service decays and moves it on its momentum.
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        if params.grad_clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(parameters, params.grad_clip_norm)
-        group = self._optimizer.param_groups[0]
-        group["lr"] = params.learning_rate
-        group["betas"] = (params.beta1, params.beta2)
-        group["eps"] = params.eps
-        group["weight_decay"] = params.weight_decay
-        self._optimizer.step()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(params)
         self._updates += 1
         return OptimStepResponse()
 
     def _save(self, folder: Path, metadata: dict[str, str] | None, *, overwrite: bool, optimizer: bool) -> str:
-        moments: dict[str, torch.Tensor] | None = None
-        if optimizer:
-            moments = {}
-            for name, parameter in self._adapter.named_parameters():
-                state: dict[str, Any] = self._optimizer.state.get(parameter, {})
-                moments |= {f"{name}.{key}": value.detach().cpu() for key, value in state.items()}
         written = checkpoint.write(
             folder,
             self._adapter,
             base_model=self._model.name,
             updates=self._updates,
-            optimizer=moments,
+            optimizer=self._optimizer.moments if optimizer else None,
             metadata=metadata or {},
             overwrite=overwrite,
         )

@@ -6,6 +6,7 @@ What comes through it is typed by small protocols of ours, since `transformers` 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import catalog
+from glowgenius.models.plain import read_plain_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -30,10 +32,32 @@ def load_tokenizer(name_or_directory: str) -> Tokenizer:
 
     where = _source(name_or_directory)
     try:
-        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(where)
+        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(where, **_config_for_tokenizer(Path(where)))
     except (OSError, ValueError) as error:
         raise _not_loaded("tokenizer", name_or_directory, error) from error
     return cast("Tokenizer", tokenizer)
+
+
+def _config_for_tokenizer(folder: Path) -> dict[str, Any]:
+    """What `AutoTokenizer` asks of a model's config, for a local *folder* that names the class of its tokenizer itself.
+
+    Left alone, it loads the config class of the architecture, and with it modules of `transformers` that take more than
+    a second to import. What the config adds there is its model type. Nothing for any other folder.
+    """
+    from transformers import PreTrainedConfig
+
+    try:
+        own, settings = (
+            dict[str, Any](json.loads((folder / name).read_text(encoding="utf-8")))
+            for name in ("tokenizer_config.json", "config.json")
+        )
+    except (OSError, ValueError, TypeError):
+        return {}
+    if not isinstance(settings.get("model_type"), str) or not own.get("tokenizer_class") or "auto_map" in own:
+        return {}
+    config: Any = cast("Any", PreTrainedConfig)()
+    config.model_type = settings["model_type"]
+    return {"config": config}
 
 
 def render_with_marks(
@@ -101,14 +125,18 @@ def template_writer(tokenizer: Any, variables: Mapping[str, Any]) -> Callable[..
 
 
 def load_config(name_or_directory: str) -> Mapping[str, Any]:
-    """The model's `config.json` as a mapping; no weights are read.
+    """The model's `config.json` as a mapping, with what its architecture takes where nothing is said.
+
+    No weights are read.
 
     Raises:
         ModelNotFoundError: There is no such model here, and the hub did not answer.
     """
+    where = _source(name_or_directory)
+    if (plain := read_plain_config(Path(where))) is not None:
+        return plain
     from transformers import AutoConfig
 
-    where = _source(name_or_directory)
     try:
         config: Any = cast("Any", AutoConfig).from_pretrained(where)
     except (OSError, ValueError) as error:
@@ -124,6 +152,7 @@ def load_causal_lm(directory: Path, *, attention: str = "sdpa", dtype: str = "fl
     Raises:
         ModelNotFoundError: The directory holds no language model that `transformers` can load.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -132,7 +161,7 @@ def load_causal_lm(directory: Path, *, attention: str = "sdpa", dtype: str = "fl
             model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
                 str(directory), dtype=dtype, attn_implementation=attention, local_files_only=True
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_loaded("weights", str(directory), error) from error
     return model.eval()
 

@@ -76,9 +76,9 @@ def test_who_takes_the_quick_path(model_of):
 def test_a_model_of_another_shape_goes_through_transformers(model_of, monkeypatch, field, value, reason):
     from glowgenius.local.llama import unsuitable
 
-    network = model_of().network
-    monkeypatch.setattr(network.config, field, value)
-    assert unsuitable(network) == reason
+    config = model_of().network.config
+    monkeypatch.setattr(config, field, value)
+    assert unsuitable(config) == reason
 
 
 @pytest.mark.parametrize("prefix", [0, 12])

@@ -1,0 +1,121 @@
+"""A Llama-shaped model straight from its files: the modules of `transformers` take seconds to import.
+
+Only where every number lies where the quick path looks for it, under its published name and shape, and nothing else is
+there. Everything else is loaded by `transformers`, which knows more kinds of files, and says what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast, final
+
+import torch
+from attrs import field, frozen
+from safetensors import SafetensorError
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType] - its paths are untyped
+
+from glowgenius.models.plain import ARCHITECTURES, read_plain_config, rope_theta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    Rotary = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    """Positions `[S]` → cosine and sine of what queries and keys there are turned by, `[S, D/2]` each."""
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class PlainModel:
+    """The frozen numbers of a model and what its config says."""
+
+    architecture: str
+    """The name of the class that `transformers` has for it."""
+
+    config: Any
+    """The fields of `config.json`, as attributes."""
+
+    weights: dict[str, torch.Tensor] = field(repr=False)
+    """By their names in `transformers`; a tied unembedding is there too."""
+
+    rotary: Rotary = field(repr=False)
+    """The rotary embedding, in the precision of the weights."""
+
+    @property
+    def linear(self) -> Iterator[str]:
+        """The names of the linear layers, in the model's order."""
+        return (name.removesuffix(".weight") for name in self.weights if name.endswith(("_proj.weight", "head.weight")))
+
+
+def read(directory: Path, device: torch.device, dtype: torch.dtype) -> PlainModel | None:
+    """The model in *directory*; None where `transformers` is to load it."""
+    settings = read_plain_config(directory)
+    if settings is None:
+        return None
+    try:
+        found = _tensors(directory)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        return None
+    shapes = _shapes(settings)
+    tied = shapes.pop("lm_head.weight") if settings["tie_word_embeddings"] else None
+    if {name: tuple(value.shape) for name, value in found.items()} != shapes:
+        return None
+    if any(value.dtype not in {torch.float32, torch.bfloat16, torch.float16} for value in found.values()):
+        return None
+    weights = {name: found[name].to(device, dtype) for name in shapes}
+    if tied is not None:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    return PlainModel(
+        architecture=ARCHITECTURES[settings["model_type"]],
+        config=SimpleNamespace(**settings),
+        weights=weights,
+        rotary=_rotary(rope_theta(settings), settings["head_dim"], device, dtype),
+    )
+
+
+def _shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor, in the order of the modules of `transformers`."""
+    hidden, inner, kind = settings["hidden_size"], settings["intermediate_size"], settings["model_type"]
+    size = settings["head_dim"]
+    queries, keys = settings["num_attention_heads"] * size, settings["num_key_value_heads"] * size
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (settings["vocab_size"], hidden)}
+    for index in range(settings["num_hidden_layers"]):
+        layer = f"model.layers.{index}"
+        for name, outputs, inputs in (
+            ("self_attn.q_proj", queries, hidden),
+            ("self_attn.k_proj", keys, hidden),
+            ("self_attn.v_proj", keys, hidden),
+            ("self_attn.o_proj", hidden, queries),
+            ("mlp.gate_proj", inner, hidden),
+            ("mlp.up_proj", inner, hidden),
+            ("mlp.down_proj", hidden, inner),
+        ):
+            shapes[f"{layer}.{name}.weight"] = (outputs, inputs)
+            if kind == "qwen2" and name.endswith(("q_proj", "k_proj", "v_proj")):
+                shapes[f"{layer}.{name}.bias"] = (outputs,)
+        for name in ("q_norm", "k_norm") if kind == "qwen3" else ():
+            shapes[f"{layer}.self_attn.{name}.weight"] = (size,)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{layer}.{name}.weight"] = (hidden,)
+    return {**shapes, "model.norm.weight": (hidden,), "lm_head.weight": (settings["vocab_size"], hidden)}
+
+
+def _tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """What the safetensors files of *directory* hold, mapped into memory."""
+    files = {"model.safetensors"}
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        files = set(cast("dict[str, str]", json.loads(index.read_text(encoding="utf-8"))["weight_map"]).values())
+    return {name: value for file in sorted(files) for name, value in load_file(directory / file).items()}
+
+
+def _rotary(theta: float, size: int, device: torch.device, dtype: torch.dtype) -> Rotary:
+    """The original frequencies (Su et al. 2021, section 3.4.2), which stay fp32 in a bf16 model."""
+    frequencies = (1.0 / (theta ** (torch.arange(0, size, 2, dtype=torch.float) / size))).to(device)
+
+    def rotary(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        angles = positions[:, None].float() * frequencies
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    return rotary
