@@ -200,6 +200,12 @@ def evenly(facts: Sequence[Fact], number: int | None) -> list[Fact]:
     return [facts[position * len(facts) // number] for position in range(number)]
 
 
+def shortest(rows: Dataset, number: int) -> Dataset:
+    """Take the `number` rows of the fewest words, in their order."""
+    words = [sum(len(str(message.content).split()) for message in row.messages) for row in rows]
+    return rows.select(sorted(sorted(range(len(rows)), key=words.__getitem__)[:number]))
+
+
 def read_facts(path: Path = HERE / "facts.csv") -> list[Fact]:
     """Read `facts.csv`, in its order."""
     with path.open(encoding="utf-8", newline="") as file:
