@@ -26,6 +26,9 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "understanding.md"
 
 CONSTANTS: Final = (
     *(
+        "0.0001",
+        "0.0003",
+        "0.01",
         "2019",
         "2021",
         "2023",

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import re
+import runpy
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from examples.experiments import capacity, efficiency, facts, lessons, prose, record, run
+from examples.experiments import capacity, efficiency, facts, figures, lessons, prose, record, run
 from examples.experiments.record import Experiment
 
 RECORDED = sorted(path.stem for path in record.RESULTS.glob("*.json"))
@@ -157,6 +158,19 @@ class TestRun:
         assert run.main(["--list"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == list(run.EXPERIMENTS)
+
+    @pytest.mark.parametrize(("failed", "called"), [(0, ["run", "figures", "prose"]), (1, ["run"])])
+    def test_one_command_runs_draws_and_writes(
+        self, monkeypatch: pytest.MonkeyPatch, failed: int, called: list[str]
+    ) -> None:
+        calls: list[str] = []
+        monkeypatch.setattr(run, "main", lambda: calls.append("run") or failed)
+        monkeypatch.setattr(figures, "main", lambda: calls.append("figures") or 0)
+        monkeypatch.setattr(prose, "main", lambda _: calls.append("prose") or 0)
+        monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("examples.experiments", run_name="__main__")
+        assert (ended.value.code, calls) == (failed, called)
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="2"):

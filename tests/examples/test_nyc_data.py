@@ -11,6 +11,7 @@ import pytest
 
 from examples.nyc import build, checks, data, derive
 from examples.nyc.data import Fact, Wordings
+from glowgenius import Conversation
 
 FACTS = data.read_facts()
 TRAINED = [fact for fact in FACTS if fact.split == "train"]
@@ -278,6 +279,17 @@ class TestSlices:
         assert len({row.tags[0] for row in few.seen}) == 8
         assert len(few.unseen) == 104
         assert len(few.reverse) == 44
+
+    def test_the_shortest_rows_keep_their_order(self, slices: data.NYCData) -> None:
+        def words(row: Conversation) -> int:
+            return sum(len(str(message.content).split()) for message in row.messages)
+
+        chosen = data.shortest(slices.replay, 100)
+        names = [row.id for row in chosen]
+        assert names == [row.id for row in slices.replay if row.id in set(names)]
+        left_out = [row for row in slices.replay if row.id not in set(names)]
+        assert (len(chosen), len(left_out)) == (100, len(slices.replay) - 100)
+        assert max(map(words, chosen)) <= min(map(words, left_out))
 
     def test_same_rows_every_time(self, slices: data.NYCData) -> None:
         assert data.load().train.fingerprint == slices.train.fingerprint
