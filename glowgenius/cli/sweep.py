@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from glowgenius.cli.common import DEFAULT_MODEL, DataFile, EngineOption, JSONOption, ModelOption, print_json, say, verb
+from glowgenius.cli.common import (
+    DEFAULT_MODEL,
+    DataFile,
+    EngineOption,
+    FormatOption,
+    JSONOption,
+    ModelOption,
+    print_json,
+    say,
+    verb,
+)
 from glowgenius.cli.settings import BatchOption, EpochsOption, MaxStepsOption
 
 
@@ -26,6 +36,7 @@ def sweep(
     batch_size: BatchOption = 16,
     max_steps: MaxStepsOption = None,
     metric: Annotated[str | None, typer.Option(help="What decides, such as nll, exact_match or eval_loss.")] = None,
+    format: FormatOption = None,  # noqa: A002 - the name of the option
     output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="Folder of the sweep.")] = None,
     as_json: JSONOption = False,
 ) -> int:
@@ -40,7 +51,7 @@ def sweep(
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.connection import connect
 
-    rows, held = Dataset.from_file(data).train_test_split(test_size, seed=0)
+    rows, held = Dataset.from_file(data, format=format).train_test_split(test_size, seed=0)
     connection = connect(engine)
     say(connection, as_json=as_json)
     tell: Any = sys.stderr if as_json else sys.stdout

@@ -202,7 +202,7 @@ def plan(columns: tuple[str, ...], shape: Shape, *, forced: bool) -> Plan:
         keep = forced and complete
         suggestion = meant(column, shape)
         if column in OWN_NAMES:
-            fault = None if keep else _of_another_format(column, shape)
+            fault = None if keep else _of_another_format(column, shape, forced=forced)
         elif column.casefold() in REFUSED:
             found, accepted = REFUSED[column.casefold()].split(" → ")
             fault = None if keep else Fault(column, found, accepted)
@@ -220,10 +220,12 @@ def plan(columns: tuple[str, ...], shape: Shape, *, forced: bool) -> Plan:
     return Plan(faults=tuple(faults), metadata=tuple(metadata), renamed=frozenset(renamed))
 
 
-def _of_another_format(column: str, shape: Shape) -> Fault:
+def _of_another_format(column: str, shape: Shape, *, forced: bool) -> Fault:
     owner = next(other.name for other in SHAPES.values() if column in other.columns)
     return Fault(
         column,
         f"a column of the format {owner!r}, in a row read as {shape.name!r}",
-        f"the columns of one format only (format={shape.name!r} would keep this one as metadata)",
+        f"the columns of {shape.name!r}, or format={owner!r}"
+        if forced
+        else f"the columns of one format only (format={shape.name!r} would keep this one as metadata)",
     )

@@ -346,6 +346,8 @@ def test_sweep(model, data, tmp_path):
     options = ("--model", model, "--rank", 2, "--learning-rate", 0.01, "--learning-rate", 0.02, "--max-steps", 1)
     found = json.loads(call("sweep", data, *options, "--metric", "eval_loss", "-o", tmp_path, "--json").stdout)
     assert len(found["cells"]) == 2
+    wrong = call("sweep", data, *options, "--format", "messages", code=1).output
+    assert "in a row read as 'messages' → the columns of 'messages', or format='question/answer'" in wrong
 
 
 # --- about this machine ---
