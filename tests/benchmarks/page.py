@@ -56,7 +56,7 @@ def results(name: str) -> dict[str, Any]:
 def machine() -> str:
     """Where and how each benchmark was run."""
     rows = []
-    for name in ("local_engine", "local_sampling", "ideas", "scale"):
+    for name in ("local_engine", "local_sampling", "start", "ideas", "scale"):
         if not (RESULTS / f"{name}.json").exists():
             continue
         found = results(name)
@@ -111,6 +111,15 @@ def utilisation() -> str:
         )
     head = ("rows", "GFLOP per CPU s", "of the fp32 peak", "peak memory, TRL fp32 = 1")
     return table(head, rows)
+
+
+def start() -> str:
+    """How long it takes before anything is seen."""
+    rows = [
+        [name, f"{one['stepped']:.1f}", f"{one['answered']:.1f}", f"{one['cpu']:.1f}"]
+        for name, one in results("start")["contestants"].items()
+    ]
+    return table(("program", "s to the first step", "s to the first answer", "CPU s in all"), rows)
 
 
 def sampling() -> str:
@@ -231,6 +240,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "machine": machine,
     "training": training,
     "utilisation": utilisation,
+    "start": start,
     "sampling": sampling,
     "questions": questions,
     "limits": limits,
