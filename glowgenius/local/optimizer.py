@@ -37,7 +37,9 @@ class AdamW:
         """Go on from *moments*; a matrix of which there are none begins afresh."""
         for name, parameter in self._parameters.items():
             if f"{name}.step" in moments:
-                self._moments[name] = {key: moments[f"{name}.{key}"].to(parameter.device) for key in _MOMENTS}
+                self._moments[name] = {
+                    key: moments[f"{name}.{key}"].to(parameter.device, copy=True) for key in _MOMENTS
+                }
 
     @torch.no_grad()
     def step(self, params: AdamParams) -> None:
