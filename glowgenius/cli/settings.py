@@ -65,7 +65,7 @@ def split(
         say(f"evaluation: the {len(held[1])} rows whose split is {held[0]!r}; {trained}", as_json=as_json, prose=True)
         return kept[1], held[1]
     if test_size == 0 or len(rows) < _FEWEST:
-        few = f"{len(rows)} rows are too few to hold some out"
+        few = f"there are too few rows ({len(rows)}) to hold some out"
         say(f"evaluation: none, as {few if test_size else '--test-size is 0'}", as_json=as_json, prose=True)
         return rows, None
     first, second = rows.train_test_split(test_size, seed=seed)

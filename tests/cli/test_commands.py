@@ -215,6 +215,17 @@ def test_estimate_says_tokens_and_price_and_where(model, data, tmp_path):
     assert (priced["engine"], priced["priced_at"]) == ("tinker", "2026-11-24")
 
 
+@pytest.mark.parametrize(
+    ("count", "options", "why"),
+    [(1, (), "there are too few rows (1) to hold some out"), (20, ("--test-size", 0), "--test-size is 0")],
+)
+def test_where_no_row_is_held_out_the_reason_is_said(model, tmp_path, count, options, why):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:count]), encoding="utf-8")
+    text = call("estimate", path, "--model", model, "--batch-size", 1, *options).output
+    assert f"evaluation: none, as {why}\n" in text
+
+
 def test_estimate_counts_what_train_is_going_to_send(model, data, tmp_path):
     options = ("--model", model, "--max-steps", 3, "--batch-size", 4, "--seed", 3)
     told = json.loads(call("estimate", data, *options, "--json").stdout)
