@@ -21,7 +21,7 @@ from tests.support.source import (
     word,
 )
 
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 701
 MAX_FUNCTION_LINES = 40
 
 HEAVY = ("gguf", "numpy", "rich", "tinker", "tokenizers", "torch", "transformers")
@@ -137,7 +137,7 @@ def bare_fields(node: ast.ClassDef, owner: str) -> list[tuple[int, str]]:
 
 
 RULES = {
-    "files are shorter than 400 lines": too_long_files,
+    "files have at most 700 lines": too_long_files,
     "functions have at most 40 lines after the docstring": too_long_functions,
     "no assert: it vanishes under python -O": assertions,
     "no leftovers": leftovers,
@@ -157,9 +157,9 @@ LONG = "def long():\n    '''Doc.'''\n" + "    print()\n" * 41
 FITS = "def fits():\n    '''Doc.\n" + "    more\n" * 60 + "    '''\n" + "    print()\n" * 40
 
 BROKEN = {
-    "files are shorter than 400 lines": (
-        {"a.py": "'''Doc.'''\n" + "\n" * 398, "b.py": "'''Doc.'''\n" + "\n" * 399},
-        ["pkg/b.py: 400 lines"],
+    "files have at most 700 lines": (
+        {"a.py": "'''Doc.'''\n" + "\n" * 699, "b.py": "'''Doc.'''\n" + "\n" * 700},
+        ["pkg/b.py: 701 lines"],
     ),
     "functions have at most 40 lines after the docstring": (
         {"a.py": FITS, "b.py": LONG, "c.py": "class C:\n    def outer(self):\n" + textwrap.indent(LONG, "        ")},
