@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from glowgenius.errors import GlowGeniusError
 from glowgenius.testing import ScriptedService
 from tests.wire.faults import Fault
 from tests.wire.server import WireServer
@@ -93,6 +94,8 @@ class Outcome:
     finished: bool
     said: str
     seconds: float
+    raw: int = 0
+    """Errors that are not of this library."""
 
 
 class Loop:
@@ -176,7 +179,7 @@ def quiet() -> Any:
 def play(loop: Loop, faults: Sequence[Fault], expected: Sequence[Update] | None) -> tuple[Outcome, tuple[Update, ...]]:
     """One run with *faults*, started as often as it takes; against *expected*, if that is known."""
     began = time.monotonic()
-    said, path, starts = "", None, 0
+    said, path, starts, raw = "", None, 0, 0
     with tempfile.TemporaryDirectory() as scratch, WireServer(ScriptedService(), faults=faults) as server:
         folder = Path(scratch) / "run"
         while path is None and starts < MOST_STARTS:
@@ -186,6 +189,7 @@ def play(loop: Loop, faults: Sequence[Fault], expected: Sequence[Update] | None)
                     path = loop.start(server, folder)
             except Exception as error:  # noqa: BLE001 - what it is, is the finding
                 said = said or f"{type(error).__name__}: {error}".splitlines()[0]
+                raw += not isinstance(error, GlowGeniusError)
         history = () if path is None else server.backend.saved[path].history
         fired = len(server.faults.fired)
         created = server.requests.count("create_model") + server.requests.count("load_weights")
@@ -201,6 +205,7 @@ def play(loop: Loop, faults: Sequence[Fault], expected: Sequence[Update] | None)
         finished=path is not None,
         said=said,
         seconds=round(time.monotonic() - began, 1),
+        raw=raw,
     )
     return outcome, history
 
