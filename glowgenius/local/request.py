@@ -108,7 +108,10 @@ def _draw(logits: torch.Tensor, row: Generated) -> int:
     scaled = logits / max(request.temperature, _COLDEST)
     if 0 < request.top_k < len(scaled):
         floor = torch.topk(scaled, request.top_k).values[-1]
-        scaled = scaled.masked_fill(scaled < floor, -torch.inf)
+        dropped = scaled < floor
+        # Of tokens that are as probable as the last kept one, those of lowest id fill the k places.
+        dropped[torch.nonzero(scaled == floor)[request.top_k - int((scaled > floor).sum()) :]] = True
+        scaled = scaled.masked_fill(dropped, -torch.inf)
     probabilities = torch.softmax(scaled, dim=-1)
     if request.top_p < 1:
         ordered, indices = torch.sort(probabilities, descending=True, stable=True)

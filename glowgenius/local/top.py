@@ -71,5 +71,12 @@ def _through_transformers(network: Any, packed: Pass, model: BaseModel, k: int) 
 
 
 def _top(logits: torch.Tensor, k: int) -> tuple[TokenArray, LogprobArray]:
-    values, ids = torch.log_softmax(logits.float(), dim=-1).topk(k)
+    """The k likeliest of each row; of equals those of lowest id, which `topk` alone does not promise."""
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    values, ids = logprobs.topk(k)
+    for row in torch.nonzero((logprobs >= values[:, -1:]).sum(dim=-1) > k).flatten().tolist():
+        ids[row] = torch.sort(logprobs[row], descending=True, stable=True).indices[:k]
+    ids = torch.sort(ids, dim=-1).values
+    values, order = torch.sort(logprobs.gather(-1, ids), dim=-1, descending=True, stable=True)
+    ids = ids.gather(-1, order)
     return ids.cpu().numpy(), values.cpu().numpy()

@@ -9,6 +9,8 @@ import torch
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local.request import Generated, Request, _draw
+from glowgenius.local.top import _top
+from glowgenius.testing.drawing import _next_token
 from tests.support.local_engine import plain_logprobs, plain_model, stir
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 
@@ -131,6 +133,31 @@ def test_draws_follow_the_distribution_asked_for():
         counts = torch.bincount(torch.tensor([_draw(logits, row) for _ in range(4000)]), minlength=6)
         assert (counts / 4000).tolist() == pytest.approx(expected.tolist(), abs=0.03)
         assert (counts[expected == 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("logits", "k", "kept"),
+    [
+        ([1.0, 1.0, 1.0, 0.0], 2, {0, 1}),
+        ([0.0, 1.0, 1.0, 1.0], 2, {1, 2}),
+        ([1.0, 3.0, 1.0, 1.0, 2.0], 3, {0, 1, 4}),
+        ([5.0, 5.0], 1, {0}),
+        ([0.0] * 6, 5, {0, 1, 2, 3, 4}),
+    ],
+)
+def test_of_equal_tokens_exactly_k_are_drawn_from_those_of_lowest_id_on_every_engine(logits, k, kept):
+    settings = {"max_tokens": 1, "temperature": 1.0, "top_k": k, "top_p": 1.0, "seed": 0}
+    request = Request(prompt=(1,), stop_tokens=frozenset(), stop_texts=(), **settings)
+    row = Generated(request=request, generator=torch.Generator().manual_seed(0))
+    assert {_draw(torch.tensor(logits), row) for _ in range(200)} == kept
+    scripted, generator = np.array(logits), np.random.default_rng(0)
+    assert {_next_token(scripted, SamplingParams(**settings), generator) for _ in range(200)} == kept
+
+
+def test_the_likeliest_of_equal_tokens_are_those_of_lowest_id():
+    ids, values = _top(torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 5.0, 2.0], [7.0, 8.0, 9.0, 6.0]]), 2)
+    assert ids.tolist() == [[0, 1], [2, 1], [2, 1]]
+    assert (values[:, 0] >= values[:, 1]).all()
 
 
 def test_a_stop_token_ends_the_answer_and_belongs_to_it(sample_on):
