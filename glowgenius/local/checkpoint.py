@@ -8,8 +8,8 @@ Both hold it in PEFT's own layout, so that `peft.PeftModel.from_pretrained` open
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -17,6 +17,7 @@ import torch
 from attrs import asdict, frozen
 
 from glowgenius._lazy import require
+from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal, sync
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local.adapter import Adapter, AdapterSpec
 
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
     import torch
 
     from glowgenius.local.model import BaseModel
-
-_FORMAT = 1
-_WEIGHTS, _PEFT, _STATE, _OPTIMIZER = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "glowgenius.json",
-    "optimizer.safetensors",
-)
-_PREFIX = "base_model.model."
 
 
 @final
@@ -77,7 +69,7 @@ def write(
     metadata: Mapping[str, str],
     overwrite: bool,
 ) -> Path:
-    """Write a checkpoint; it appears whole or not at all.
+    """Write a checkpoint; it appears whole or not at all, and is on the disk when it does.
 
     Raises:
         RequestRejectedError: There is a checkpoint by that name and *overwrite* is not set.
@@ -88,21 +80,21 @@ def write(
             f"choose another name or pass overwrite=True to save_state()"
         )
     safetensors = cast("Any", require("safetensors.torch", extra="local", purpose="saving a checkpoint"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    working = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    working.mkdir(parents=True)
     try:
-        safetensors.save_file(_peft_tensors(adapter), str(working / _WEIGHTS), metadata={"format": "pt"})
+        safetensors.save_file(_peft_tensors(adapter), str(working / WEIGHTS), metadata={"format": "pt"})
         if optimizer is not None:
-            safetensors.save_file(dict(optimizer), str(working / _OPTIMIZER))
-        _write_json(working / _PEFT, _peft_config(adapter, base_model))
+            safetensors.save_file(dict(optimizer), str(working / OPTIMIZER))
+        config = json.dumps(_peft_config(adapter, base_model), indent=1, sort_keys=True)
+        (working / PEFT).write_text(config, encoding="utf-8")
         state = {
-            "format": _FORMAT,
             "base_model": base_model,
             "spec": asdict(adapter.spec),
             "updates": updates,
             "metadata": dict(metadata),
         }
-        _write_json(working / _STATE, state)
+        seal(working, state)
         _put_in_place(working, folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
@@ -116,7 +108,7 @@ def delete(path: str) -> None:
         CheckpointError: There is none. A folder that is something else is left alone.
     """
     folder = Path(path)
-    if not (folder / _STATE).is_file():
+    if not (folder / STATE).is_file():
         raise CheckpointError(f"no checkpoint at {path!r}, so nothing was deleted")
     shutil.rmtree(folder.replace(folder.with_name(f".{folder.name}-deleted")))
 
@@ -132,29 +124,21 @@ def _put_in_place(working: Path, folder: Path) -> None:
         if old.exists():
             old.replace(folder)
         raise
+    # The folders above, up to the one of the run, are new with its first checkpoint, and must last as well.
+    for above in folder.parents[:4]:
+        sync(above)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def read(path: str) -> Saved:
-    """The checkpoint at *path*.
+    """The checkpoint at *path*, verified.
 
     Raises:
-        CheckpointError: There is none, it is incomplete, or a newer version wrote it.
+        CheckpointError: There is none, it is incomplete or damaged, or a newer version wrote it.
     """
-    folder = Path(path)
-    if not (folder / _STATE).is_file():
-        raise CheckpointError(
-            f"no checkpoint at {path!r}. Accepted: the `.path` that save_state() or save_weights_for_sampler() "
-            f"of the local engine returned, a folder with {_STATE} and {_WEIGHTS}."
-        )
+    state, folder = read_state(path), Path(path)
     try:
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        if state["format"] != _FORMAT:
-            raise CheckpointError(
-                f"the checkpoint at {path!r} has format {state['format']!r}, this version reads {_FORMAT}: "
-                f"update glowgenius"
-            )
-        a, b = _from_peft(_read_tensors(folder / _WEIGHTS))
+        a, b = _from_peft(_read_tensors(folder / WEIGHTS))
         return Saved(
             path=path,
             base_model=state["base_model"],
@@ -162,7 +146,7 @@ def read(path: str) -> Saved:
             a=a,
             b=b,
             updates=state["updates"],
-            optimizer=_read_tensors(folder / _OPTIMIZER) if (folder / _OPTIMIZER).is_file() else None,
+            optimizer=_read_tensors(folder / OPTIMIZER) if (folder / OPTIMIZER).is_file() else None,
             metadata=state["metadata"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -212,8 +196,8 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _peft_tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
-    tensors = {f"{_PREFIX}{name}.lora_A.weight": value for name, value in adapter.a.items()}
-    tensors |= {f"{_PREFIX}{name}.lora_B.weight": value for name, value in adapter.b.items()}
+    tensors = {f"{PREFIX}{name}.lora_A.weight": value for name, value in adapter.a.items()}
+    tensors |= {f"{PREFIX}{name}.lora_B.weight": value for name, value in adapter.b.items()}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
@@ -221,7 +205,7 @@ def _from_peft(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Ten
     a: dict[str, torch.Tensor] = {}
     b: dict[str, torch.Tensor] = {}
     for key, value in tensors.items():
-        name, _, which = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+        name, _, which = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
         (a if which == "lora_A" else b)[name] = value
     return a, b
 
@@ -241,7 +225,3 @@ def _peft_config(adapter: Adapter, base_model: str) -> dict[str, Any]:
         "inference_mode": True,
         "target_modules": sorted({name.rpartition(".")[2] for name in adapter.a}),
     }
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True), encoding="utf-8")

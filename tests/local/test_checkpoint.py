@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from glowgenius.engines.stored import StoredCheckpoint, stored_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, ModelInput
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local import checkpoint
@@ -96,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(train_on, monkeypatch):
     def broken(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_json", broken)
+    monkeypatch.setattr(checkpoint, "seal", broken)
     with pytest.raises(OSError, match="No space left on device"):
         client.save_state("latest", overwrite=True).result()
     with pytest.raises(OSError, match="No space left on device"):
@@ -154,46 +158,279 @@ def test_weights_for_sampling_are_not_trained_on(train_on, service):
         )
 
 
+def state_of(path):
+    return json.loads((Path(path) / "glowgenius.json").read_text())
+
+
+def put_state(path, **changes):
+    (Path(path) / "glowgenius.json").write_text(json.dumps({**state_of(path), **changes}))
+
+
+def put_tensors(file, change):
+    tensors = safetensors.torch.load_file(str(file))
+    change(tensors)
+    safetensors.torch.save_file(tensors, str(file))
+
+
 def truncated(folder):
     file = folder / "adapter_model.safetensors"
+    size = file.stat().st_size
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(safetensors.SafetensorError) as caught:
-        safetensors.torch.load_file(str(file))
-    return f"ValueError: adapter_model.safetensors: {caught.value}"
+    return f"adapter_model.safetensors has 100 bytes where {size:,} were written"
+
+
+def flipped(name, place):
+    def damage(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[place] ^= 1
+        (folder / name).write_bytes(content)
+        return f"{name} is not what was written, as its SHA-256 shows"
+
+    return damage
 
 
 def no_json(folder):
     (folder / "glowgenius.json").write_text("")
-    return "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
-
-
-def no_base_model(folder):
-    state = json.loads((folder / "glowgenius.json").read_text())
-    del state["base_model"]
-    (folder / "glowgenius.json").write_text(json.dumps(state))
-    return "KeyError: 'base_model'"
+    return "glowgenius.json is not JSON: Expecting value: line 1 column 1 (char 0)"
 
 
 def no_mapping(folder):
     (folder / "glowgenius.json").write_text("[]")
-    return "TypeError: list indices must be integers or slices, not str"
+    return "glowgenius.json has None for 'format'"
+
+
+def no_base_model(folder):
+    state = state_of(folder)
+    del state["base_model"]
+    (folder / "glowgenius.json").write_text(json.dumps(state))
+    return "glowgenius.json has None for 'base_model'"
+
+
+def deep(folder):
+    (folder / "glowgenius.json").write_text("[" * 100_000)
+    with pytest.raises(RecursionError) as caught:
+        json.loads("[" * 100_000)
+    return f"RecursionError: {caught.value}"
+
+
+def another_step(folder):
+    put_state(folder, updates=2)
+    return "glowgenius.json is not what was written, as its digest shows"
 
 
 def no_matrices(folder):
     (folder / "adapter_model.safetensors").unlink()
-    return f"FileNotFoundError: No such file or directory: {folder / 'adapter_model.safetensors'}"
+    return "adapter_model.safetensors is missing"
 
 
-@pytest.mark.parametrize("damage", [truncated, no_json, no_base_model, no_mapping, no_matrices])
-def test_a_damaged_checkpoint_is_refused(train_on, service, damage):
-    path = train_on().save_state("here").result().path
-    reason = damage(Path(path))
+def no_optimizer(folder):
+    (folder / "optimizer.safetensors").unlink()
+    return "optimizer.safetensors is missing"
+
+
+DAMAGES = [
+    truncated,
+    flipped("adapter_model.safetensors", 20),
+    flipped("adapter_model.safetensors", -1),
+    flipped("optimizer.safetensors", -1),
+    flipped("adapter_config.json", 5),
+    no_json,
+    no_mapping,
+    no_base_model,
+    deep,
+    another_step,
+    no_matrices,
+    no_optimizer,
+]
+
+
+@pytest.fixture
+def trained(train_on):
+    """The path of a state with one update."""
+
+    def make():
+        client = train_on()
+        client.forward_backward(data(tiny_rows(1)), "cross_entropy")
+        client.optim_step(AdamParams(learning_rate=1e-2))
+        return client.save_state("here").result().path
+
+    return make
+
+
+def refusal(read, path):
     with pytest.raises(CheckpointError) as caught:
-        service.create_training_client_from_state_with_optimizer(path).result()
-    assert str(caught.value) == (
+        read(path)
+    return str(caught.value)
+
+
+def as_damaged(path, reason):
+    return (
         f"the checkpoint at {path!r} cannot be read: {reason}. Its files are incomplete or damaged; use another "
         "checkpoint of the run."
     )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused(trained, service, damage):
+    path = trained()
+    expected = as_damaged(path, damage(Path(path)))
+    assert refusal(stored_checkpoint, path) == expected
+    assert (
+        refusal(lambda path: service.create_training_client_from_state_with_optimizer(path).result(), path) == expected
+    )
+
+
+def test_no_bit_of_a_checkpoint_can_change(trained):
+    """One bit of every file, at places all over it: each is noticed."""
+    path = trained()
+    for file in sorted(Path(path).iterdir()):
+        content = file.read_bytes()
+        for place in range(0, len(content), max(1, len(content) // 12)):
+            changed = bytearray(content)
+            changed[place] ^= 1 << place % 8
+            file.write_bytes(changed)
+            with pytest.raises(CheckpointError):
+                stored_checkpoint(path)
+        file.write_bytes(content)
+    assert stored_checkpoint(path).updates == 1
+
+
+def of_an_earlier_version(path):
+    """As it was written before there were digests."""
+    state = {name: value for name, value in state_of(path).items() if name not in {"files", "digest"}}
+    (Path(path) / "glowgenius.json").write_text(json.dumps(state))
+    return path
+
+
+A = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
+MOMENT = "model.layers.0.mlp.down_proj.lora_A"
+
+
+def test_a_state_of_an_earlier_version_is_read(trained, service):
+    new = trained()
+    told = stored_checkpoint(new)
+    path = of_an_earlier_version(new)
+    assert stored_checkpoint(path) == StoredCheckpoint(path=path, updates=1, resumable=True, digest=None)
+    assert told == StoredCheckpoint(path=path, updates=1, resumable=True, digest=told.digest)
+    assert service.create_training_client_from_state_with_optimizer(path).result()._updates == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("adapter_model", lambda t: t[A].zero_(), f"adapter_model.safetensors: {A!r} is zero throughout"),
+        ("adapter_model", lambda t: t.pop(A), f"adapter_model.safetensors lacks 1 of 30 tensors, such as {A!r}"),
+        ("adapter_model", lambda t: t.clear(), "adapter_model.safetensors holds no tensors"),
+        (
+            "adapter_model",
+            lambda t: t.update(other=torch.ones(2)),
+            "adapter_model.safetensors lacks 2 of 32 tensors, such as 'base_model.model..lora_A.weight'",
+        ),
+        (
+            "adapter_model",
+            lambda t: t.update({A: torch.ones(3, 48)}),
+            f"adapter_model.safetensors: {MOMENT!r} has the shape [3, 48], which is not of rank 4",
+        ),
+        (
+            "adapter_model",
+            lambda t: t.update({A: t[A].half()}),
+            f"adapter_model.safetensors: {A!r} is of the type F16 where float32 was written",
+        ),
+        (
+            "optimizer",
+            lambda t: t.clear(),
+            "optimizer.safetensors lacks 90 of 90 tensors, such as 'lm_head.lora_A.exp_avg'",
+        ),
+        (
+            "optimizer",
+            lambda t: [t.pop(f"{MOMENT}.{which}") for which in ("step", "exp_avg", "exp_avg_sq")],
+            f"optimizer.safetensors lacks 3 of 90 tensors, such as '{MOMENT}.exp_avg'",
+        ),
+        (
+            "optimizer",
+            lambda t: t.update({f"{MOMENT}.more": torch.ones(1)}),
+            f"optimizer.safetensors holds '{MOMENT}.more', which belongs to no matrix of the adapter",
+        ),
+        (
+            "optimizer",
+            lambda t: t.update({f"{MOMENT}.exp_avg": torch.ones(4, 3)}),
+            f"optimizer.safetensors: '{MOMENT}.exp_avg' has the shape [4, 3] where its matrix needs [4, 48]",
+        ),
+        (
+            "optimizer",
+            lambda t: t.update({f"{MOMENT}.step": torch.tensor(7.0)}),
+            f"optimizer.safetensors: '{MOMENT}.step' is 7 where glowgenius.json says 1 updates",
+        ),
+    ],
+)
+def test_tensors_that_do_not_belong_together_are_refused_without_digests_too(trained, service, file, change, reason):
+    path = of_an_earlier_version(trained())
+    put_tensors(Path(path) / f"{file}.safetensors", change)
+    assert refusal(stored_checkpoint, path) == as_damaged(path, reason)
+    resume = service.create_training_client_from_state_with_optimizer
+    assert refusal(lambda path: resume(path).result(), path) == as_damaged(path, reason)
+
+
+def test_bytes_that_are_no_tensors_are_refused_without_digests_too(trained):
+    path = of_an_earlier_version(trained())
+    for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+        content = (Path(path) / file).read_bytes()
+        for damaged in (content[:100], bytes(len(content)), b""):
+            (Path(path) / file).write_bytes(damaged)
+            with pytest.raises(safetensors.SafetensorError) as theirs:
+                safetensors.torch.load_file(str(Path(path) / file))
+            assert refusal(stored_checkpoint, path) == as_damaged(path, f"{file}: {theirs.value}")
+        (Path(path) / file).write_bytes(content)
+
+
+def test_a_checkpoint_can_be_told_without_torch(trained, train_on):
+    path = trained()
+    weights = train_on().save_weights_for_sampler("here").result().path
+    script = (
+        "import sys\n"
+        "from glowgenius.engines.stored import stored_checkpoint\n"
+        "for path in sys.argv[1:]:\n"
+        "    found = stored_checkpoint(path)\n"
+        "    print(found and (found.updates, found.resumable, len(found.digest)))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, path, weights, "tinker://run/weights/1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines() == ["(1, True, 64)", "(0, False, 64)", "None"]
+
+
+def test_everything_is_on_the_disk_before_the_checkpoint_can_be_seen(train_on, monkeypatch):
+    client = train_on()
+    client.save_state("first").result()
+    calls, sync, replace = [], os.fsync, Path.replace
+
+    def fsync(descriptor):
+        calls.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        sync(descriptor)
+
+    def rename(self, target):
+        calls.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    path = Path(client.save_state("second").result().path)
+    before, after = calls[: calls.index("rename")], calls[calls.index("rename") + 1 :]
+    assert sorted(before[:-1]) == sorted(one.name for one in path.iterdir())
+    assert before[-1].startswith(".second-")
+    assert after == [above.name for above in path.parents[:4]]
+
+
+def test_others_may_read_a_checkpoint_as_they_may_read_any_file(train_on):
+    path = Path(train_on().save_state("here").result().path)
+    (path.parent / "any").write_text("")
+    (path.parent / "folder").mkdir()
+    assert {one.stat().st_mode for one in path.iterdir()} == {(path.parent / "any").stat().st_mode}
+    assert path.stat().st_mode == (path.parent / "folder").stat().st_mode
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(train_on):
