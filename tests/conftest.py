@@ -1,4 +1,4 @@
-"""What every test stands on: no network, no keys, no user's caches, no luck.
+"""What every test stands on: no network, no keys, no user's caches, no files but its own, no luck.
 
 Imports nothing heavy, so that a single small test starts at once.
 """
@@ -35,11 +35,20 @@ SETTINGS = {
 }
 """The environment of every test, set before any test module can import what reads it."""
 
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository. A test that reads its files names them by this path, as its working directory is its own."""
+
+NOT_WATCHED = {".git", "__pycache__", "build", "dist", "htmlcov", "venv", "node_modules"}
+"""Folders of the repository that tools fill while tests run, besides hidden ones and virtual environments."""
+
 KEPT = "GLOWGENIUS_CACHE"
 """The one variable that comes in from outside: a folder of converted models that may be shared between sessions."""
 
 SCRATCH = pytest.StashKey[Path]()
 """Where the session keeps its home, caches and converted models."""
+
+REPOSITORY = pytest.StashKey["Watched"]()
+"""What lay in the repository when the last test ended."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,8 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     os.environ.update(SETTINGS)
     scratch = config.stash[SCRATCH] = Path(tempfile.mkdtemp(prefix="glowgenius-tests-"))
-    os.environ.update(HOME=str(scratch), XDG_CACHE_HOME=str(scratch / "cache"))
+    for name in ("work", "temporary"):
+        (scratch / name).mkdir()
+    caches = {f"XDG_{kind}_HOME": str(scratch / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
+    os.environ.update(HOME=str(scratch), HYPOTHESIS_STORAGE_DIRECTORY=str(scratch / "hypothesis"), **caches)
     os.environ.setdefault(KEPT, str(scratch / "models"))
+    # Processes that tests start find the package and the tests from any folder.
+    paths = [str(ROOT), *map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    config.stash[REPOSITORY] = Watched(ROOT)
     settings.register_profile("glowgenius", derandomize=True, deadline=None, database=None)
     settings.load_profile("glowgenius")
     socket.socket.connect = guarded_connect
@@ -60,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Nothing of a session is left behind."""
+    os.chdir(config.invocation_params.dir)
     socket.socket.connect = plain_connect
     socket.socket.connect_ex = plain_connect_ex
     socket.getaddrinfo = plain_getaddrinfo
@@ -112,6 +129,84 @@ def guarded_getaddrinfo(host: Any, *rest: Any, **named: Any) -> Any:
     if not is_loopback(host):
         raise NetworkInTestError(f"tests are hermetic: refused to look up {host!r}; serve it on 127.0.0.1 instead")
     return plain_getaddrinfo(host, *rest, **named)
+
+
+class Watched:
+    """The names in every folder of a tree; asked again, it looks only into folders that have changed since.
+
+    Args:
+        root: The tree.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._seen: dict[str, tuple[int, frozenset[str]]] = {}
+        self.new_files()
+
+    def new_files(self) -> list[str]:
+        """What has appeared since it was last asked, as paths below the root."""
+        first, found = not self._seen, list[str]()
+        # Folders that appear are appended while the list is walked.
+        folders = [str(self._root), *(name for name in self._seen if name != str(self._root))]
+        for folder in folders:
+            try:
+                changed = Path(folder).stat().st_mtime_ns
+                if folder in self._seen and self._seen[folder][0] == changed:
+                    continue
+                entries = [entry for entry in os.scandir(folder) if self._counts(entry)]
+            except FileNotFoundError:
+                self._seen.pop(folder, None)
+                continue
+            before = self._seen.get(folder, (0, frozenset[str]()))[1]
+            found += [entry.path for entry in entries if entry.name not in before]
+            self._seen[folder] = (changed, frozenset(entry.name for entry in entries))
+            # What is inside a run of somebody else is of no concern; that no run is added to them is.
+            inside = Path(folder).name != "runs"
+            folders += [
+                e.path for e in entries if inside and e.is_dir(follow_symlinks=False) and e.path not in self._seen
+            ]
+        return [] if first else sorted(os.path.relpath(path, self._root) for path in found)
+
+    @staticmethod
+    def _counts(entry: os.DirEntry[str]) -> bool:
+        if entry.name.startswith(".coverage") or entry.name.endswith((".egg-info", ".pyc")):
+            return False
+        if not entry.is_dir(follow_symlinks=False):
+            return True
+        hidden = entry.name.startswith(".") and entry.name != ".ci"
+        return not hidden and entry.name not in NOT_WATCHED and not (Path(entry.path) / "pyvenv.cfg").exists()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """What a module or the whole session prepares is prepared in an empty folder, wherever pytest was started."""
+    os.chdir(item.config.stash[SCRATCH] / "work")
+    return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files_go(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Any:
+    """What is made by `tempfile`, here or in a process that a test starts, goes when the session ends."""
+    tmp_path_factory.getbasetemp()  # the folders of tests are kept where they fail, so they stay outside
+    before, tempfile.tempdir = tempfile.tempdir, str(pytestconfig.stash[SCRATCH] / "temporary")
+    os.environ["TMPDIR"] = tempfile.tempdir
+    yield
+    tempfile.tempdir = before
+    del os.environ["TMPDIR"]
+
+
+@pytest.fixture(autouse=True)
+def _works_in_a_folder_of_its_own(tmp_path: Path, pytestconfig: pytest.Config) -> Any:
+    """Every test starts in its own empty folder, and leaves nothing in the repository."""
+    os.chdir(tmp_path)
+    yield
+    between = pytestconfig.stash[SCRATCH] / "work"
+    os.chdir(between)
+    if left := [*pytestconfig.stash[REPOSITORY].new_files(), *(path.name for path in between.iterdir())]:
+        shutil.rmtree(between)
+        between.mkdir()  # the next test starts clean
+        os.chdir(between)
+        pytest.fail(f"tests write into tmp_path only; this one, or a fixture that it began, left: {', '.join(left)}")
 
 
 @pytest.fixture(autouse=True)

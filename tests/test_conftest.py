@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.conftest import NetworkInTestError, is_loopback
+from tests.conftest import NetworkInTestError, Watched, is_loopback
 
 OUTSIDE = "192.0.2.1"  # TEST-NET-1: reserved for documentation, routed nowhere
 
@@ -94,3 +96,66 @@ def test_conftest_loads_nothing_heavy():
     code = "import sys, tests.conftest; print(sorted({'torch', 'transformers', 'tinker', 'numpy'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_every_test_starts_in_an_empty_folder_of_its_own(turn, tmp_path):
+    assert Path.cwd() == tmp_path
+    assert list(Path.cwd().iterdir()) == []
+    Path("runs").mkdir()
+    Path("runs/here").write_text(str(turn))
+
+
+def test_processes_find_the_package_and_the_tests_and_leave_their_temporary_files_in_the_session(tmp_path):
+    code = "import os, tempfile, glowgenius, tests; print(os.getcwd()); print(tempfile.gettempdir())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}\n{tempfile.gettempdir()}\n"
+    assert Path(tempfile.gettempdir()).is_relative_to(Path.home())
+
+
+def test_new_files_of_a_tree_are_named_once(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").touch()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    watched = Watched(tmp_path)
+    assert watched.new_files() == []
+    (tmp_path / "docs" / "new" / "deep").mkdir(parents=True)
+    (tmp_path / "docs" / "new" / "deep" / "a.txt").touch()
+    (tmp_path / "top.json").touch()
+    (tmp_path / "runs" / "nyc").mkdir()
+    (tmp_path / "runs" / "mine" / "metrics.jsonl").touch()  # somebody else's run goes on beside us
+    for name in ("__pycache__", ".pytest_cache", "docs/__pycache__"):
+        (tmp_path / name).mkdir()
+    assert watched.new_files() == ["docs/new", "docs/new/deep", "docs/new/deep/a.txt", "runs/nyc", "top.json"]
+    assert watched.new_files() == []
+    (tmp_path / "top.json").unlink()
+    assert watched.new_files() == []
+
+
+UNTIDY = """
+import pathlib, pytest
+HERE = pathlib.Path(__file__).parent
+def test_tidy(): pathlib.Path("mine").touch()
+def test_untidy(): (HERE / "left.txt").touch()
+def test_after(): assert not pathlib.Path("mine").exists()
+@pytest.fixture(scope="module")
+def prepared(): pathlib.Path("shared").touch()
+def test_prepared(prepared): pass
+def test_last(): pass
+"""
+
+
+def test_a_test_that_leaves_files_fails_and_the_next_one_does_not(tmp_path):
+    """The guard itself, in a clone of its own, started from another folder beside somebody's runs."""
+    tests = tmp_path / "clone" / "tests"
+    tests.mkdir(parents=True)
+    (tmp_path / "clone" / "runs").mkdir()
+    shutil.copy(Path(__file__).with_name("conftest.py"), tests)
+    (tests / "test_untidy.py").write_text(UNTIDY)
+    (tests.parent / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-rE", "-p", "no:cacheprovider", str(tests.parent)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert "5 passed, 2 errors" in said, said
+    why = "tests write into tmp_path only; this one, or a fixture that it began, left:"
+    found = [line.removeprefix("E   ").strip() for line in said.splitlines() if why in line and line.startswith("E ")]
+    assert found == [f"Failed: {why} tests/left.txt", f"Failed: {why} shared"]
