@@ -34,6 +34,9 @@ import attrs
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
+from glowgenius._secrets import redact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -41,9 +44,9 @@ PROBLEMS_SHOWN = 20
 """How many problems an error prints; the rest are counted."""
 
 
-def _writable(text: str) -> str:
-    """The text, with half a character (which JSON can spell, and no terminal can show) as its escape."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+def clean(text: str) -> str:
+    """*text* as an error or a log may show it: without keys, and with nothing in it that steers a terminal."""
+    return showable(redact(text))
 
 
 @final
@@ -51,10 +54,10 @@ def _writable(text: str) -> str:
 class Problem:
     """One thing that is wrong with one row of the data."""
 
-    found: str = attrs.field(converter=_writable)
+    found: str = attrs.field(converter=showable)
     """What is there now, as a short phrase."""
 
-    accepted: str = attrs.field(converter=_writable)
+    accepted: str = attrs.field(converter=showable)
     """What would be accepted instead, or what to do."""
 
     path: str | None = None
@@ -69,7 +72,7 @@ class Problem:
     row_id: str | None = None
     """The row's own `id`, where it has one."""
 
-    field: str | None = attrs.field(default=None, converter=attrs.converters.optional(_writable))
+    field: str | None = attrs.field(default=None, converter=attrs.converters.optional(showable))
     """The offending field, such as `answer` or `messages[1].role`."""
 
     @override
@@ -93,7 +96,7 @@ class Problem:
             place = ""
         if self.row_id is not None:
             place = f"{place} (id {self.row_id!r})".strip()
-        return f"{place}: " if place else ""
+        return f"{showable(place)}: " if place else ""
 
 
 def list_problems(problems: Sequence[Problem]) -> str:
@@ -112,7 +115,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class GlowGeniusError(Exception):
-    """The root of the tree: catching it catches everything that glowgenius raises on purpose."""
+    """The root of the tree: catching it catches everything that glowgenius raises on purpose.
+
+    Its texts hold no key, and no control character of the data or the model that they quote.
+    """
+
+    def __init__(self, *args: object, **named: object) -> None:
+        super().__init__(*(clean(each) if isinstance(each, str) else each for each in args), **named)
+
+    @override
+    def add_note(self, note: str, /) -> None:
+        super().add_note(clean(note))
 
 
 class _WithProblems(GlowGeniusError):  # noqa: N818 - a part of errors, never raised itself
@@ -120,14 +133,14 @@ class _WithProblems(GlowGeniusError):  # noqa: N818 - a part of errors, never ra
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         GlowGeniusError.__init__(self, message, tuple(problems))
-        self.message = message
+        self.message = clean(message)
         """The headline, without the list."""
         self.problems: tuple[Problem, ...] = tuple(problems)
         """Every problem found, in the order of the data."""
 
     @override
     def __str__(self) -> str:
-        return f"{self.message}\n{list_problems(self.problems)}" if self.problems else self.message
+        return f"{self.message}\n{redact(list_problems(self.problems))}" if self.problems else self.message
 
 
 class ConfigError(GlowGeniusError, ValueError):

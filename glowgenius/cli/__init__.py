@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 
 from glowgenius._lazy import require
+from glowgenius._output import Output
 from glowgenius.errors import MissingDependencyError
 
 
@@ -15,21 +17,36 @@ def main() -> None:
     try:
         require("typer", extra="cli", purpose="the command line")
     except MissingDependencyError as error:
-        sys.stderr.write(f"error: {error}\n")
+        Output(sys.stderr).say(f"error: {error}")
         raise SystemExit(2) from None
     from glowgenius.cli.app import app
     from glowgenius.cli.common import INTERRUPTED
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A console of another encoding (a pipe on Windows, say) shows ? for an arrow, and does not end the run.
-            stream.reconfigure(errors="replace")
+            # A console of another encoding (a pipe on Windows, say) shows its code for an arrow, and ends no run.
+            stream.reconfigure(errors="backslashreplace")
+    _fill_descriptors()
     try:
         app(prog_name="glowgenius")
     except SystemExit as left:
         if left.code == INTERRUPTED:
             # The second Ctrl-C leaves at once; Python would wait for the pass that an engine is in the middle of.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            Output(sys.stdout).flush()
+            Output(sys.stderr).flush()
             os._exit(INTERRUPTED)
         raise
+    finally:
+        # Python flushes them once more at its exit, and a pipe that nobody reads would change the exit code there.
+        for stream in (sys.stdout, sys.stderr):
+            Output(stream).flush()
+
+
+def _fill_descriptors() -> None:
+    """Open what was closed (`glowgenius … >&-`), or the next file would be what libraries print into."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)

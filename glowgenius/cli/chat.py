@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from glowgenius._output import Output, showable
 from glowgenius.cli.common import AnswerLengthOption, JSONOption, RunFolderArgument, StepOption, print_json, say, verb
 from glowgenius.cli.runs import open_run, require_run
 
@@ -42,7 +43,7 @@ def chat(
     Example: `glowgenius chat runs/nyc`
     """
     require_run(run)
-    people = sys.stdin.isatty() and not as_json
+    people = Output(sys.stdin).isatty() and not as_json
     if people:
         say(f"opening {run} …", as_json=True)
     opened = open_run(run, step)
@@ -70,16 +71,16 @@ def _questions(prompt: str | None) -> Iterator[str]:
     warned = False
     while True:
         try:
-            line = input(prompt or "")
+            line = input(prompt) if prompt else _piped()
         except EOFError:
             if prompt:
-                sys.stdout.write("\n")
+                Output(sys.stdout).write("\n")
             return
         except KeyboardInterrupt:
             # It may have been meant for an answer that had just ended.
             if not prompt or warned:
                 raise
-            sys.stdout.write(f"\n{_LEAVE}\n")
+            Output(sys.stdout).write(f"\n{_LEAVE}\n")
             warned = True
             continue
         warned = False
@@ -89,27 +90,35 @@ def _questions(prompt: str | None) -> Iterator[str]:
             yield line.strip()
 
 
+def _piped() -> str:
+    """The next line of standard input, whatever became of standard output; `input` asks for both.
+
+    Raises:
+        EOFError: There is none.
+    """
+    line = "" if sys.stdin is None else sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
 def _ask(talk: _Talk, question: str, *, width: int, shown: bool) -> str:
     """Ask, and show the answer as it grows; Ctrl-C ends it."""
     said = ""
-    if shown:
-        sys.stdout.write(f"{talk.name:>{width}}> ")
-        sys.stdout.flush()
+    out = Output(sys.stdout if shown else None)
+    out.write(f"{talk.name:>{width}}> ")
+    out.flush()
     try:
         for text in talk.answer(question):
             # What was shown before is never taken back.
             if text.startswith(said):
-                if shown:
-                    sys.stdout.write(text[len(said) :])
-                    sys.stdout.flush()
+                out.write(showable(text[len(said) :]))
+                out.flush()
                 said = text
     except KeyboardInterrupt:
         said += " … (ended)"
-        if shown:
-            sys.stdout.write(" … (ended)")
-    if shown:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        out.write(" … (ended)")
+    out.say("")
     return said
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
 import typer
 
+from glowgenius._output import Output, showable, showable_json
 from glowgenius.cli import words
 from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
 
@@ -72,10 +73,6 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
             raise typer.Exit(say_error(error, PROBLEMS)) from None
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(say_error(interrupt, INTERRUPTED)) from None
-        except BrokenPipeError:
-            # `glowgenius preview … | head`: nobody reads on.
-            sys.stderr.close()
-            code = 0
         raise typer.Exit(code)
 
     return command
@@ -84,27 +81,34 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
 def say_error(error: BaseException, code: int) -> int:
     """Print *error* and its notes on standard error, and return *code*."""
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
-    sys.stderr.write("\n".join([text, *getattr(error, "__notes__", [])]) + "\n")
+    Output(sys.stderr).say("\n".join([text, *getattr(error, "__notes__", [])]))
     return code
 
 
-def say(text: object, *, as_json: bool, prose: bool = False) -> None:
-    """Print *text* for people; beside JSON it goes to standard error. In a terminal, *prose* is divided at words."""
-    out = sys.stderr if as_json else sys.stdout
+def say(text: object, *, as_json: bool, prose: bool = False, styled: bool = False) -> None:
+    """Print *text* for people; beside JSON it goes to standard error.
+
+    In a terminal, *prose* is divided at words. Nothing in *text* steers the terminal, unless it is *styled*: made
+    by us with colours, and with all data in it made showable.
+    """
+    out = Output(sys.stderr if as_json else sys.stdout)
     if prose and out.isatty():
         from glowgenius.training.callbacks.progress import wrapped
 
         text = wrapped(str(text), shutil.get_terminal_size().columns)
-    out.write(f"{text}\n")
+    out.write(f"{text if styled else showable(str(text))}\n")
     out.flush()
 
 
 def print_json(value: Any) -> None:
     """Print *value* as JSON, with NaN as null."""
-    # JSON has to arrive whole, whatever the encoding of the stream can hold.
-    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    out = Output(sys.stdout)
+    # JSON has to arrive whole, whatever the encoding of the stream can hold; and JSON has escapes of its own for what
+    # would steer a terminal.
+    readable = out.encoding.lower().replace("-", "") == "utf8"
     text = json.dumps(_plain(value), indent=2, ensure_ascii=not readable, allow_nan=False, default=str)
-    sys.stdout.write(f"{text}\n")
+    out.write(f"{showable_json(text)}\n")
+    out.flush()
 
 
 def _plain(value: Any) -> Any:

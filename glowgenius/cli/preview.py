@@ -46,5 +46,5 @@ def preview(
         plain.pop("color", None)
         print_json(plain)
     elif html is None:
-        say(shown, as_json=False)
+        say(shown, as_json=False, styled=True)
     return 0

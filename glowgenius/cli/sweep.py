@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,7 +53,6 @@ def sweep(
     rows, held = Dataset.from_file(data, format=format).train_test_split(test_size, seed=0)
     connection = connect(engine)
     say(connection, as_json=as_json)
-    tell: Any = sys.stderr if as_json else sys.stdout
     result = run_grid(
         model,
         rows,
@@ -66,7 +64,7 @@ def sweep(
         service=connection.service,
         metric=metric,
         output_dir=output_dir or Path("runs") / f"sweep-{data.name.split('.')[0]}",
-        say=lambda line: tell.write(f"{line}\n"),
+        say=lambda line: say(line, as_json=as_json),
     )
     if as_json:
         print_json(result.to_dict())

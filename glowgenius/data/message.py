@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius._validators import is_number, number, one_of, optional, reject, text
 from glowgenius.data.frozen import (
     MAX_INTEGER_BITS,
@@ -150,7 +151,7 @@ class Source:
 
     @override
     def __str__(self) -> str:
-        return f"{self.path}, row {self.row}" if self.line is None else f"{self.path}:{self.line}"
+        return showable(f"{self.path}, row {self.row}" if self.line is None else f"{self.path}:{self.line}")
 
 
 @final

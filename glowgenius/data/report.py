@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from attrs import asdict, field, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.data.frozen import shortened, thaw
 from glowgenius.errors import Problem, list_problems
 from glowgenius.markup.html import fragment, tag
@@ -199,7 +200,7 @@ class DatasetReport:
 
     @override
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return showable("\n".join(self.lines()))
 
     def _repr_html_(self) -> str:
         """What notebooks show: the page, with a table of the findings."""
@@ -243,7 +244,8 @@ class LeakReport:
     def __str__(self) -> str:
         head = f"{_times(self.num_test, 'test row')} against {_times(self.num_train, 'training row')}"
         found = [line for finding in self.findings for line in _marked(finding)]
-        return "\n".join([head, *found, f"near duplicates: {self.near}", "ok: no leak" if self.ok else "not ok: leaks"])
+        end = "ok: no leak" if self.ok else "not ok: leaks"
+        return showable("\n".join([head, *found, f"near duplicates: {self.near}", end]))
 
 
 def table_of(title: str, rows: Sequence[Conversation]) -> str:

@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from glowgenius._secrets import redact
 from glowgenius.engines import tinker_types as tinker
 from glowgenius.errors import (
     AuthenticationError,
@@ -40,7 +41,6 @@ CONSOLE = "https://tinker.thinkingmachines.ai"
 MODELS_SHOWN = 30
 """How many model names a message lists."""
 
-_SECRET = re.compile(r"\b(tml-|eyJ)[A-Za-z0-9._~+/=-]+")
 _MODEL_IS_UNKNOWN = re.compile(
     r"\bmodel\b.*(not found|not supported|unsupported|unknown|does not exist|invalid)"
     r"|(unknown|unsupported|invalid|no such)\b.*\bmodel\b",
@@ -84,11 +84,6 @@ _BY_STATUS: dict[int, Mapped] = {
 
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500
-
-
-def redact(text: str) -> str:
-    """*text* with every key and token of the service cut down to its prefix: `tml-…`."""
-    return _SECRET.sub(r"\1…", text)
 
 
 @contextmanager

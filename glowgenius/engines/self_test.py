@@ -13,6 +13,7 @@ import numpy as np
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import EngineError, GlowGeniusError
@@ -60,7 +61,7 @@ class Finding:
 
     @override
     def __str__(self) -> str:
-        return f"{'ok  ' if self.passed else 'FAIL'}  {self.name}: {self.said}"
+        return showable(f"{'ok  ' if self.passed else 'FAIL'}  {self.name}: {self.said}")
 
 
 @final
@@ -81,7 +82,7 @@ class SelfTest:
 
     @override
     def __str__(self) -> str:
-        return "\n".join([f"self-test with {self.base_model}", *map(str, self.findings)])
+        return showable("\n".join([f"self-test with {self.base_model}", *map(str, self.findings)]))
 
 
 def self_test(service: ServiceClient, base_model: str, *, seconds: float = 120.0) -> SelfTest:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.errors import EvaluationError, nearest
 from glowgenius.evaluation import reading, tables
 
@@ -70,4 +71,4 @@ class Comparison:
 
     @override
     def __str__(self) -> str:
-        return tables.comparison_table(list(self.slices.values()), self.sentences)
+        return showable(tables.comparison_table(list(self.slices.values()), self.sentences))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 from attrs import evolve, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.data.message import Message
 from glowgenius.errors import EvaluationError
 from glowgenius.evaluation.figures import percent
@@ -139,7 +140,7 @@ class RankingResult:
     @override
     def __str__(self) -> str:
         limits = f"{100 * self.interval.low:.0f} to {100 * self.interval.high:.0f}"
-        return (
+        return showable(
             f"{self.name}: the most probable answer is right for {percent(self.accuracy)} of {len(self.rows)} "
             f"questions "
             f"(95 % interval {limits}), per byte for {percent(self.accuracy_per_byte)}; chance "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.errors import EvaluationError, nearest
 from glowgenius.evaluation.intervals import Interval, wilson
 
@@ -200,7 +201,7 @@ class EvaluationResult:
             lines.append(f"  {'nll':<{width}}  {self.means['nll']:5.3f} nats per token of the reference answer")
         if self.num_truncated:
             lines.append(f"  {self.num_truncated} of {number} answers were cut off at max_tokens={self.max_tokens}")
-        return "\n".join(lines)
+        return showable("\n".join(lines))
 
 
 def finite(value: float | None) -> float | None:

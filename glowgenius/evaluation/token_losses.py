@@ -8,6 +8,7 @@ import numpy as np
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class AnswerLosses:
         rows = [
             f"{name:<6}" + " ".join(t.rjust(w) for t, w in zip(texts, widths, strict=True)) for name, texts in lines
         ]
-        return "\n".join([self.question, *rows])
+        return showable("\n".join([self.question, *rows]))
 
 
 def token_losses(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from attrs import field, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.experiments import findings, point, tables
 from glowgenius.experiments.cell import WHOLE, SweepCell
@@ -143,7 +144,7 @@ class SweepResult:
 
     @override
     def __str__(self) -> str:
-        return tables.sweep_table(self.points(), asked=self.basis(), findings=self.findings())
+        return showable(tables.sweep_table(self.points(), asked=self.basis(), findings=self.findings()))
 
     def _repr_html_(self) -> str:
         """What notebooks show: the heat map, and the curves over the learning rate."""

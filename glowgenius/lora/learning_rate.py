@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.lora.architectures import hidden_size, text_config
 from glowgenius.lora.resolve import base_name, config_of, name_of
@@ -73,7 +74,7 @@ class LearningRateSuggestion:
     @override
     def __str__(self) -> str:
         trust = "calibrated" if self.calibrated else "not calibrated"
-        return (
+        return showable(
             f"{self.value:.3g} ({trust}; sweep {self.low:.2g} to {self.high:.2g})\n"
             f"  = {self.formula}\n"
             f"  source: {self.source}\n"

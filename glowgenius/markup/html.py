@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from typing import TYPE_CHECKING, Final, final
 
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.markup.style import FRAGMENT_STYLE, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the reading direction of everything after them."""
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 """The browser itself refuses to load or run anything, should a text ever escape its escaping."""
@@ -36,7 +33,7 @@ class Markup:
 
 def escape(text: str) -> str:
     """*text* as HTML shows it literally, with what cannot be shown written as an escape sequence."""
-    return html.escape("".join(char if _can_be_shown(char) else ascii(char)[1:-1] for char in text))
+    return html.escape(showable(text))
 
 
 def tag(name: str, *content: str | Markup, **attributes: str | float | bool) -> Markup:
@@ -77,11 +74,6 @@ def page(title: str, body: Iterable[Markup]) -> str:
 def fragment(body: Iterable[Markup]) -> str:
     """A piece of another page, such as a notebook's output, with a style that touches nothing outside it."""
     return f'<div class="glowgenius"><style>\n{FRAGMENT_STYLE}</style>\n{join(body)}\n</div>'
-
-
-def _can_be_shown(char: str) -> bool:
-    """Whether a page may hold *char*: no control character, no half of a pair, nothing that turns the text around."""
-    return char in "\n\t" or (unicodedata.category(char) not in {"Cc", "Cs"} and char not in _DIRECTIONS)
 
 
 def _number(value: str | float) -> str:

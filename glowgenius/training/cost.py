@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
 from glowgenius.training.teacher import teacher_usage
 
@@ -125,7 +126,7 @@ class CostEstimate:
 
     @override
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return showable("\n".join(self.lines()))
 
 
 @final

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, final
 from attrs import asdict, evolve, frozen
 from typing_extensions import override
 
+from glowgenius._output import showable
+
 if TYPE_CHECKING:
     from glowgenius.training.cost import CostEstimate
     from glowgenius.training.rows import RowCounts
@@ -111,7 +113,7 @@ class PreflightReport:
 
     @override
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        return showable("\n".join(self.lines()))
 
 
 def _rows(counts: RowCounts) -> str:

@@ -136,7 +136,7 @@ def test_check_ends_with_1_where_there_are_problems(tmp_path):
     assert json.loads(call("check", path, "--json", code=1).stdout)["problems"][0]["line"] == 1
 
 
-def test_a_console_of_another_encoding_gets_question_marks_and_whole_json(tmp_path):
+def test_a_console_of_another_encoding_gets_escapes_and_whole_json(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [{"question": f"Où est {row} → ici?", "answer": f"là {row % 2}"} for row in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), encoding="utf-8")
@@ -152,7 +152,7 @@ def test_a_console_of_another_encoding_gets_question_marks_and_whole_json(tmp_pa
         for more in ([], ["--json"])
     ]
     assert [done.stderr for done in said] == ["", ""]
-    assert "? ici?" in said[0].stdout
+    assert r"O\xf9 est 0 \u2192 ici?" in said[0].stdout
     assert "Où est 0 → ici?" in json.dumps(json.loads(said[1].stdout), ensure_ascii=False)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, TextIO, cast, final
 
 from typing_extensions import override
 
 from glowgenius._lazy import require
+from glowgenius._output import Output, showable
 from glowgenius.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ProgressBar(Callback):
     In a terminal, a bar with the losses beside it. Elsewhere (a notebook, a file, a pipe, a CI log, which is where `CI`
     is set) a line after every tenth of the run, and one for every evaluation with what it measured: nothing is drawn
     over, and no control characters are written. A wait for the service and a restart are a line in both.
+    A stream that fails, or that nobody reads any more, ends the output and not the run.
 
     Args:
         file: Where to; None is standard output as it is when the run begins.
@@ -71,7 +72,7 @@ class ProgressBar(Callback):
         self._trained = {"train loss": event.loss, "rate": event.learning_rate}
         if self._bar is not None:
             bar, task = self._bar
-            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=self._shown())
+            bar.update(task, completed=event.step, epoch=f"epoch {event.epoch}", figures=showable(self._shown()))
         elif event.step == self._total or _tenth(event.step, self._total) > _tenth(event.step - 1, self._total):
             self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {_figures(self._trained)}")
 
@@ -81,7 +82,7 @@ class ProgressBar(Callback):
         self._evaluated = measured
         if self._bar is not None and self._trained:
             bar, task = self._bar
-            bar.update(task, figures=self._shown())
+            bar.update(task, figures=showable(self._shown()))
         best = ", best so far" if event.is_best else ""
         self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
 
@@ -115,7 +116,7 @@ class ProgressBar(Callback):
 
     def _new_console(self) -> Console:
         module: Any = require("rich.console", extra="progress", purpose="ProgressBar")
-        file = self._file or sys.stdout
+        file = Output.standard(self._file)
         # Decided here: rich would take FORCE_COLOR, which CI logs like, for a terminal to draw over, and would show
         # each line of a notebook as a display of its own.
         draws = file.isatty() and not is_ci(os.environ)
@@ -125,11 +126,11 @@ class ProgressBar(Callback):
     def _new_bar(self, console: Console, start: int, total: int) -> tuple[Progress, TaskID]:
         module: Any = require("rich.progress", extra="progress", purpose="ProgressBar")
         bar: Progress = module.Progress(
-            module.TextColumn("{task.fields[epoch]}"),
+            module.TextColumn("{task.fields[epoch]}", markup=False),
             module.BarColumn(bar_width=None),
             module.MofNCompleteColumn(),
             module.TimeRemainingColumn(),
-            module.TextColumn("{task.fields[figures]}"),
+            module.TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             # What other callbacks print goes above the bar, not through it.
             redirect_stdout=self._file is None,
@@ -144,6 +145,7 @@ class ProgressBar(Callback):
     def _print(self, line: str) -> None:
         if self._console is None:
             return
+        line = showable(line)
         if self._console.is_terminal:
             line = wrapped(line, self._console.width)
         # Square brackets stay: a path or a question may hold them. rich would divide long paths, too.

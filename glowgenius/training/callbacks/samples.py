@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, final
 
 from typing_extensions import override
 
+from glowgenius._output import Output
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.data.message import Conversation, Message
 from glowgenius.errors import ConfigError
@@ -120,9 +120,7 @@ class SampleLogger(Callback):
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         if self._show:
-            out = self._file or sys.stdout
-            out.write(_described(event.step, records) + "\n")
-            out.flush()
+            Output.standard(self._file).say(_described(event.step, records))
 
 
 def _record(step: int, index: int, question: Prompt, answer: Completion) -> dict[str, JSON]:

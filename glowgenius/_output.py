@@ -1,0 +1,116 @@
+"""Where text meets a terminal: nothing in a text steers the terminal, and no stream that fails costs a run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast, final
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for new line and tab, those that turn the reading direction, and halves of a pair."""
+
+_NOBODY_READS: Final = {errno.EPIPE, errno.ESHUTDOWN} | ({errno.EINVAL} if sys.platform == "win32" else set())
+"""What a pipe without a reader gives; Windows calls it an invalid argument."""
+
+
+def showable(text: str) -> str:
+    r"""*text* without characters that would steer a terminal: each is written as its escape, such as `\x1b`.
+
+    Lines and tabs stay, and so does every letter of every alphabet.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def showable_json(text: str) -> str:
+    r"""JSON *text* without them, as JSON writes them: `\u009b`; what it means stays the same."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+@final
+class Output:
+    """A text stream around another one, whose failures are swallowed: output is never worth a run.
+
+    What the encoding of the stream does not have is written as an escape. A pipe that nobody reads any more is written
+    to no further. Where there is no stream at all (`sys.stdout` is None without a console), nothing happens.
+
+    Args:
+        stream: Where to: anything with `write`, or None.
+    """
+
+    def __init__(self, stream: object) -> None:
+        self._stream: Any = stream
+
+    @classmethod
+    def standard(cls, file: TextIO | None = None) -> Output:
+        """*file*, or standard output as it is at this moment."""
+        return cls(sys.stdout if file is None else file)
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the stream; UTF-8 where it has none."""
+        return cast("str", getattr(self._stream, "encoding", None) or "utf-8")
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        try:
+            return bool(self._stream.isatty())
+        except Exception:  # noqa: BLE001 - none, closed, or without such a method
+            return False
+
+    def fileno(self) -> int:
+        """The file descriptor of the stream.
+
+        Raises:
+            UnsupportedOperation: It has none.
+        """
+        try:
+            return int(self._stream.fileno())
+        except Exception as error:
+            raise io.UnsupportedOperation("fileno") from error
+
+    def write(self, text: str) -> int:
+        """Write *text* as it is, and return its length whatever became of it."""
+        try:
+            try:
+                self._stream.write(text)
+            except UnicodeError:
+                self._stream.write(self._encodable(text))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to end a run
+            self._failed(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, where it can be."""
+        try:
+            self._stream.flush()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+
+    def say(self, text: object) -> None:
+        """Write *text* and a new line, with nothing in it that steers a terminal."""
+        self.write(f"{showable(str(text))}\n")
+        self.flush()
+
+    def _encodable(self, text: str) -> str:
+        try:
+            return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        except (LookupError, UnicodeError):
+            return text.encode("ascii", "backslashreplace").decode("ascii")
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, OSError) or error.errno not in _NOBODY_READS:
+            return
+        if self._stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            # Python flushes these once more at its exit, and would end a run that went well with status 120.
+            with contextlib.suppress(Exception):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+        self._stream = None
