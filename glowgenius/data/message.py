@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Iterable as IterableABC
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 from attrs import field, frozen
 from typing_extensions import override
@@ -14,20 +16,23 @@ from glowgenius.data.frozen import (
     MAX_INTEGER_BITS,
     NOTHING,
     FrozenMapping,
+    as_list,
+    describe,
     freeze,
     json_fault,
     thaw,
     unpaired_surrogate,
 )
+from glowgenius.data.message_fields import ROLES, message_fields
+from glowgenius.data.tools import read_call, read_tool
 from glowgenius.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from attrs import Attribute
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-"""Who can speak, in the words of the OpenAI chat format."""
+    from glowgenius.data.columns import Fault
 
 
 def _string(owner: object, attribute: Attribute[Any], value: Any) -> None:
@@ -63,8 +68,28 @@ def _frozen_json(value: Any) -> Any:
     return freeze(value)
 
 
+def _frozen(field_name: str, read: Callable[[str, object], FrozenMapping | Fault], values: Any) -> Any:
+    """What *read* makes of each of *values*; the validator refuses what is no list of them."""
+    items = as_list(values)
+    if items is None:
+        raise ConfigError(f"{field_name} must be a list, got {describe(values)}")
+    made: list[FrozenMapping] = []
+    for position, item in enumerate(items):
+        found = read(f"{field_name}[{position}]", item)
+        if not isinstance(found, FrozenMapping):
+            raise ConfigError(f"{found.field}: {found.found} → {found.accepted}")
+        made.append(found)
+    return tuple(made)
+
+
 def _frozen_calls(calls: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(_frozen_json(call) for call in calls)
+    found: tuple[Mapping[str, Any], ...] = _frozen("Message.tool_calls", read_call, calls)
+    return found
+
+
+def _frozen_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    found: tuple[Mapping[str, Any], ...] = _frozen("Conversation.tools", read_tool, tools)
+    return found
 
 
 def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
@@ -72,8 +97,15 @@ def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
-def _messages(values: Iterable[Message]) -> tuple[Message, ...]:
-    return tuple(values)
+def _reasoning(value: str | None) -> str | None:
+    """None for reasoning without a word in it: templates would write an empty thinking block for it."""
+    given: Any = value
+    blank = isinstance(given, str) and not given.strip()
+    return None if blank else value
+
+
+def _messages(values: Messages) -> tuple[Message, ...]:
+    return as_messages(values, "Conversation.messages")
 
 
 def _arguments(values: Mapping[str, Any]) -> list[str]:
@@ -95,8 +127,8 @@ class Message:
     weight: float | None = field(default=None, converter=_float, validator=optional(number(at_least=0)))
     """Loss weight of this message for `TrainOn.CUSTOMIZED`; 0 is not trained, None leaves it to `TrainOn`."""
 
-    reasoning_content: str | None = field(default=None, validator=optional(_string))
-    """What a thinking model wrote before its answer; the chat template decides where it goes."""
+    reasoning_content: str | None = field(default=None, converter=_reasoning, validator=optional(_string))
+    """What a thinking model wrote before its answer; blank text counts as none."""
 
     name: str | None = field(default=None, validator=optional(text()))
     """Which participant of this role speaks, or which tool answered."""
@@ -107,7 +139,10 @@ class Message:
     tool_calls: tuple[Mapping[str, Any], ...] = field(
         default=(), converter=_frozen_calls, validator=_tuple_of(FrozenMapping)
     )
-    """The calls that the assistant makes, in OpenAI's form: `{"id", "type", "function": {"name", "arguments"}}`."""
+    """The calls that the assistant makes, in OpenAI's form: `{"id", "type", "function": {"name", "arguments"}}`.
+
+    Arguments are given as an object or as JSON text, and kept as an object.
+    """
 
     @override
     def __repr__(self) -> str:
@@ -133,6 +168,51 @@ class Message:
         if self.weight is not None:
             fields["weight"] = self.weight
         return fields
+
+
+if TYPE_CHECKING:
+    Messages: TypeAlias = Iterable[Message | Mapping[str, Any]]
+    """The turns of a conversation; a mapping is read as data files are: `{"role": "user", "content": "Hi"}`."""
+
+
+def as_messages(values: Messages, name: str = "messages") -> tuple[Message, ...]:
+    """*values* as messages; mappings such as `{"role": "user", "content": "Hi"}` are read as data files are.
+
+    Args:
+        values: Messages, or mappings with `role` and `content` and whatever else a message has.
+        name: What the argument is called in an error.
+
+    Raises:
+        ConfigError: One is neither, or says what no message can say.
+    """
+    given: Any = values
+    if isinstance(given, str | bytes | Mapping | Message) or not isinstance(given, IterableABC):
+        found = cast("object", given)
+        raise ConfigError(f"{name} must be a list of messages, got {describe(found)}")
+    items = tuple(cast("Iterable[Any]", given))
+    if all(isinstance(item, Message) for item in items):
+        return items
+    faults: list[Fault] = []
+    read = [_as_message(f"{name}[{at}]", item, faults) for at, item in enumerate(items)]
+    if faults:
+        raise ConfigError("; ".join(f"{fault.field}: {fault.found} → {fault.accepted}" for fault in faults))
+    return tuple(message for message in read if message is not None)
+
+
+def as_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """*tools* in the one form that the library has.
+
+    Raises:
+        ConfigError: One is no tool.
+    """
+    return _frozen("tools", read_tool, tools)
+
+
+def _as_message(field_name: str, value: Any, faults: list[Fault]) -> Message | None:
+    if isinstance(value, Message):
+        return value
+    fields = message_fields(field_name, value, faults, may_be_blank=True)
+    return None if fields is None else Message(**fields)
 
 
 @final
@@ -182,9 +262,12 @@ class Conversation:
     """Every answer that evaluation accepts; empty means only the answer itself."""
 
     tools: tuple[Mapping[str, Any], ...] = field(
-        default=(), converter=_frozen_calls, validator=_tuple_of(FrozenMapping)
+        default=(), converter=_frozen_tools, validator=_tuple_of(FrozenMapping)
     )
-    """The tools that the assistant may call, in OpenAI's form: `{"type": "function", "function": {"name", …}}`."""
+    """The tools that the assistant may call, in OpenAI's form: `{"type": "function", "function": {"name", …}}`.
+
+    A function alone and Anthropic's `input_schema` are taken too, and kept in this form.
+    """
 
     weight: float = field(default=1.0, converter=_float, validator=number(above=0))
     """How much the row counts in the loss, relative to other rows."""

@@ -49,7 +49,9 @@ def folded(text: str) -> str:
 def _said(message: Message) -> str:
     if not message.tool_calls:
         return folded(message.content)
-    return f"{folded(message.content)} {json.dumps(thaw(message.tool_calls), sort_keys=True)}"
+    # An id is made anew at every call, and says nothing about it.
+    calls = [thaw(call["function"]) for call in message.tool_calls]
+    return f"{folded(message.content)} {json.dumps(calls, sort_keys=True)}"
 
 
 def question_key(conversation: Conversation) -> tuple[str, ...]:

@@ -4,61 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from glowgenius.data.columns import Fault, near_miss
-from glowgenius.data.frozen import as_list, as_mapping, describe, is_finite, json_fault, unpaired_surrogate
-from glowgenius.data.message import ROLES, Message
-from glowgenius.errors import nearest
+from attrs import evolve
+
+from glowgenius.data.columns import Fault
+from glowgenius.data.frozen import as_list, as_mapping, describe
+from glowgenius.data.message import Message
+from glowgenius.data.message_fields import (
+    CALL_ROLES,
+    SOME_TEXT,
+    TOOL_ROLES,
+    calls_in_text,
+    message_fields,
+    role_hint,
+    text_fault,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-SOME_TEXT = "a string with something in it"
-"""What a question, an answer or a turn must be."""
+__all__ = ["SHAREGPT_ROLES", "SOME_TEXT", "blank_fault", "order_faults", "read_messages", "read_sharegpt", "text_fault"]
 
-_SAME_ROLE = {
-    **dict.fromkeys(("human", "question", "prompter"), "user"),
-    **dict.fromkeys(("gpt", "ai", "model", "bot", "chatgpt", "answer", "agent"), "assistant"),
-    **dict.fromkeys(("function", "ipython", "observation"), "tool"),
+SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    **dict.fromkeys(("tool", *TOOL_ROLES), "tool"),
+    **dict.fromkeys(CALL_ROLES, "assistant"),
 }
-"""Roles of other libraries → ours, for the hint only."""
-
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 """What may stand in `from`, and the role that it becomes."""
 
-_MESSAGE_KEYS = (
-    "role",
-    "content",
-    "weight",
-    "trainable",
-    "reasoning_content",
-    "name",
-    "tool_call_id",
-    "tool_calls",
-)
-_KEYS_ACCEPTED = f"one of {', '.join(_MESSAGE_KEYS)}"
-_SAME_KEY = {
-    "from": "role",
-    "speaker": "role",
-    "value": "content",
-    "text": "content",
-    "train": "trainable",
-    "loss": "trainable",
-    "mask": "weight",
-    "reasoning": "reasoning_content",
-    "thinking": "reasoning_content",
-    "function_call": "tool_calls",
-}
-
-
-def text_fault(field: str, value: object, *, may_be_blank: bool = False) -> Fault | None:
-    """What is wrong with a piece of text, if anything."""
-    if not isinstance(value, str):
-        return Fault(field, describe(value), "a string" if may_be_blank else SOME_TEXT)
-    if not may_be_blank and not value.strip():
-        return Fault(field, f"only white space ({value!r})" if value else "an empty string", SOME_TEXT)
-    if half := unpaired_surrogate(value):
-        return Fault(field, f"half a character ({half})", "text that can be written as UTF-8")
-    return None
+_SPEAKERS = ("human", "gpt", "user", "assistant", "system", "tool")
+"""Those that an error lists."""
 
 
 def order_faults(field: str, turns: Sequence[Message]) -> list[Fault]:
@@ -95,10 +73,29 @@ def read_messages(field: str, value: object, faults: list[Fault]) -> tuple[Messa
         return ()
     already = len(faults)
     messages = [_read_message(f"{field}[{position}]", turn, faults) for position, turn in enumerate(turns)]
-    complete = tuple(message for message in messages if message is not None)
-    if len(faults) == already:
-        faults.extend(order_faults(field, complete))
+    if len(faults) > already:
+        return ()
+    complete = _joined(messages, [_speaker(turn, "role") for turn in turns])
+    faults.extend(order_faults(field, complete))
     return complete
+
+
+def _speaker(turn: object, key: str) -> object:
+    given = as_mapping(turn)
+    return None if given is None else given.get(key)
+
+
+def _joined(messages: Sequence[Message | None], speakers: Sequence[object]) -> tuple[Message, ...]:
+    """*messages*, with a call that has a turn of its own put into the assistant's message before it."""
+    joined: list[Message] = []
+    for message, speaker in zip(messages, speakers, strict=True):
+        if message is None:
+            continue
+        if speaker in CALL_ROLES and joined and joined[-1].role == "assistant":
+            joined[-1] = evolve(joined[-1], tool_calls=(*joined[-1].tool_calls, *message.tool_calls))
+        else:
+            joined.append(message)
+    return tuple(joined)
 
 
 def _read_message(field: str, turn: object, faults: list[Fault]) -> Message | None:
@@ -106,127 +103,8 @@ def _read_message(field: str, turn: object, faults: list[Fault]) -> Message | No
         fault = blank_fault(f"{field}.content", turn)
         faults.extend([fault] if fault else [])
         return turn
-    given = as_mapping(turn)
-    if given is None:
-        faults.append(Fault(field, describe(turn), "an object with 'role' and 'content'"))
-        return None
-    # Exports write `"name": null` and `"tool_calls": []` for every message: nothing is what they hold.
-    keys = {
-        str(key): item for key, item in given.items() if item is not None and not (key == "tool_calls" and item == [])
-    }
-    parts = as_list(keys.get("content"))
-    if parts is not None and "role" in keys:
-        found_in_parts = _join_parts(f"{field}.content", parts, keys)
-        if found_in_parts:
-            faults.extend(found_in_parts)
-            return None
-    renamed = {key: _meant_key(key) for key in keys if key not in _MESSAGE_KEYS}
-    found = [
-        Fault(f"{field}.{key}", "no such key of a message", f"did you mean {meant!r}?" if meant else _KEYS_ACCEPTED)
-        for key, meant in renamed.items()
-    ]
-    if "role" not in renamed.values():
-        found.extend(_role_faults(field, keys.get("role"), missing="role" not in given))
-    if "content" not in renamed.values():
-        found.extend(_content_faults(field, keys, missing="content" not in given))
-    found.extend(_option_faults(field, keys))
-    if found:
-        faults.extend(found)
-        return None
-    weight = float(keys["trainable"]) if "trainable" in keys and "weight" not in keys else keys.get("weight")
-    options = {key: keys[key] for key in ("reasoning_content", "name", "tool_call_id", "tool_calls") if key in keys}
-    return Message(keys["role"], keys.get("content", ""), weight=weight, **options)
-
-
-def _join_parts(field: str, parts: Sequence[Any], keys: dict[str, Any]) -> list[Fault]:
-    """Put the text of a message that comes in parts in *keys*, without anything between the parts.
-
-    Parts of kind `text`, and of the assistant also `thinking`, which becomes `reasoning_content`; others are faults.
-    """
-    pieces: dict[str, list[str]] = {"text": [], "thinking": []}
-    faults: list[Fault] = []
-    for position, item in enumerate(parts):
-        part = as_mapping(item)
-        kind = None if part is None else part.get("type")
-        said = None if part is None or not isinstance(kind, str) else part.get(kind)
-        if isinstance(kind, str) and kind in pieces and isinstance(said, str):
-            pieces[kind].append(said)
-        else:
-            found = (
-                f"a part of type {describe(kind)}" if isinstance(kind, str) and kind not in pieces else describe(item)
-            )
-            faults.append(Fault(f"{field}[{position}]", found, "{'type': 'text', 'text': …}: rows of text only"))
-    if pieces["thinking"] and "reasoning_content" in keys:
-        faults.append(Fault(field, "a part of type 'thinking' beside 'reasoning_content'", "one of the two"))
-    if not faults:
-        keys["content"] = "".join(pieces["text"])
-        if pieces["thinking"]:
-            keys["reasoning_content"] = "".join(pieces["thinking"])
-    return faults
-
-
-def _meant_key(key: str) -> str | None:
-    return _SAME_KEY.get(key.casefold()) or near_miss(key, _MESSAGE_KEYS)
-
-
-def _role_faults(field: str, role: object, *, missing: bool) -> list[Fault]:
-    if role in ROLES:
-        return []
-    found = "missing" if missing else describe(role)
-    return [Fault(f"{field}.role", found, f"one of {', '.join(ROLES)}{role_hint(role, ROLES)}")]
-
-
-def role_hint(role: object, known: Sequence[str]) -> str:
-    """` (did you mean 'user'?)` for a role that is not *known*, or nothing."""
-    if not isinstance(role, str):
-        return ""
-    same = _SAME_ROLE.get(role.strip().casefold())
-    return f" (did you mean {same!r}?)" if same in known else nearest(role.strip(), known)
-
-
-def _content_faults(field: str, keys: Mapping[str, Any], *, missing: bool) -> list[Fault]:
-    calls = "tool_calls" in keys
-    speaks = keys.get("role") in ("user", "assistant") and not calls
-    fault = text_fault(f"{field}.content", keys.get("content", "" if calls else None), may_be_blank=not speaks)
-    if fault is None:
-        return []
-    return [fault._replace(found="missing") if missing else fault]
-
-
-def _option_faults(field: str, keys: Mapping[str, Any]) -> list[Fault]:
-    faults: list[Fault | None] = []
-    weight, trainable = keys.get("weight"), keys.get("trainable")
-    if weight is not None and (not is_finite(weight) or weight < 0):
-        faults.append(Fault(f"{field}.weight", describe(weight), "a number ≥ 0 (0 is not trained)"))
-    elif trainable is not None and not isinstance(trainable, bool):
-        faults.append(Fault(f"{field}.trainable", describe(trainable), "true or false"))
-    elif weight is not None and trainable is not None and bool(weight) != trainable:
-        said = f"{describe(trainable)} beside the weight {weight:g}"
-        faults.append(Fault(f"{field}.trainable", said, "'weight' or 'trainable', or both saying the same"))
-    faults.extend(
-        text_fault(f"{field}.{key}", keys[key], may_be_blank=key == "reasoning_content")
-        for key in ("name", "tool_call_id", "reasoning_content")
-        if key in keys
-    )
-    if "tool_calls" in keys:
-        faults.append(_calls_fault(f"{field}.tool_calls", keys["tool_calls"]))
-    return [fault for fault in faults if fault is not None]
-
-
-def _calls_fault(field: str, value: object) -> Fault | None:
-    accepted = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': …}}"
-    calls = as_list(value)
-    if calls is None:
-        return Fault(field, describe(value), f"a list of {accepted}")
-    for position, item in enumerate(calls):
-        call = as_mapping(item)
-        function = None if call is None else as_mapping(call.get("function", call))
-        name = None if function is None else function.get("name")
-        if not isinstance(name, str) or not name.strip():
-            return Fault(f"{field}[{position}]", f"{describe(item)} without the name of a function", accepted)
-        if fault := json_fault(item):
-            return Fault(f"{field}[{position}]", fault, "JSON values")
-    return None
+    fields = message_fields(field, turn, faults)
+    return None if fields is None else Message(**fields)
 
 
 def read_sharegpt(field: str, value: object, faults: list[Fault]) -> tuple[Message, ...]:
@@ -241,9 +119,10 @@ def read_sharegpt(field: str, value: object, faults: list[Fault]) -> tuple[Messa
         return ()
     already = len(faults)
     read = [_read_turn(f"{field}[{position}]", turn, faults) for position, turn in enumerate(turns)]
-    messages = tuple(message for message in read if message is not None)
-    if len(faults) == already:
-        faults.extend(order_faults(field, messages))
+    if len(faults) > already:
+        return ()
+    messages = _joined(read, [_speaker(turn, "from") for turn in turns])
+    faults.extend(order_faults(field, messages))
     return messages
 
 
@@ -261,10 +140,15 @@ def _read_turn(field: str, turn: object, faults: list[Fault]) -> Message | None:
     role = SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
         said = describe(speaker) if "from" in keys else "missing"
-        known = tuple(SHAREGPT_ROLES)
-        found.append(Fault(f"{field}.from", said, f"one of {', '.join(known)}{role_hint(speaker, known)}"))
-    fault = text_fault(f"{field}.value", keys.get("value"), may_be_blank=role == "system")
+        hint = role_hint(speaker, tuple(SHAREGPT_ROLES))
+        found.append(Fault(f"{field}.from", said, f"one of {', '.join(_SPEAKERS)}{hint}"))
+    fields: dict[str, Any] = {"role": role, "content": keys.get("value")}
+    fault = text_fault(f"{field}.value", keys.get("value"), may_be_blank=role in ("system", "tool"))
     if fault:
         found.append(fault if "value" in keys else fault._replace(found="missing"))
+    elif speaker in CALL_ROLES:
+        calls = calls_in_text(f"{field}.value", keys["value"])
+        fields = {"role": role, "content": "", "tool_calls": calls}
+        found += [calls] if isinstance(calls, Fault) else []
     faults.extend(found)
-    return None if found or role is None else Message(role, keys["value"])
+    return None if found or role is None else Message(**fields)

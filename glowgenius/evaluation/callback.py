@@ -82,7 +82,7 @@ class AnswerEvaluation(Callback):
     @override
     def sampling_usage(self, renderer: Renderer) -> TokenUsage:
         rows = [row for part in self._slices.values() for row in part]
-        usage = sampling_usage(renderer, [row.prompt for row in rows], max_tokens=self._max_tokens)
+        usage = sampling_usage(renderer, rows, max_tokens=self._max_tokens)
         scored = sum(len(renderer.render(row)) for row in rows) if self._nll else 0
         return usage + TokenUsage(prefilled=scored)
 

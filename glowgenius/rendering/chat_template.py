@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius.data.message import as_messages, as_tools
 from glowgenius.errors import RenderingError
 from glowgenius.rendering.control import double_bos
 from glowgenius.rendering.example import ExampleBuilder, as_token_array
@@ -18,7 +19,7 @@ from glowgenius.rendering.train_on import TrainOn, message_weights
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
-    from glowgenius.data.message import Conversation, Message
+    from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.spans import Span
@@ -129,7 +130,8 @@ class ChatTemplateRenderer(Renderer):
                 yield error
 
     @override
-    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+    def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
+        messages, tools = as_messages(messages), as_tools(tools)
         given = self._template.given(messages, tools)
         text = self._template.write(given, add_generation_prompt=True)
         self._template.refuse_lost(given, text)

@@ -11,7 +11,7 @@ from attrs import evolve
 from typing_extensions import override
 
 from glowgenius.data.frozen import thaw
-from glowgenius.data.message import Message
+from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.rendering.example import RenderedExample, as_token_array
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
@@ -20,6 +20,7 @@ from glowgenius.rendering.train_on import TrainOn, message_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.typing import TokenArray, Tools
 
@@ -148,7 +149,8 @@ class CookbookRenderer(Renderer):
         return tuple(self.render_messages(plain[: index + 1], last, tools) for index in answers)
 
     @override
-    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+    def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
+        messages, tools = as_messages(messages), as_tools(tools)
         try:
             rows = self._rows(messages, None, tools)
             return as_token_array(self._renderer.build_generation_prompt(rows).to_ints())

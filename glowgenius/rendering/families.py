@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from glowgenius._lazy import require
 from glowgenius.data.frozen import thaw
-from glowgenius.data.message import Message
+from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError, nearest
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.example import RenderedExample, as_token_array
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.typing import JSON, TokenArray, Tools
 
@@ -139,7 +140,8 @@ class FamilyRenderer(Renderer):
             weights = [weight if at in rewritten else 0.0 for at, weight in enumerate(weights[: last + 1])]
 
     @override
-    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+    def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
+        messages, tools = as_messages(messages), as_tools(tools)
         return as_token_array(self._render(messages, tools, prompt=True).token_ids)
 
     @override

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from typing_extensions import override
 
-from glowgenius.data.message import Message
+from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import RenderingError
 from glowgenius.rendering.control import ControlTokens
 from glowgenius.rendering.encoder import Encoder
@@ -18,6 +18,7 @@ from glowgenius.rendering.train_on import TrainOn, message_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.typing import TokenArray, Tools
@@ -85,7 +86,8 @@ class QuestionAnswerRenderer(Renderer):
         ).build()
 
     @override
-    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+    def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
+        messages, tools = as_messages(messages), as_tools(tools)
         _refuse_tools(tools)
         if not messages or messages[-1].role != "user":
             last = repr(messages[-1].role) if messages else "nothing"

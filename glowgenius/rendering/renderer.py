@@ -18,7 +18,7 @@ from glowgenius.rendering.train_on import TrainOn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from glowgenius.data.message import Conversation, Message
+    from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.typing import JSON, TokenArray, Tools
 
@@ -92,10 +92,13 @@ class Renderer(ABC):
         """
 
     @abstractmethod
-    def render_prompt(self, messages: Sequence[Message], tools: Tools = ()) -> TokenArray:
+    def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
         """The tokens `[T]` of *messages* and *tools*, up to where the assistant starts to speak.
 
+        A message may be a mapping such as `{"role": "user", "content": "Hi"}`.
+
         Raises:
+            ConfigError: A message or a tool is none.
             RenderingError: The messages cannot be expressed.
         """
 

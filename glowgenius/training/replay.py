@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, final
 
 from attrs import frozen
 from typing_extensions import override
@@ -11,6 +11,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation, Message
 from glowgenius.data.replay import REPLAY
 from glowgenius.errors import DatasetError
+from glowgenius.training.sampler import prompt_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,35 +73,27 @@ def make_replay(
         ConfigError: A setting is out of range, or a prompt is not one.
         EngineError: The engine refused or failed.
     """
-    asked = [_messages(prompt) for prompt in prompts]
-    tools = [prompt.tools if isinstance(prompt, Conversation) else () for prompt in prompts]
-    given = [prompt if called else messages for prompt, called, messages in zip(prompts, tools, asked, strict=True)]
+    questions = list(prompts)
     answers = sampler.complete(
-        given, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
+        questions, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
     )
     cut_off, silent, rows = list[str](), list[str](), list[Conversation]()
-    for messages, called, answer in zip(asked, tools, answers, strict=True):
+    for prompt, answer in zip(questions, answers, strict=True):
+        messages, tools = prompt_parts(prompt)
         if answer.stop_reason == "length":
             cut_off.append(messages[-1].content)
-        elif not answer.text.strip():
+        elif not answer.text.strip() and not answer.tool_calls:
             silent.append(messages[-1].content)
         else:
-            rows.append(_row(messages, called, answer, sampler.name))
+            rows.append(_row(messages, tools, answer, sampler.name))
     if not rows:
         raise DatasetError(
-            f"none of {len(asked)} questions gave a replay row: {len(cut_off)} answers were cut off at "
+            f"none of {len(questions)} questions gave a replay row: {len(cut_off)} answers were cut off at "
             f"max_tokens={max_tokens} and {len(silent)} were empty"
         )
     return ReplayRows(dataset=Dataset(rows), cut_off=tuple(cut_off), silent=tuple(silent))
 
 
-def _messages(prompt: Prompt) -> Sequence[Message]:
-    given: Any = prompt
-    if isinstance(given, str):
-        return (Message("user", given),)
-    return given.prompt if isinstance(given, Conversation) else tuple(cast("Sequence[Message]", given))
-
-
 def _row(messages: Sequence[Message], tools: Tools, answer: Completion, name: str) -> Conversation:
-    said = Message("assistant", answer.text)
+    said = Message("assistant", answer.text, reasoning_content=answer.reasoning_content, tool_calls=answer.tool_calls)
     return Conversation(messages=(*messages, said), tools=tools, tags=(REPLAY,), metadata={"answered_by": name})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.typing import Tools
 
 
 TRAINS_ANSWER: Final = frozenset(
@@ -193,7 +194,7 @@ def _prompt(
     if renderer.keeps_prompts or train_on not in TRAINS_ANSWER or conversation.messages[-1].role != "assistant":
         return []
     try:
-        prompt = renderer.render_prompt(conversation.prompt).tolist()
+        prompt = renderer.render_prompt(conversation.prompt, *_given(conversation.tools)).tolist()
     except RenderingError as error:
         reason = str(error.problems[0].found if error.problems else error.message)
         return [_problem(conversation, f"its prompt cannot be rendered: {reason}", "a renderer that can")]
@@ -211,6 +212,11 @@ def _prompt(
             "a renderer whose prompt is the beginning of its example",
         )
     ]
+
+
+def _given(tools: Tools) -> tuple[Tools, ...]:
+    """The argument for *tools*, where there are any: a renderer of a user's may know none."""
+    return (tools,) if tools else ()
 
 
 def _problem(conversation: Conversation, found: str, accepted: str) -> Problem:

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import numpy as np
 from attrs import frozen
 from typing_extensions import override
 
 from glowgenius._validators import is_integer, is_number
-from glowgenius.data.message import Conversation, Message
+from glowgenius.data.message import Conversation, Message, as_messages
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.engines.top import read_top
-from glowgenius.errors import ConfigError, EngineError
+from glowgenius.errors import ConfigError, EngineError, nearest
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Never
 
     from glowgenius.batching.shift import ShiftedExample
     from glowgenius.engines.protocol import FutureLike, SamplingClient
     from glowgenius.engines.tinker_types import SampleResponse, StopReason
     from glowgenius.rendering.renderer import Renderer
-    from glowgenius.typing import LogprobArray, TokenArray
+    from glowgenius.typing import LogprobArray, TokenArray, Tools
 
-    Prompt: TypeAlias = str | Sequence[Message] | Conversation
-    """A single question, the messages before the answer, or a conversation whose last answer is left out."""
+    Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]] | Conversation
+    """A single question, the messages before the answer, or a conversation whose last answer is left out.
+
+    A message may be a mapping: `{"role": "user", "content": "Hi"}`.
+    """
+
+    Stop: TypeAlias = str | int | Sequence[str | int]
+    """Texts or token ids that end an answer."""
 
     OnProgress: TypeAlias = Callable[[int, int], None]
     """Called with the number of answers that have arrived, and the number asked for."""
+
+
+_SETTINGS: Final = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
+
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("max_new_tokens", "max_length", "max_completion_tokens", "max_output_tokens"), "max_tokens"),
+    **dict.fromkeys(("stop_sequences", "stop_strings", "stop_words", "stop_token_ids", "eos_token_id"), "stop"),
+    **dict.fromkeys(("do_sample", "greedy"), "temperature (0 takes the most probable token, 1 draws)"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+    **dict.fromkeys(("n", "num_samples", "num_return_sequences", "best_of"), "complete([prompt] * n, seed=…)"),
+    **dict.fromkeys(("messages", "inputs", "input", "question"), "the first argument, without a name"),
+    "tools": "a prompt of its own: Conversation(messages=…, tools=…)",
+}
+"""Names of other libraries → what the same is called here."""
 
 
 @final
@@ -44,7 +67,13 @@ class Completion:
     """The sampled tokens, with the stop token where there was one."""
 
     stop_reason: StopReason
-    """`stop` where the model ended the answer, `length` where `max_tokens` cut it off."""
+    """`stop` where the model or a `stop` ended the answer, `length` where `max_tokens` cut it off."""
+
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """The calls that the answer makes, as in `Message.tool_calls`."""
+
+    reasoning_content: str | None = None
+    """What the model wrote before its answer, where it thinks first."""
 
 
 @final
@@ -92,12 +121,24 @@ class Sampler:
         top_p: float = 1.0,
         top_k: int = -1,
         seed: int | None = None,
+        stop: Stop = (),
+        **unknown: Never,
     ) -> str:
         """The answer to one prompt; the settings and errors are those of `complete`."""
+        _refuse_unknown("generate", unknown)
+        prompt_parts(prompt)  # which says what is no prompt
         completions = self.complete(
-            [prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
+            [prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop
         )
         return completions[0].text
+
+    async def generate_async(self, prompt: Prompt, **settings: Any) -> str:
+        """As `generate`, for async code: the event loop goes on while the model answers."""
+        return await asyncio.to_thread(self.generate, prompt, **settings)
+
+    async def complete_async(self, prompts: Sequence[Prompt], **settings: Any) -> list[Completion]:
+        """As `complete`, for async code: the event loop goes on while the model answers."""
+        return await asyncio.to_thread(self.complete, prompts, **settings)
 
     def complete(
         self,
@@ -108,20 +149,25 @@ class Sampler:
         top_p: float = 1.0,
         top_k: int = -1,
         seed: int | None = None,
+        stop: Stop = (),
         on_progress: OnProgress | None = None,
+        **unknown: Never,
     ) -> list[Completion]:
         """One answer per prompt, in their order.
 
         Args:
             prompts: Questions as text, messages up to where the assistant speaks, or conversations, of which the last
-                answer is left out.
+                answer is left out. A message may be a mapping such as `{"role": "user", "content": "Hi"}`.
             max_tokens: The longest answer, the stop token included.
             temperature: 0 takes the most probable token every time; 1 draws from the model's own probabilities.
             top_p: Draws from the smallest set of tokens that reaches this probability.
             top_k: Draws from this many tokens; -1 from all.
             seed: Makes draws repeatable; the prompt at place i is drawn with `seed + i`, so that equal prompts can get
                 different answers.
+            stop: Texts or token ids that end an answer, besides the stop tokens of the renderer. The answer is cut
+                in front of the first one. Texts are looked for in the finished answer, so they save no tokens.
             on_progress: Called after each answer.
+            unknown: Nothing; a setting of another library is answered with its name here.
 
         Raises:
             ConfigError: A setting is out of range, or a prompt is not one.
@@ -130,8 +176,11 @@ class Sampler:
         """
         if isinstance(prompts, str):
             raise ConfigError(f"Sampler.complete takes a list of prompts, got one string {prompts!r}; use generate()")
+        if isinstance(prompts, Conversation | Message | Mapping) or _is_prompt(prompts):
+            raise ConfigError("Sampler.complete takes a list of prompts, got one prompt; use generate(), or [prompt]")
+        _refuse_unknown("complete", unknown)
         _check_settings(max_tokens, temperature, top_p, top_k, seed)
-        stop: list[Any] = list(self._renderer.stop_sequences)
+        ends = _Stops.of(stop, self._renderer.stop_sequences)
         inputs = [self._prompt_input(prompt) for prompt in prompts]
         futures: list[FutureLike[SampleResponse]] = []
         with mapped("sample"):
@@ -142,18 +191,31 @@ class Sampler:
                     top_p=top_p,
                     top_k=top_k,
                     seed=None if seed is None else seed + index,
-                    stop=stop,
+                    stop=list(ends.sent),
                 )
                 futures.append(self._client.sample(model_input, 1, params))
         completions: list[Completion] = []
         for index, future in enumerate(futures):
             with mapped(f"sample (prompt {index})"):
                 sequence = future.result().sequences[0]
-            text = self._renderer.parse(sequence.tokens).content
-            completions.append(Completion(text=text, tokens=tuple(sequence.tokens), stop_reason=sequence.stop_reason))
+            completions.append(self._completion(list(sequence.tokens), sequence.stop_reason, ends))
             if on_progress is not None:
                 on_progress(len(completions), len(futures))
         return completions
+
+    def _completion(self, tokens: list[int], stop_reason: StopReason, ends: _Stops) -> Completion:
+        """The answer in *tokens*, up to the first stop."""
+        at = next((place for place, token in enumerate(tokens) if token in ends.tokens), len(tokens))
+        message = self._renderer.parse(tokens[:at])
+        found = [place for text in ends.texts if (place := message.content.find(text)) >= 0]
+        cut = min(found, default=None)
+        return Completion(
+            text=message.content[:cut],
+            tokens=tuple(tokens),
+            stop_reason="stop" if found or at < len(tokens) else stop_reason,
+            tool_calls=() if found else message.tool_calls,
+            reasoning_content=message.reasoning_content,
+        )
 
     def answer_logprobs(
         self, conversations: Sequence[Conversation], *, on_progress: OnProgress | None = None
@@ -222,12 +284,45 @@ class Sampler:
         return found
 
     def _prompt_input(self, prompt: Prompt) -> ModelInput:
-        if isinstance(prompt, Conversation) and prompt.tools:
-            return self._model_input(self._renderer.render_prompt(prompt.prompt, prompt.tools))
-        return self._model_input(self._renderer.render_prompt(_messages(prompt)))
+        messages, tools = prompt_parts(prompt)
+        # A renderer of a user's may know no tools.
+        given: tuple[Tools, ...] = (tools,) if tools else ()
+        return self._model_input(self._renderer.render_prompt(messages, *given))
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())
+
+
+@final
+@frozen(kw_only=True)
+class _Stops:
+    """What ends an answer."""
+
+    sent: tuple[Any, ...]
+    """What the engine is told: token ids, or texts, as the renderer has them."""
+
+    tokens: frozenset[int]
+    """Token ids of the caller's."""
+
+    texts: tuple[str, ...]
+    """Texts of the caller's."""
+
+    @classmethod
+    def of(cls, given: Any, own: Sequence[Any]) -> _Stops:
+        """*given* beside the renderer's *own* stops; an engine takes ids or texts, never both."""
+        items: list[Any] = [given] if isinstance(given, str | int) or given is None else list(given)
+        items = [item for item in items if item is not None]
+        for item in items:
+            if not (bool(item) if isinstance(item, str) else is_integer(item) and item >= 0):
+                raise ConfigError(
+                    f"stop of a Sampler must be texts with something in them, or token ids, got {item!r} "
+                    f"({type(item).__name__})"
+                )
+        texts = tuple(item for item in items if isinstance(item, str))
+        tokens = [item for item in items if not isinstance(item, str)]
+        added: list[Any] = list(texts if any(isinstance(stop, str) for stop in own) else tokens)
+        sent = tuple(dict.fromkeys([*own, *added]))
+        return cls(sent=sent, tokens=frozenset(tokens), texts=texts)
 
 
 def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:
@@ -237,26 +332,46 @@ def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens:
         ConfigError: A prompt is not one.
         RenderingError: A prompt cannot be rendered.
     """
-    read = sum(len(renderer.render_prompt(_messages(prompt))) for prompt in prompts)
+    read = 0
+    for prompt in prompts:
+        messages, tools = prompt_parts(prompt)
+        read += len(renderer.render_prompt(messages, tools) if tools else renderer.render_prompt(messages))
     return TokenUsage(prefilled=read, sampled=max_tokens * len(prompts))
 
 
-def _messages(prompt: Prompt) -> Sequence[Message]:
+def prompt_parts(prompt: Any) -> tuple[Sequence[Message], Tools]:
+    """The messages of a prompt, and its tools."""
     if isinstance(prompt, str):
-        return (Message("user", prompt),)
+        return (Message("user", prompt),), ()
     if isinstance(prompt, Conversation):
-        return prompt.prompt
-    messages = tuple(prompt)
-    strangers = _not_messages(messages)
-    if strangers or not messages:
-        found = f"{strangers[0]!r} ({type(strangers[0]).__name__}) in it" if strangers else "none"
-        raise ConfigError(f"a prompt is a string, a Conversation, or at least one Message, got {found}")
-    return messages
+        return prompt.prompt, prompt.tools
+    messages = as_messages(prompt, "a prompt")
+    if not messages:
+        raise ConfigError("a prompt is a string, a Conversation, or at least one message, got none")
+    return messages, ()
 
 
-def _not_messages(items: Sequence[object]) -> list[object]:
-    """What is not a message: untyped callers pass all sorts of things, such as dictionaries."""
-    return [item for item in items if not isinstance(item, Message)]
+def _is_prompt(prompts: Any) -> bool:
+    """Whether *prompts* are the messages of one prompt; untyped callers pass all sorts of things."""
+    items: list[Any] = cast("list[Any]", prompts) if isinstance(prompts, list) else []
+    return bool(items) and all(
+        isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item) for item in items
+    )
+
+
+def _refuse_unknown(method: str, unknown: Mapping[str, object]) -> None:
+    for name in unknown:
+        here = _ELSEWHERE.get(name)
+        raise ConfigError(
+            f"Sampler.{method} cannot take {name!r}: "
+            + (
+                f"it is called {here} here"
+                if here in _SETTINGS
+                else f"use {here}"
+                if here
+                else f"no such setting{nearest(name, _SETTINGS)}; the settings are {', '.join(_SETTINGS)}"
+            )
+        )
 
 
 def _check_settings(max_tokens: Any, temperature: Any, top_p: Any, top_k: Any, seed: Any) -> None:

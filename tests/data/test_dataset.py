@@ -142,7 +142,8 @@ def test_the_fingerprint_is_the_hash_of_one_spelling_of_the_rows():
         b"glowgenius dataset 1\n"
         b'{"group":"g","id":"1","messages":[{"content":"Who \\u2028 \\u00e9?","role":"user"},'
         b'{"content":"A","role":"assistant"}],"metadata":{"a":[null],"b":1},"weight":0.1}\n'
-        b'{"messages":[{"content":"","role":"assistant","tool_calls":[{"name":"f"}],"weight":0.0}]}\n'
+        b'{"messages":[{"content":"","role":"assistant","tool_calls":[{"function":{"arguments":{},"name":"f"},'
+        b'"type":"function"}],"weight":0.0}]}\n'
     )
     assert Dataset(rows).fingerprint == hashlib.sha256(spelling).hexdigest()
 

@@ -164,7 +164,7 @@ def test_an_unknown_format():
 SOME = "a string with something in it"
 OTHER = "(or put it under 'metadata')"
 FORMATS = "one of messages, question + answer, prompt + completion, instruction + output, input + output, conversations"
-SPEAKERS = "one of human, gpt, user, assistant, system"
+SPEAKERS = "one of human, gpt, user, assistant, system, tool"
 UNSEEN = "text that the model would not see → put it into the question (or under 'metadata', if that is meant)"
 ANSWERED = "a last message with the role 'assistant', which is what is trained"
 FROM_VALUE = "'from' and 'value', or the name 'messages' for the column"
@@ -283,7 +283,7 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
                 f"conversations[0].from: the string 'humn' → {SPEAKERS} (did you mean 'human'?)",
                 f"conversations[0].value: the number 5 → {SOME}",
                 "conversations[1].loss: no such key of a turn → 'from' and 'value' only ('messages' can carry more)",
-                "conversations[1].from: missing → one of human, gpt, user, assistant, system",
+                "conversations[1].from: missing → one of human, gpt, user, assistant, system, tool",
                 f"conversations[1].value: missing → {SOME}",
             ],
         ),
@@ -354,7 +354,7 @@ CALLS = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': 
         ({"role": "assistant", "tool_calls": "x"}, [f"tool_calls: the string 'x' → a list of {CALLS}"]),
         (
             {"role": "assistant", "tool_calls": [5]},
-            [f"tool_calls[0]: the number 5 without the name of a function → {CALLS}"],
+            [f"tool_calls[0]: the number 5 → {CALLS}"],
         ),
         (
             {"role": "assistant", "tool_calls": [{"function": {}}]},

@@ -11,6 +11,7 @@ from glowgenius.data import Conversation, Message, Source
 from glowgenius.errors import ConfigError
 from tests.support.conversations import CONVERSATIONS
 
+FORM = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': …}}"
 CALL = {"id": "1", "type": "function", "function": {"name": "find", "arguments": {"what": ["a", 1]}}}
 
 
@@ -48,8 +49,9 @@ def test_a_message_says_which_roles_there_are():
         ({"name": ""}, "Message.name must be None or a non-empty string, got '' (str)"),
         ({"tool_call_id": 5}, "Message.tool_call_id must be None or a non-empty string, got 5 (int)"),
         ({"reasoning_content": 5}, "Message.reasoning_content must be None or a string, got 5 (int)"),
-        ({"tool_calls": ["find"]}, "Message.tool_calls must be a sequence of FrozenMapping, got 'find' (str)"),
-        ({"tool_calls": [{"a": {1}}]}, "tools, tool calls and metadata hold JSON values only, got a Python set"),
+        ({"tool_calls": 5}, "Message.tool_calls must be a list, got the number 5"),
+        ({"tool_calls": ["find"]}, f"Message.tool_calls[0]: the string 'find' → {FORM}"),
+        ({"tool_calls": [{"a": {1}}]}, "Message.tool_calls[0]: a Python set → JSON values"),
     ],
 )
 def test_a_message_is_valid_by_construction(options, message):
@@ -66,7 +68,7 @@ def test_a_message_may_be_empty_since_models_answer_with_nothing():
         ({"messages": []}, "Conversation.messages must be at least one message, got () (tuple)"),
         (
             {"messages": [{"role": "user"}]},
-            "Conversation.messages must be a sequence of Message, got {'role': 'user'} (dict)",
+            "Conversation.messages[0].content: missing → a string",
         ),
         ({"id": 7}, "Conversation.id must be None or a non-empty string, got 7 (int)"),
         ({"group": " "}, "Conversation.group must be None or a non-empty string, got ' ' (str)"),

@@ -127,3 +127,28 @@ def test_the_renderer_is_checked():
     with pytest.raises(ConfigError):
         trainer(renderer=object()).preflight(TRAIN)
     assert isinstance(trainer().renderer, ChatTemplateRenderer)
+
+
+TIDES = {"type": "function", "function": {"name": "tides", "description": "High tide.", "parameters": {}}}
+WITH_TOOLS = Dataset.from_records([{"question": "When?", "answer": "Now.", "tools": [TIDES]}])
+
+
+class Tooled(Doubled):
+    """A renderer that names the number of tools in its first token, and keeps its law where it is told of them."""
+
+    def render_messages(self, messages, train_on, tools=()):
+        return RenderedExample([*self.render_prompt(messages[:-1], tools), 65, 256], [0, 0, 1, 1])
+
+    def render_prompt(self, messages, tools=()):
+        return np.asarray([66 + len(tools), 67], dtype=np.int64)
+
+
+def test_a_prompt_is_compared_with_the_tools_of_its_row():
+    assert check(WITH_TOOLS, renderer=Tooled()).train.used == 1
+
+
+def test_rows_with_tools_of_a_family_whose_template_is_refused_can_be_trained():
+    pytest.importorskip("renderers")
+    from tests.rendering import test_families
+
+    assert check(WITH_TOOLS, renderer=test_families.renderer("glm-4.5")).train.used == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -144,10 +146,13 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("prompt", "message"),
         [
-            ([], "a prompt is a string, a Conversation, or at least one Message, got none"),
+            ([], "a prompt is a string, a Conversation, or at least one message, got none"),
+            (5, "a prompt must be a list of messages, got the number 5"),
+            ({"role": "user", "content": "Hi"}, "a prompt must be a list of messages, got an object"),
+            ([5], "a prompt[0]: the number 5 → an object with 'role' and 'content'"),
             (
                 [{"role": "user"}],
-                "a prompt is a string, a Conversation, or at least one Message, got {'role': 'user'} (dict) in it",
+                "a prompt[0].content: missing → a string",
             ),
         ],
     )
@@ -155,6 +160,82 @@ class TestAnswers:
         with pytest.raises(ConfigError) as info:
             sampler_of(scripted()).generate(prompt)
         assert str(info.value) == message
+
+    def test_messages_may_be_mappings(self):
+        sampler = sampler_of(scripted())
+        asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Citi Field?"}]
+        assert sampler.generate(asked) == "Queens"
+        assert [each.text for each in sampler.complete([asked, [Message("user", "Where is Citi Field?")]])] == [
+            "Queens"
+        ] * 2
+        assert CHAT.render_prompt(asked).tolist() == CHAT.render_prompt([Message(**each) for each in asked]).tolist()
+
+    @pytest.mark.parametrize("prompts", [[Message("user", "Hi")], [{"role": "user", "content": "Hi"}], FIELD])
+    def test_one_prompt_is_not_a_list_of_prompts(self, prompts):
+        with pytest.raises(ConfigError) as info:
+            sampler_of(scripted()).complete(prompts)
+        assert (
+            str(info.value) == "Sampler.complete takes a list of prompts, got one prompt; use generate(), or [prompt]"
+        )
+
+    @pytest.mark.parametrize(
+        ("stop", "text", "sent"),
+        [
+            ((), "The Bronx", [258]),
+            (None, "The Bronx", [258]),
+            ("Bro", "The ", [258]),
+            (["nx", "Bro"], "The ", [258]),
+            (["Manhattan"], "The Bronx", [258]),
+            (ord("B"), "The ", [258, ord("B")]),
+            ([ord("x"), "e"], "Th", [258, ord("x")]),
+        ],
+    )
+    def test_an_answer_ends_in_front_of_a_stop(self, stop, text, sent):
+        client = Recording(tokens=[*b"The Bronx", 258])
+        [completion] = Sampler(client, CHAT).complete(["Hi"], stop=stop)
+        assert (completion.text, completion.stop_reason) == (text, "stop")
+        assert client.requests[0][2].stop == sent
+
+    def test_a_stop_that_came_first_is_the_reason(self):
+        [completion] = sampler_of(scripted()).complete([STADIUM], max_tokens=5, stop="e")
+        assert (completion.text, completion.stop_reason) == ("Th", "stop")
+
+    @pytest.mark.parametrize("stop", ["", [""], [1.5], -1, True, [["a"]]])
+    def test_what_is_no_stop_is_refused(self, stop):
+        with pytest.raises(
+            ConfigError, match="stop of a Sampler must be texts with something in them, or token ids, got"
+        ):
+            sampler_of(scripted()).generate("Hi", stop=stop)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("max_new_tokens", "Sampler.generate cannot take 'max_new_tokens': it is called max_tokens here"),
+            ("stop_sequences", "Sampler.generate cannot take 'stop_sequences': it is called stop here"),
+            ("n", "Sampler.generate cannot take 'n': use complete([prompt] * n, seed=…)"),
+            (
+                "temprature",
+                (
+                    "Sampler.generate cannot take 'temprature': no such setting (did you mean 'temperature'?); "
+                    "the settings are max_tokens, temperature, top_p, top_k, seed, stop"
+                ),
+            ),
+        ],
+    )
+    def test_a_setting_of_another_library_is_answered_with_ours(self, name, message):
+        with pytest.raises(ConfigError) as info:
+            sampler_of(scripted()).generate("Hi", **{name: 5})
+        assert str(info.value) == message
+
+    def test_async_code_waits_without_blocking(self):
+        sampler = sampler_of(scripted())
+
+        async def ask():
+            both = [sampler.generate_async("Where is Citi Field?"), sampler.complete_async([STADIUM], max_tokens=3)]
+            return await asyncio.gather(*both)
+
+        answer, [completion] = asyncio.run(ask())
+        assert (answer, completion.text) == ("Queens", "The")
 
     def test_one_string_is_not_a_list_of_prompts(self):
         with pytest.raises(ConfigError) as info:
