@@ -11,6 +11,7 @@ from glowgenius.data.leaks import EXACT, near_status, shared
 from glowgenius.data.report import GROUPS_KEPT, DatasetReport
 from glowgenius.data.row_checks import ROW_KINDS, Kind, row_kinds
 from glowgenius.data.sameness import accepted_keys, prompt_key, row_key
+from glowgenius.data.untrained import untrained_columns
 from glowgenius.errors import ConfigError, Problem, RenderingError
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def check_rows(
         roles=dict(walk.roles),
         splits=dict(walk.splits),
         tags=dict(walk.tags),
+        untrained=untrained_columns(rows, format),
         tokens=tokens,
         findings=tuple(sorted(found, key=lambda item: item.severity)),
         problems=tuple(problems),

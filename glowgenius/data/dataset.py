@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from glowgenius.data.checking import CountsTokens
     from glowgenius.data.report import DatasetReport
+    from glowgenius.data.untrained import UntrainedColumn
 
 _FINGERPRINT_KIND = b"glowgenius dataset 1\n"
 """Goes into every fingerprint; the number changes with the meaning of a row."""
@@ -173,6 +174,13 @@ class Dataset(Sequence[Conversation]):
     def groups(self) -> tuple[str, ...]:
         """The names of the groups, each once, in the order of their first rows."""
         return tuple(dict.fromkeys(row.group for row in self._rows if row.group is not None))
+
+    @property
+    def untrained_columns(self) -> tuple[UntrainedColumn, ...]:
+        """The columns that are kept as metadata and not trained, each with an example and how to use it."""
+        from glowgenius.data.untrained import untrained_columns
+
+        return untrained_columns(self._rows, self._format)
 
     @property
     def splits(self) -> dict[str, Dataset]:

@@ -6,9 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from glowgenius._validators import is_integer
-from glowgenius.data.columns import COMMON, OWN_NAMES, Fault
+from glowgenius.data.beside import asked
+from glowgenius.data.columns import COMMON, ELSEWHERE, OWN_NAMES, REFUSED, Fault, class_columns
 from glowgenius.data.frozen import NOTHING, as_list, as_mapping, describe, is_finite, json_fault
+from glowgenius.data.judged import judged
 from glowgenius.data.message import Conversation, Message
+from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
 from glowgenius.data.tools import read_tools
 from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_messages, read_sharegpt, text_fault
 
@@ -28,8 +31,13 @@ MISSING = "missing"
 
 
 def used_columns(row: Row) -> tuple[str, ...]:
-    """The row's columns, without those of ours that hold null: exports fill absent columns with it."""
-    return tuple(column for column, value in row.items() if value is not None or column not in OWN_NAMES)
+    """The row's columns, without those that hold null and would mean something: exports fill absent ones with it."""
+    return tuple(column for column, value in row.items() if value is not None or not _meaningful(column))
+
+
+def _meaningful(column: str) -> bool:
+    plain = column.casefold()
+    return column in OWN_NAMES or plain in REFUSED or plain in ELSEWHERE
 
 
 def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Conversation | tuple[Fault, ...]:
@@ -42,15 +50,47 @@ def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Co
         source: Where the row was read, if from a file.
     """
     faults = list(columns.faults)
+    row = _decoded(row, faults)
     options = _read_common(row, faults)
     options["metadata"] = _read_metadata(row, columns.metadata, faults)
     found: list[Fault] = []
     messages = _READERS[shape.name](row, found)
     # A column that is there under another name is not missing as well.
     faults.extend(fault for fault in found if fault.found != MISSING or fault.field not in columns.renamed)
+    faults.extend(judged(row, columns.metadata, shape))
     if faults:
         return tuple(faults)
     return Conversation(messages=messages, source=source, **options)
+
+
+_JSON_COLUMNS = ("messages", "conversations", "history", "metadata")
+"""Columns of which a text is JSON: tables cannot hold a list, and other libraries write them so into files that can."""
+
+_PYTHON = ("[{'", "{'", "[['", "[('")
+
+
+def _decoded(row: Row, faults: list[Fault]) -> Row:
+    """The row with JSON text in the columns that hold lists or objects as what it says."""
+    texts = {
+        column: value
+        for column in _JSON_COLUMNS
+        if isinstance(value := row.get(column), str) and value.lstrip().startswith(("[", "{"))
+    }
+    if not texts:
+        return row
+    changed = dict(row)
+    for column, text in texts.items():
+        try:
+            changed[column], found = StrictDecoder().decode_only(text)
+        except BrokenJSONError as error:
+            accepted = "JSON text"
+            if text.lstrip().startswith(_PYTHON):  # what pandas writes into a CSV file
+                accepted = "JSON text, not Python's: json.dumps(…) in each cell, or a .jsonl or .parquet file"
+            faults.append(Fault(column, f"no JSON at character {error.position + 1}: {error.reason}", accepted))
+            changed[column] = [] if column in ("messages", "conversations") else None
+        else:
+            faults.extend(fault._replace(field=f"{column}.{fault.field}" if fault.field else column) for fault in found)
+    return changed
 
 
 def row_faults(conversation: Conversation) -> list[Fault]:
@@ -110,9 +150,26 @@ def _exchange(opening: list[Message], question: str, answer: str, faults: list[F
 def _pair_reader(asks: str, answers: str) -> Any:
     def read(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
         opening = _opening(row, faults)
-        return _exchange(opening, _text(row, asks, faults), _text(row, answers, faults), faults)
+        turns, last = as_list(row.get(asks)), as_list(row.get(answers))
+        if turns is not None and last is not None:  # TRL's conversational form: messages, and those that answer them
+            return (*opening, *read_messages(f"{asks} + {answers}", [*turns, *last], faults))
+        question = asked(row, _text(row, asks, faults), faults)
+        return _exchange(opening, question, _text(row, answers, faults), faults)
 
     return read
+
+
+def _read_class(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
+    """A text and the name of its class; a number stands for itself, since nobody has said what it means."""
+    opening = _opening(row, faults)
+    text, label = class_columns(used_columns(row))
+    question = asked(row, _text(row, text or "text", faults), faults)
+    answer, name = label or "label", row.get(label or "label")
+    if isinstance(name, bool):
+        row = {answer: "true" if name else "false"}
+    elif is_integer(name) and json_fault(name) is None:
+        row = {answer: str(name)}
+    return _exchange(opening, question, _text(row, answer, faults), faults)
 
 
 def _read_alpaca(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
@@ -122,9 +179,9 @@ def _read_alpaca(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
     instruction, output, given = _text(row, "instruction", faults), _text(row, "output", faults), row.get("input")
     if given is not None and (fault := text_fault("input", given, may_be_blank=True)):
         faults.append(fault)
-    elif given:
+    elif given and given.strip():
         instruction = f"{instruction}\n{given}"
-    return _exchange(opening, instruction, output, faults)
+    return _exchange(opening, asked(row, instruction, faults), output, faults)
 
 
 def _read_history(value: object, faults: list[Fault]) -> list[Message]:
@@ -152,15 +209,25 @@ def _read_openai(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
     if row.get("messages") is None:
         faults.append(_missing(row, "messages")._replace(accepted="a list of messages with 'role' and 'content'"))
         return ()
-    return read_messages("messages", row["messages"], faults)
+    return _opened(row, read_messages("messages", row["messages"], faults), faults)
+
+
+def _opened(row: Row, messages: tuple[Message, ...], faults: list[Fault]) -> tuple[Message, ...]:
+    """The messages after the system message that stands in a column of its own; the same one is not said twice."""
+    opening = _opening(row, faults)
+    first = messages[0] if messages else None
+    if not opening or first is None or first.role not in ("system", "developer"):
+        return (*opening, *messages)
+    if first.content != opening[0].content:
+        faults.append(Fault("system", "a system message beside another one in the first message", "one of the two"))
+    return messages
 
 
 def _read_conversations(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
-    opening = _opening(row, faults)
     if row.get("conversations") is None:
         faults.append(_missing(row, "conversations")._replace(accepted="a list of turns with 'from' and 'value'"))
         return ()
-    return (*opening, *read_sharegpt("conversations", row["conversations"], faults))
+    return _opened(row, read_sharegpt("conversations", row["conversations"], faults), faults)
 
 
 _READERS: dict[str, Any] = {
@@ -170,6 +237,7 @@ _READERS: dict[str, Any] = {
     "alpaca": _read_alpaca,
     "input/output": _pair_reader("input", "output"),
     "sharegpt": _read_conversations,
+    "text/label": _read_class,
 }
 """Format → the function that makes messages of a row and adds what is wrong to the list it is given."""
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, final
 
 from attrs import frozen
 
-from glowgenius.data.columns import SHAPES, Fault, Shape, likeliest, plan, recognise
+from glowgenius.data.columns import SHAPES, Fault, Shape, advised, likeliest, plan, recognise
 from glowgenius.data.files import UnreadableError
 from glowgenius.data.formats import MISSING, read_row, row_faults, row_id, used_columns
 from glowgenius.data.frozen import shortened
+from glowgenius.data.judged import SCORE, preference_fault
 from glowgenius.data.message import Conversation, Source
 from glowgenius.errors import PROBLEMS_SHOWN, ConfigError, DatasetError, Problem, nearest
 
@@ -127,6 +128,10 @@ class _Loader:
                 self._read(position, row, self._shape)
 
     def _read(self, position: int, row: RawRow, shape: Shape) -> None:
+        if fault := preference_fault(row.columns):
+            self._refuse_column(position, row, fault)
+            self._bad += 1
+            return
         columns = plan(used_columns(row.columns), shape, forced=self._forced)
         source = None if self._path is None else Source(self._path, row.line, position)
         conversation = read_row(row.columns, shape, columns, source)
@@ -135,7 +140,8 @@ class _Loader:
             return
         own: list[Fault] = []
         for fault in conversation:
-            if fault in columns.faults or (fault.found == MISSING and fault.field in shape.required):
+            missing = fault.found == MISSING and fault.field in shape.required
+            if fault in columns.faults or missing or fault.found == SCORE:
                 self._refuse_column(position, row, fault)
             else:
                 own.append(fault)
@@ -207,4 +213,6 @@ def _no_format(row: RawRow) -> Fault:
     if len(names) == 1:
         found = f"the column {listed} alone, which makes no known format"
     header = "; perhaps the header line is missing" if row.header_line is not None else ""
-    return Fault(None, found, f"one of {_FORMATS}{header}")
+    asks, *others = row.columns if len(names) > 1 else ("",)
+    use = f", or {advised({asks: 'question', others[0]: 'answer'})}, which says which is which" if others else ""
+    return Fault(None, found, f"one of {_FORMATS}{use}{header}")

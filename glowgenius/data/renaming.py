@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from attrs import evolve
 
-from glowgenius.data.columns import OWN_NAMES, Fault
+from glowgenius.data.columns import CHOICES, COLLECTED, OWN_NAMES, Fault, offered
 from glowgenius.data.frozen import as_mapping
 from glowgenius.data.message import Conversation
+from glowgenius.data.strict_json import json_value
 from glowgenius.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -34,17 +35,23 @@ class Renaming:
             ConfigError: It is no mapping of strings, names no column of ours, or gives one column twice.
         """
         self._ours: dict[str, str] = {}
+        self._either: dict[str, str] = {}  # pairs of two names of ours, of which the rows say which is theirs
         if columns is None:
             return
         if not isinstance(columns, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
             raise ConfigError(f"columns must be a mapping such as {{'query': 'question'}}, got {columns!r}")
+        lists = offered(name for name in columns if isinstance(name, str))  # pyright: ignore[reportUnnecessaryIsInstance]
         for pair in columns.items():
             theirs, ours = _pair(*pair)
-            if theirs in self._ours or (ours in self._ours.values() and ours != "metadata"):
+            if ours == "context" and (theirs in lists or theirs.casefold() in CHOICES):
+                ours = "choices"
+            if theirs in self._ours or (ours in self._ours.values() and ours not in COLLECTED):
                 raise ConfigError(
                     f"columns gives {theirs if theirs in self._ours else ours!r} twice: {dict(columns)!r}"
                 )
             self._ours[theirs] = ours
+            if theirs in OWN_NAMES and ours not in COLLECTED:
+                self._either[theirs] = ours
 
     def __bool__(self) -> bool:
         return bool(self._ours)
@@ -53,42 +60,68 @@ class Renaming:
         """What a column of the file is called here."""
         return self._ours.get(column, column)
 
+    def settle(self, columns: Iterable[str]) -> None:
+        """Look which of two names of ours is the file's, such as in `{"answer": "label"}`: the one it has."""
+        present = frozenset(columns)
+        for one, other in list(self._either.items()):
+            if one in present or other in present:
+                del self._either[one]
+                if one not in present:
+                    del self._ours[one]
+                    self._ours[other] = one
+
     def apply(self, rows: Iterable[RawRow | Conversation]) -> Iterator[RawRow | Conversation]:
         """The rows under the names here; conversations have them already.
 
         Raises:
             ConfigError: No row has one of the columns that are to be renamed.
         """
-        missing, seen = set(self._ours), dict[str, None]()
+        found, seen = set[str](), dict[str, None]()
         for row in rows:
             if isinstance(row, Conversation):
                 yield row
                 continue
-            if row.columns:
-                missing.difference_update(row.columns)
+            columns = self._with_kept(row.columns)
+            if self._either:
+                self.settle(columns)
+            if columns:
+                found.update(columns.keys() & self._ours.keys())
                 seen.update(dict.fromkeys(row.columns))
-            yield self._renamed(row)
+            yield self._renamed(row, columns)
+        missing = [theirs for theirs in self._ours if theirs not in found]
         if missing and seen:
-            theirs = min(missing, key=list(self._ours).index)
             listed = ", ".join(map(repr, list(seen)[:_SHOWN]))
             raise ConfigError(
-                f"columns names {theirs!r}, which no row has{nearest(theirs, seen)}; the rows have {listed}"
+                f"columns names {missing[0]!r}, which no row has{nearest(missing[0], seen)}; the rows have {listed}"
             )
 
-    def _renamed(self, row: RawRow) -> RawRow:
+    def _with_kept(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row's columns, and those to be renamed that an earlier reading has put into its metadata."""
+        kept = as_mapping(columns.get("metadata"))
+        inside = [] if kept is None else [name for name in self._ours if name in kept and name not in columns]
+        if kept is None or not inside:
+            return columns
+        left = {key: value for key, value in kept.items() if key not in inside}
+        return {**columns, "metadata": left, **{name: kept[name] for name in inside}}
+
+    def _renamed(self, row: RawRow, given: Mapping[str, Any]) -> RawRow:
         columns: dict[str, Any] = {}
         kept: dict[str, Any] = {}
+        several: dict[str, list[Any]] = {}
         faults: list[Fault] = []
-        for column, value in row.columns.items():
+        for column, value in given.items():
             ours = self.name(column)
             if ours == "metadata" and column != "metadata":
                 kept[column] = value
+            elif ours in COLLECTED and ours != "metadata":
+                several.setdefault(ours, []).append(value)
             elif ours in columns:
                 faults.append(Fault(ours, f"two columns, {column!r} is one of them", "one of the two"))
             else:
                 columns[ours] = value
+        columns.update({name: values if len(values) > 1 else values[0] for name, values in several.items()})
         if kept:
-            beside = as_mapping(columns.get("metadata") or {})
+            beside = as_mapping(json_value(columns.get("metadata")) or {})
             if beside is None:
                 faults.append(Fault("metadata", "no object, and columns= would add to it", "an object"))
             else:

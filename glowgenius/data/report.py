@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.data.message import Conversation
+    from glowgenius.data.untrained import UntrainedColumn
     from glowgenius.markup.html import Markup
 
 EXAMPLES_SHOWN: Final = 3
@@ -143,6 +144,9 @@ class DatasetReport:
     tags: Mapping[str, int] = field(factory=dict[str, int])
     """How many rows each tag has."""
 
+    untrained: tuple[UntrainedColumn, ...] = ()
+    """Columns that are kept as metadata and not trained."""
+
     tokens: TokenStatistics | None = None
     """Lengths in tokens; None where no renderer was given."""
 
@@ -187,6 +191,7 @@ class DatasetReport:
         return (
             read,
             *(f"  {line}" for line in (*counts, *(self.tokens.lines() if self.tokens else ()))),
+            *(f"  kept, not trained: {column}: {column.advice}" for column in self.untrained),
             *([f"PROBLEM {len(self.problems):,} × cannot be read:", *unreadable] if unreadable else []),
             *found,
             f"near duplicates: {self.near}",

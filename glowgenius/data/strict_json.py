@@ -108,3 +108,14 @@ def skip_space(text: str, position: int) -> int:
     """The first position from *position* on that is not JSON white space."""
     match = _SPACE.match(text, position)
     return match.end() if match else position
+
+
+def json_value(value: object) -> object:
+    """What JSON text says; any other value, and text that is no JSON without a fault, as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        said, faults = StrictDecoder().decode_only(value)
+    except BrokenJSONError:
+        return value
+    return value if faults else said

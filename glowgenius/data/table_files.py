@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from glowgenius.data.renaming import Renaming
 
 _LONGEST_CELL = 2**31 - 1
-_JSON_COLUMNS = ("messages", "conversations", "history", "metadata")
-"""Columns whose cells hold JSON text."""
-
 _LIST_COLUMNS = ("tags", "references")
 """Columns whose cells hold one string, or JSON text of a list of strings."""
 
-_EMPTY_IS_ABSENT = (*_JSON_COLUMNS, *_LIST_COLUMNS, "weight", "id", "group", "split", "system")
+_EMPTY_IS_ABSENT = (
+    *("messages", "conversations", "history", "metadata", "tools", "context", "choices"),
+    *(*_LIST_COLUMNS, "weight", "id", "group", "split", "system"),
+)
 """Columns in which an empty cell means that the row does not have the column."""
 
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -83,6 +83,7 @@ class _Table:
             accepted = "a header such as question,answer with rows below it"
             raise UnreadableError(nothing_there(empty=header_line == 1), accepted)
         _check_header(header, self._separator, header_line)
+        self._names.settle(header)
         line, cells = self._next_cells()
         if cells is None:
             raise UnreadableError("a header and no rows", "at least one row below the header", line=header_line)
@@ -123,17 +124,19 @@ class _Table:
         if column in _EMPTY_IS_ABSENT and not cell.strip():
             return None
         is_list = column in _LIST_COLUMNS and cell.lstrip().startswith("[")
-        if not (is_list or column in _JSON_COLUMNS or column == "weight"):
+        if not (is_list or column == "weight"):
             return cell
         try:
             value, found = self._decoder.decode_only(cell)
         except BrokenJSONError as error:
             if column == "weight":
                 return cell  # whoever reads the row says what a weight is
-            accepted = "JSON text of a list of strings, or one string" if is_list else "JSON text"
+            accepted = "JSON text of a list of strings, or one string"
             faults.append(Fault(column, f"no JSON at character {error.position + 1}: {error.reason}", accepted))
             return None
-        faults.extend(fault._replace(field=f"{column}.{fault.field}" if fault.field else column) for fault in found)
+        if found and column == "weight":
+            return cell
+        faults.extend(fault._replace(field=column) for fault in found)
         return value
 
 
@@ -153,11 +156,13 @@ def _check_header(header: list[str], separator: str, line: int) -> None:
         instead = "; or name the file .tsv" if others[0] == "\t" else ""
         accepted = f"columns divided by {_SEPARATORS[separator]}: save it with that separator{instead}"
         raise UnreadableError(found, accepted, line=line)
+    seen: set[str] = set()
     for position, column in enumerate(header, start=1):
         if not column.strip():
             found = f"a header whose column {position} has no name"
             raise UnreadableError(
                 found, "a name for each column (pandas writes its index without one: index=False)", line=line
             )
-        if column in header[: position - 1]:
+        if column in seen:
             raise UnreadableError(f"a header that names the column {column!r} twice", "each name once", line=line)
+        seen.add(column)

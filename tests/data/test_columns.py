@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from glowgenius.data.columns import COMMON, ELSEWHERE, OWN_NAMES, REFUSED, SHAPES, likeliest, near_miss, recognise
+from glowgenius.data.columns import (
+    COLLECTED,
+    COMMON,
+    ELSEWHERE,
+    OWN_NAMES,
+    REFUSED,
+    SHAPES,
+    likeliest,
+    near_miss,
+    offered,
+    recognise,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +53,27 @@ def test_slips_and_names_of_their_own(column, ours):
         (["instruction", "input", "output"], "alpaca"),
         (["input", "output"], "input/output"),
         (["conversations"], "sharegpt"),
+        (["text", "label", "idx"], "text/label"),
+        (["sentence", "label"], "text/label"),
+        (["review", "sentiment"], "text/label"),
+        (["prompt", "completion", "text", "label"], "prompt/completion"),
     ],
 )
 def test_formats_are_recognised_by_their_columns(columns, format):  # noqa: A002 - the word of the interface
     assert recognise(columns) is SHAPES[format]
 
 
-@pytest.mark.parametrize("columns", [[], ["question"], ["question", "answer", "messages"]])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [],
+        ["question"],
+        ["question", "answer", "messages"],
+        ["question", "sentence", "label"],
+        ["sentence", "review", "label"],
+        ["text", "category"],
+    ],
+)
 def test_too_few_or_too_many_columns_make_no_format(columns):
     assert recognise(columns) is None
 
@@ -65,6 +90,8 @@ def test_too_few_or_too_many_columns_make_no_format(columns):
         (["message"], "messages"),
         (["chat"], "messages"),
         (["question", "answer", "messages"], "messages"),
+        (["text", "category"], "text/label"),
+        (["premise", "hypothesis", "label"], "text/label"),
     ],
 )
 def test_the_likeliest_format_of_other_columns(columns, format):  # noqa: A002 - the word of the interface
@@ -76,8 +103,22 @@ def test_nothing_points_anywhere():
 
 
 def test_the_tables_are_disjoint_and_lead_to_names_of_ours():
+    own = set(OWN_NAMES) - {"text", "label"}
     assert not set(ELSEWHERE) & set(REFUSED)
-    assert not (set(ELSEWHERE) | set(REFUSED)) & set(OWN_NAMES)
+    assert not (set(ELSEWHERE) | set(REFUSED)) & own
     assert {name for names in ELSEWHERE.values() for name in names} <= set(OWN_NAMES)
-    assert all(text.count(" → ") == 1 for text in REFUSED.values())
+    assert set(COLLECTED) <= set(OWN_NAMES)
     assert not any(set(shape.columns) & set(COMMON) for shape in SHAPES.values())
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ("ABCD", set("ABCD")),
+        (("a", "b", "question"), {"a", "b"}),
+        (("A", "answer"), set()),
+        (("option_a", "option 2", "opc", "choice1", "sol1", "ending0", "optional", "operand"), None),
+    ],
+)
+def test_columns_that_hold_one_choice_each(columns, found):
+    assert offered(columns) == (set(columns[:6]) if found is None else found)

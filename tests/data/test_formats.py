@@ -1,5 +1,7 @@
 """Rows of every format become conversations, or an error that names every field that is wrong."""
 
+# ruff: noqa: E501 - messages are compared whole, each on one line
+
 from __future__ import annotations
 
 import pytest
@@ -155,21 +157,34 @@ def test_an_unknown_format():
         Dataset.from_records([{}], format="message")
     assert str(caught.value) == (
         "format must be one of 'messages', 'question/answer', 'prompt/completion', 'alpaca', 'input/output', "
-        "'sharegpt', got 'message' (did you mean 'messages'?)"
+        "'sharegpt', 'text/label', got 'message' (did you mean 'messages'?)"
     )
     with pytest.raises(ConfigError, match=r"got 5$"):
         Dataset.from_records([{}], format=5)
 
 
 SOME = "a string with something in it"
-OTHER = "(or put it under 'metadata')"
-FORMATS = "one of messages, question + answer, prompt + completion, instruction + output, input + output, conversations"
+
+
+def formats(asks, answers):
+    """The known formats, and how two columns make one."""
+    return f"{FORMATS}, or columns={{{asks!r}: 'question', {answers!r}: 'answer'}}, which says which is which"
+
+
+def slip(ours, **columns):
+    """What is said of a column that seems to be meant as another, of all that are to be renamed."""
+    return f"no column of that name → did you mean {ours!r}? columns={columns!r} reads it so"
+
+
+FORMATS = (
+    "one of messages, question + answer, prompt + completion, instruction + output, input + output, conversations, "
+    "text + label"
+)
 SPEAKERS = "one of human, gpt, user, assistant, system, tool"
-UNSEEN = "text that the model would not see → put it into the question (or under 'metadata', if that is meant)"
 ANSWERED = "a last message with the role 'assistant', which is what is trained"
 FROM_VALUE = "'from' and 'value', or the name 'messages' for the column"
 TOOL = "{'type': 'function', 'function': {'name': …, 'description': …, 'parameters': …}}"
-ONLY_ONE = "the columns of one format only (format='question/answer' would keep this one as metadata)"
+ONLY_ONE = "the columns of one format only: columns={'prompt': 'metadata'} keeps this one untrained"
 
 
 @pytest.mark.parametrize(
@@ -186,32 +201,29 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
             {"question": "Q", "answer": "A\ud800"},
             ["answer: half a character (\\ud800) → text that can be written as UTF-8"],
         ),
-        ({"question": "Q", "anser": "A"}, [f"anser: no column of that name → did you mean 'answer'? {OTHER}"]),
+        ({"question": "Q", "anser": "A"}, [f"anser: {slip('answer', anser='answer')}"]),
         (
             {"question": "", "anser": "A"},
-            [f"question: an empty string → {SOME}", f"anser: no column of that name → did you mean 'answer'? {OTHER}"],
+            [f"question: an empty string → {SOME}", f"anser: {slip('answer', anser='answer')}"],
         ),
         (
             {"query": "Q", "response": "A"},
             [
-                f"query: no column of that name → did you mean 'question'? {OTHER}",
-                f"response: no column of that name → did you mean 'answer'? {OTHER}",
+                f"query: {slip('question', query='question', response='answer')}",
+                f"response: {slip('answer', query='question', response='answer')}",
             ],
         ),
         (
             {"instruction": "Q", "context": "C", "response": "A"},
-            [
-                f"context: {UNSEEN}",
-                f"response: no column of that name → did you mean 'output'? {OTHER}",
-            ],
+            [f"response: {slip('output', response='output')}"],
         ),
         (
             {"question": "Q", "answer": "A", "Group": "g"},
-            [f"Group: no column of that name → did you mean 'group'? {OTHER}"],
+            [f"Group: {slip('group', Group='group')}"],
         ),
         (
             {"question": "Q", "answer": "A", "answers": ["A"]},
-            [f"answers: no column of that name → did you mean 'references'? {OTHER}"],
+            [f"answers: {slip('references', answers='references')}"],
         ),
         (
             {"messages": [*ASKED], "tools": [{}]},
@@ -253,11 +265,16 @@ ONLY_ONE = "the columns of one format only (format='question/answer' would keep 
         ),
         ({"messages": "Q"}, ["messages: the string 'Q' → a list of messages with 'role' and 'content'"]),
         ({"messages": None, "id": "1"}, ["messages: null → a list of messages with 'role' and 'content'"]),
-        ({"id": "1", "x": 5}, [f"None: the columns 'id', 'x', which make no known format → {FORMATS}"]),
+        (
+            {"id": "1", "x": 5},
+            [f"None: the columns 'id', 'x', which make no known format → {formats('id', 'x')}"],
+        ),
         ({}, [f"None: no columns → {FORMATS}"]),
         (
             {f"{i}": i for i in range(9)},
-            [f"None: the columns '0', '1', '2', '3', '4', '5', '6', '7', …, which make no known format → {FORMATS}"],
+            [
+                f"None: the columns '0', '1', '2', '3', '4', '5', '6', '7', …, which make no known format → {formats('0', '1')}"
+            ],
         ),
         ({"messages": []}, ["messages: an empty list → at least a user's and an assistant's message"]),
         ({"messages": ["Q"]}, ["messages[0]: the string 'Q' → an object with 'role' and 'content'"]),

@@ -196,19 +196,19 @@ def test_a_wrong_column_of_a_long_file_is_one_problem(folder):
     bad = '{"question": "Q", "anser": "A"}\n'
     assert error("a.jsonl", bad * 30) == lines(
         "a.jsonl: 30 of 30 rows cannot be used; nothing was loaded",
-        "a.jsonl:1: anser: no column of that name (in all 30 rows) → did you mean 'answer'? (or put it under 'metadata')",
+        "a.jsonl:1: anser: no column of that name (in all 30 rows) → did you mean 'answer'? columns={'anser': 'answer'} reads it so",
     )
     assert error("a.jsonl", bad + GOOD + "\n" + bad) == lines(
         "a.jsonl: 2 of 3 rows cannot be used; nothing was loaded",
-        "a.jsonl:1: anser: no column of that name → did you mean 'answer'? (or put it under 'metadata')",
-        "a.jsonl:3: anser: no column of that name → did you mean 'answer'? (or put it under 'metadata')",
+        "a.jsonl:1: anser: no column of that name → did you mean 'answer'? columns={'anser': 'answer'} reads it so",
+        "a.jsonl:3: anser: no column of that name → did you mean 'answer'? columns={'anser': 'answer'} reads it so",
     )
 
 
 def test_rows_without_a_format_wait_for_the_first_that_has_one(folder):
     content = f'{{"question": "Q"}}\n{GOOD}\n{{"messages": []}}'
     of_another = "a column of the format 'messages', in a row read as 'question/answer'"
-    one_only = "the columns of one format only (format='question/answer' would keep this one as metadata)"
+    one_only = "the columns of one format only: columns={'messages': 'metadata'} keeps this one untrained"
     assert error("a.jsonl", content) == lines(
         "a.jsonl: 2 of 3 rows cannot be used; nothing was loaded",
         f"a.jsonl:1: answer: missing → {SOME}",
@@ -263,25 +263,26 @@ def test_cells_that_are_no_json(folder):
         "a.csv:3: metadata: no JSON at character 2: Expecting property name enclosed in double quotes → JSON text",
         "a.csv:4: weight: the string 'heavy' → a number > 0",
         "a.csv:5: metadata.k: given twice in one object → each key once",
-        "a.csv:5: weight: NaN, which is no JSON → a finite number, a string or null",
+        "a.csv:5: weight: the string 'NaN' → a number > 0",
     )
 
 
 def test_wrong_columns_of_a_table_are_reported_at_its_header(folder):
-    other = "(or put it under 'metadata')"
+    use = "columns={'query': 'question', 'response': 'answer'} reads it so"
     assert error("a.csv", "\nquery,response\nQ,A\nQ,A\n") == lines(
         "a.csv: 2 of 2 rows cannot be used; nothing was loaded",
-        f"a.csv:2: query: no column of that name → did you mean 'question'? {other}",
-        f"a.csv:2: response: no column of that name → did you mean 'answer'? {other}",
+        f"a.csv:2: query: no column of that name → did you mean 'question'? {use}",
+        f"a.csv:2: response: no column of that name → did you mean 'answer'? {use}",
     )
     assert error("a.csv", "question,topic\nQ,A\n,A\n") == lines(
         "a.csv: 2 of 2 rows cannot be used; nothing was loaded",
         f"a.csv:1: answer: missing → {SOME}",
         f"a.csv:3: question: an empty string → {SOME}",
     )
-    formats = "messages, question + answer, prompt + completion, instruction + output, input + output, conversations"
+    formats = "messages, question + answer, prompt + completion, instruction + output, input + output, conversations, text + label"
+    names = "columns={'Who?': 'question', 'Ada': 'answer'}, which says which is which"
     assert error("a.csv", "Who?,Ada\nWhere?,Paris\n") == lines(
         "a.csv: 1 of 1 rows cannot be used; nothing was loaded",
         "a.csv:1: the columns 'Who?', 'Ada', which make no known format → "
-        f"one of {formats}; perhaps the header line is missing",
+        f"one of {formats}, or {names}; perhaps the header line is missing",
     )
