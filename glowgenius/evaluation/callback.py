@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, final
 from typing_extensions import override
 
 from glowgenius.errors import ConfigError, EvaluationError
-from glowgenius.evaluation.evaluate import evaluate
+from glowgenius.evaluation.evaluate import asked, evaluate
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import LogMetrics
 from glowgenius.training.run_folder import write_whole
-from glowgenius.training.sampler import sampling_usage
+from glowgenius.training.sampler import sampling_usage, scoring_usage
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
@@ -82,9 +82,8 @@ class AnswerEvaluation(Callback):
     @override
     def sampling_usage(self, renderer: Renderer) -> TokenUsage:
         rows = [row for part in self._slices.values() for row in part]
-        usage = sampling_usage(renderer, rows, max_tokens=self._max_tokens)
-        scored = sum(len(renderer.render(row)) for row in rows) if self._nll else 0
-        return usage + TokenUsage(prefilled=scored)
+        usage = sampling_usage(renderer, asked(rows), max_tokens=self._max_tokens)
+        return usage + (scoring_usage(renderer, rows) if self._nll else TokenUsage())
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:

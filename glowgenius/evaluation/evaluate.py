@@ -96,8 +96,7 @@ def evaluate(
             found = f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
-    prompts = [row if row.tools else row.prompt for row in dataset]
-    answers = sampler.complete(prompts, max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress)
+    answers = sampler.complete(asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress)
     _require_one_each(sampler.name, "complete", len(answers), len(dataset))
     likelihoods: list[float | None] = [None] * len(dataset)
     if nll:
@@ -119,6 +118,11 @@ def evaluate(
         for index, (row, answer, likelihood) in enumerate(zip(dataset, answers, likelihoods, strict=True))
     )
     return EvaluationResult(name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed)
+
+
+def asked(dataset: Sequence[Conversation]) -> list[Sequence[Message] | Conversation]:
+    """What a model is asked for each row: the messages before the answer, and the tools where there are some."""
+    return [row if row.tools else row.prompt for row in dataset]
 
 
 @final

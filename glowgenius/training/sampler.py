@@ -284,10 +284,7 @@ class Sampler:
         return found
 
     def _prompt_input(self, prompt: Prompt) -> ModelInput:
-        messages, tools = prompt_parts(prompt)
-        # A renderer of a user's may know no tools.
-        given: tuple[Tools, ...] = (tools,) if tools else ()
-        return self._model_input(self._renderer.render_prompt(messages, *given))
+        return self._model_input(_prompt_tokens(self._renderer, prompt))
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())
@@ -332,11 +329,25 @@ def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens:
         ConfigError: A prompt is not one.
         RenderingError: A prompt cannot be rendered.
     """
-    read = 0
-    for prompt in prompts:
-        messages, tools = prompt_parts(prompt)
-        read += len(renderer.render_prompt(messages, tools) if tools else renderer.render_prompt(messages))
+    read = sum(len(_prompt_tokens(renderer, prompt)) for prompt in prompts)
     return TokenUsage(prefilled=read, sampled=max_tokens * len(prompts))
+
+
+def scoring_usage(renderer: Renderer, conversations: Sequence[Conversation]) -> TokenUsage:
+    """What `Sampler.answer_logprobs` reads, for an estimate, and the one token of each request that has to be sampled.
+
+    Raises:
+        RenderingError: A conversation cannot be rendered.
+    """
+    read = sum(len(renderer.render(conversation).tokens) for conversation in conversations)
+    return TokenUsage(prefilled=read, sampled=len(conversations))
+
+
+def _prompt_tokens(renderer: Renderer, prompt: Prompt) -> TokenArray:
+    """What is sent for *prompt*: with its tools, where it has some."""
+    messages, tools = prompt_parts(prompt)
+    # A renderer of a user's may know no tools.
+    return renderer.render_prompt(messages, tools) if tools else renderer.render_prompt(messages)
 
 
 def prompt_parts(prompt: Any) -> tuple[Sequence[Message], Tools]:

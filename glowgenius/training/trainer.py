@@ -76,7 +76,7 @@ class SupervisedTrainer:
         service: A `tinker.ServiceClient`, or anything with its methods. None: what `connect()` finds, which is Tinker
             where there is a key and this machine where there is none.
         config: How the run goes.
-        callbacks: Who is told, in this order.
+        callbacks: Called in this order; one callback needs no list.
         prices: What tokens cost: a `PriceTable`, or the path of one. None: what `GLOWGENIUS_PRICES` names, else the
             table that comes with the package.
 
@@ -92,7 +92,7 @@ class SupervisedTrainer:
         renderer: object | None = None,
         service: ServiceClient | None = None,
         config: TrainingConfig = _CONFIG,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Callback | Iterable[Callback] = (),
         prices: PriceTable | str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value, kind in (("base_model", base_model, str), ("lora", lora, LoRAConfig)):
@@ -123,7 +123,7 @@ class SupervisedTrainer:
         renderer: object | None = None,
         service: ServiceClient | None = None,
         config: TrainingConfig = _CONFIG,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Callback | Iterable[Callback] = (),
     ) -> SupervisedTrainer:
         """A trainer around a client that exists already, with whatever it has learned so far.
 

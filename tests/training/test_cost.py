@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 
 import pytest
@@ -9,10 +11,11 @@ import pytest
 import glowgenius as gg
 from glowgenius.errors import ConfigError
 from glowgenius.evaluation.callback import AnswerEvaluation
-from glowgenius.testing import ScriptedService
+from glowgenius.testing import ByteTokenizer, ScriptedService
 from glowgenius.training.callbacks.samples import SampleLogger
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
 from tests.support.killing import Killed, MortalService
+from tests.support.source import modules
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config
 
 PRICE = Price(prefill=1.0, sample=10.0, train=100.0, date="2026-11-24", source="here")
@@ -112,8 +115,9 @@ def test_what_our_own_callbacks_sample_is_counted():
     scored = AnswerEvaluation(HELD_OUT, max_tokens=5, nll=True)
     assert logger.sampling_usage(RENDERER) == answers.sampling_usage(RENDERER)
     assert logger.sampling_usage(RENDERER) == TokenUsage(prefilled=read, sampled=sampled)
+    # Each likelihood is a request that has to sample one token, whatever it is asked for.
     assert scored.sampling_usage(RENDERER) == TokenUsage(
-        prefilled=read + sum(len(RENDERER.render(row)) for row in HELD_OUT), sampled=sampled
+        prefilled=read + sum(len(RENDERER.render(row).tokens) for row in HELD_OUT), sampled=sampled + len(HELD_OUT)
     )
     estimate = made(None, logger, answers).estimate(TRAIN, HELD_OUT)
     assert (estimate.tokens_prefilled, estimate.tokens_sampled) == (2 * (EVAL + 2 * read), 2 * 2 * sampled)
@@ -171,6 +175,111 @@ def test_what_was_spent_before_a_resume_is_spent(tmp_path, times):
     last = made(service, save_every=2, lookahead=0, output_dir=tmp_path)
     result = last.train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
     assert result.cost.usage.trained == sum(ALL) + ALL[4]
+
+
+# --- estimated is counted, for everything that sends ---
+
+TOOL = {"name": "tide", "description": "High water " * 20, "parameters": {"type": "object", "properties": {}}}
+
+
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def rich(count, prefix, *, tools=False, **columns):
+    """Rows with a system prompt, a conversation before the question, and tools where wanted."""
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": "Answer like a harbour master. " * 3},
+                {"role": "user", "content": f"{prefix} hello {'!' * at}"},
+                {"role": "assistant", "content": "Good day."},
+                {"role": "user", "content": f"{prefix}{at}?"},
+                {"role": "assistant", "content": f"A{at}"},
+            ],
+            **({"tools": [TOOL]} if tools else {}),
+            **columns,
+        }
+        for at in range(count)
+    ]
+    return gg.Dataset.from_records(rows)
+
+
+SENDS = {
+    "nothing but training": ((), {}),
+    "every answer of a conversation": ((), {"train_on": "all_assistant_messages"}),
+    "AnswerEvaluation": ((lambda rows: AnswerEvaluation(rows, max_tokens=1),), {}),
+    "AnswerEvaluation with likelihoods": ((lambda rows: AnswerEvaluation({"a": rows}, max_tokens=1, nll=True),), {}),
+    "SampleLogger": ((lambda rows: SampleLogger(["Q?", *rows], max_tokens=1, show=False),), {}),
+    "targets of replay rows": ((), {"replay_targets": "distributions"}),
+    "everything": (
+        (
+            lambda rows: AnswerEvaluation(rows, max_tokens=1, nll=True),
+            lambda rows: SampleLogger(list(rows), max_tokens=1, show=False),
+        ),
+        {"replay_targets": "distributions", "eval_every": 2, "lookahead": 3},
+    ),
+}
+"""What makes a run send something: callbacks made for the rows that are asked, and settings."""
+
+
+def counted(journal, *, wire=False):
+    """The tokens that a scripted service was sent. What samples here samples one token."""
+    tokens = {"trained": 0, "prefilled": 0, "sampled": 0}
+    for operation in journal:
+        if operation.kind == "forward_backward":
+            tokens["trained"] += operation.num_tokens
+        elif operation.kind in ("forward", "sample") or (operation.kind == "compute_logprobs" and not wire):
+            tokens["prefilled"] += operation.num_tokens
+            tokens["sampled"] += operation.kind != "forward"
+    return TokenUsage(**tokens)
+
+
+@pytest.mark.parametrize("tools", [False, True], ids=["plain", "tools"])
+@pytest.mark.parametrize("feature", SENDS)
+def test_what_is_estimated_is_what_is_sent_to_the_token(feature, tools, tmp_path):
+    """Whatever sends: estimated before the run, counted by the run, and received by the service."""
+    callbacks, settings = SENDS[feature]
+    train, held = rich(5, "T", tools=tools, tags=["replay"]), rich(3, "E", tools=tools)
+    service = ScriptedService(tokenizer=TOKENIZER)
+    made = gg.SupervisedTrainer(
+        "scripted",
+        service=service,
+        renderer=gg.ChatTemplateRenderer(ByteTokenizer(chat_template=WITH_TOOLS)),
+        callbacks=[make(held) for make in callbacks],
+        config=config(output_dir=tmp_path / "run", **settings),
+        prices=TABLE,
+    )
+    estimate = made.estimate(train, held)
+    assert service.journal == ()
+    result = made.train(train, held)
+    assert result.cost.usage == estimate.usage == counted(service.journal)
+
+
+def test_everything_that_sends_is_in_the_table():
+    """A callback that samples, or a place that sends, which is new, has to be estimated, counted and tested here."""
+    for module in modules():
+        importlib.import_module(module.name)
+    samplers = {kind.__name__ for kind in every(gg.Callback) if kind.needs_sampler and kind.__module__[:5] == "glowg"}
+    assert samplers == {name for name in SENDS if name in samplers}
+    methods = {"sample", "compute_logprobs", "forward", "forward_backward"}
+    layers = ("engines", "local", "testing")
+    sending = {
+        module.name
+        for module in modules()
+        if module.name.split(".")[1:2] not in [[layer] for layer in layers]
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods
+    }
+    assert sending == {"glowgenius.cli.chat", "glowgenius.training.sampler", "glowgenius.training.submission"}
+
+
+def every(kind):
+    """All subclasses of *kind*."""
+    return [found for child in kind.__subclasses__() for found in (child, *every(child))]
 
 
 # --- the budget ---

@@ -12,10 +12,13 @@ import pytest
 from glowgenius.data.dataset import Dataset
 from glowgenius.errors import CheckpointError
 from glowgenius.lora.config import LoRAConfig
+from glowgenius.rendering import ChatTemplateRenderer
+from glowgenius.testing import ByteTokenizer, ScriptedService
 from glowgenius.training import SupervisedTrainer, TrainingConfig, connect
 from tests.support.killing import Killed
 from tests.support.tiny_models import write_tiny_model
-from tests.support.training import Recorder, questions
+from tests.support.training import TOKENIZER, Recorder, config, questions
+from tests.training.test_cost import SENDS, WITH_TOOLS, counted, rich
 from tests.wire.server import WireServer
 
 pytest.importorskip("torch")
@@ -49,6 +52,25 @@ def tinker_service(server):
     connection = connect("tinker", base_url=server.url, api_key=KEY)
     yield connection.service
     connection.service.close("success").result(timeout=60)
+
+
+def test_what_is_estimated_is_what_arrives_at_the_server_to_the_token(tmp_path):
+    """The scripted service behind the wire, so that its journal holds what the SDK really sent."""
+    rows, held = rich(5, "T", tools=True, tags=["replay"]), rich(3, "E", tools=True)
+    scripted = ScriptedService(tokenizer=TOKENIZER)
+    with WireServer(scripted, api_key=KEY) as server:
+        service = connect("tinker", base_url=server.url, api_key=KEY).service
+        trainer = SupervisedTrainer(
+            "scripted",
+            service=service,
+            renderer=ChatTemplateRenderer(ByteTokenizer(chat_template=WITH_TOOLS)),
+            callbacks=[make(held) for make in SENDS["everything"][0]],
+            config=config(output_dir=tmp_path / "run", **SENDS["everything"][1]),
+        )
+        estimate = trainer.estimate(rows, held)
+        result = trainer.train(rows, held)
+        service.close("success").result(timeout=60)
+    assert result.cost.usage == estimate.usage == counted(scripted.journal, wire=True)
 
 
 def run(service, model, folder, *, resume=None, callbacks=(), **settings):

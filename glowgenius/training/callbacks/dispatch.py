@@ -109,8 +109,14 @@ class Callbacks:
         ConfigError: Something in the list is no callback, or two keep their state under one key.
     """
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self._callbacks = tuple(callbacks)
+    def __init__(self, callbacks: Callback | Iterable[Callback]) -> None:
+        given: Any = callbacks
+        if isinstance(given, Callback):
+            given = (given,)
+        elif isinstance(given, type) or not hasattr(given, "__iter__"):
+            hint = f"; did you mean [{given.__name__}()]?" if isinstance(given, type) else ""
+            raise ConfigError(f"callbacks must be a list of Callback objects, got {given!r}{hint}")
+        self._callbacks = tuple(cast("Iterable[Callback]", given))
         for callback in cast("tuple[Any, ...]", self._callbacks):
             if not isinstance(callback, Callback):
                 hint = f"; did you mean {callback.__name__}()?" if isinstance(callback, type) else ""
