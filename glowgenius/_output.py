@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import re
 import sys
@@ -31,6 +32,46 @@ def showable(text: str) -> str:
 def showable_json(text: str) -> str:
     r"""JSON *text* without them, as JSON writes them: `\u009b`; what it means stays the same."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+WARNING: Final = "warning: "
+"""How a line of a run's header begins that is a warning."""
+
+
+def announce(log: logging.Logger, line: str, *, shown: bool = False) -> None:
+    """Say *line* through *log*, as a warning where it is one, or on standard error to a user who has set up no logging.
+
+    A level, a handler or a filter that the user has set decides as in all logging, so what is silenced there is silent.
+
+    Args:
+        log: The logger of the part that speaks.
+        line: One line.
+        shown: Whether the user sees it elsewhere, so that standard error would say it again.
+    """
+    level = logging.WARNING if line.startswith(WARNING) else logging.INFO
+    if log.hasHandlers():
+        log.log(level, "%s", line)
+    elif not shown and level >= _least(log):
+        Output(sys.stderr).say(line)
+
+
+def _least(log: logging.Logger) -> int:
+    """The least level that is not silenced; the root's default of WARNING is nobody's choice."""
+    least = max(logging.root.manager.disable + 1, logging.INFO)
+    if log.disabled:
+        return logging.CRITICAL + 1
+    chosen = log.getEffectiveLevel()
+    return least if chosen == logging.WARNING == logging.root.level and not _set(log) else max(least, chosen)
+
+
+def _set(log: logging.Logger) -> bool:
+    """Whether the level of *log*, or of a logger above it other than the root, has been set."""
+    above: logging.Logger | None = log
+    while above is not None and above is not logging.root:
+        if above.level != logging.NOTSET:
+            return True
+        above = above.parent
+    return False
 
 
 @final

@@ -96,7 +96,9 @@ def evaluate(
             found = f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
-    answers = sampler.complete(asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress)
+    answers = sampler.complete(
+        asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
+    )
     _require_one_each(sampler.name, "complete", len(answers), len(dataset))
     likelihoods: list[float | None] = [None] * len(dataset)
     if nll:

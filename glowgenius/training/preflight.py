@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from glowgenius.errors import PreflightError, Problem
 from glowgenius.training.preflight_report import PreflightReport, times
 from glowgenius.training.prepared import PreparedRun
-from glowgenius.training.row_warnings import row_warnings
+from glowgenius.training.row_warnings import row_warnings, weight_warnings
 from glowgenius.training.rows import TRAINS_ANSWER, PreparedRows, prepare
 from glowgenius.training.schedule import Plan, make_plan
 
@@ -76,9 +76,11 @@ def check_run(
         learning_rate_source=learning_rate[1],
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,
+        train_on=config.train_on.value,
         warnings=(
             *around.warnings,
             *row_warnings(train, evaluation),
+            *weight_warnings(train, rows.counts.used, config.batch_size),
             *_mask_warnings(config, rows, held),
             *_plan_warnings(config, plan, evaluates=held is not None),
         ),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, final
 from attrs import asdict, evolve, frozen
 from typing_extensions import override
 
+from glowgenius.rendering.train_on import TrainOn
+
 from glowgenius._output import showable
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class PreflightReport:
     cost: CostEstimate | None = None
     """What it is going to cost; on the page where there is a price, or on Tinker."""
 
+    train_on: str = TrainOn.LAST_ASSISTANT_MESSAGE.value
+    """Which messages are trained."""
+
     warnings: tuple[str, ...]
     """What a run should not have, but can."""
 
@@ -68,6 +73,7 @@ class PreflightReport:
         return (
             *self.about,
             f"train rows: {_rows(self.train)} trained per epoch; longest {self.train.longest:,} tokens",
+            *self._turns(),
             *self._replay(),
             *([] if held is None else [f"eval rows: {_rows(held)} scored; longest {held.longest:,} tokens"]),
             f"steps: {self._steps()}",
@@ -85,6 +91,16 @@ class PreflightReport:
     def _cost(self) -> tuple[str, ...]:
         cost = self.cost
         return cost.lines() if cost is not None and (cost.price is not None or self.engine == "tinker") else ()
+
+    def _turns(self) -> list[str]:
+        counts = self.train
+        if counts.turns <= counts.rows and counts.trained_turns == counts.turns:
+            return []
+        left = counts.turns - counts.trained_turns
+        text = f"assistant turns: {counts.trained_turns:,} of {counts.turns:,} trained"
+        every = TrainOn.ALL_ASSISTANT_MESSAGES
+        more = "" if self.train_on == every else f", where {every.value} would train every one"
+        return [f"{text}, {left:,} not (train_on is {self.train_on}{more})" if left else f"{text} ({self.train_on})"]
 
     def _replay(self) -> list[str]:
         counts = self.train

@@ -33,6 +33,31 @@ def row_warnings(train: Sequence[Conversation], evaluation: Sequence[Conversatio
     ]
 
 
+def weight_warnings(rows: Sequence[Conversation], examples: int, batch_size: int) -> list[str]:
+    """Weights of rows that change nothing: the loss is a mean over a step, so they count beside other rows only.
+
+    Args:
+        rows: The training rows.
+        examples: Of one epoch.
+        batch_size: Of one step.
+    """
+    weights = {row.weight for row in rows}
+    if weights == {1.0}:
+        return []
+    if len(weights) == 1 and len(rows) > 1:
+        return [f"every training row has the weight {weights.pop():g}, so no row counts more than another"]
+    why = "the loss is a mean over the rows of a step, so a weight counts beside other rows only"
+    weighted = sum(row.weight != 1.0 for row in rows)
+    if batch_size == 1 or examples == 1:
+        has = "has a weight" if weighted == 1 else "have weights"
+        found = f"{times(weighted, 'training row')} {has} without effect, as every step has one row: {why}"
+        return [f"{found}; batch_size=2 or more makes them count"]
+    if examples % batch_size == 1:
+        found = f"the last step of every epoch has one row, whose weight has no effect: {why}"
+        return [f"{found}; another batch_size than {batch_size} gives it company"]
+    return []
+
+
 def _parts(rows: Sequence[Conversation]) -> list[str]:
     parts = Counter(row.split for row in rows if row.split is not None)
     if len(parts) < 2:  # noqa: PLR2004 - one part is the one that is meant

@@ -12,7 +12,7 @@ from glowgenius.batching.shift import ShiftedExample, shift
 from glowgenius.data.replay import REPLAY
 from glowgenius.errors import Problem, RenderingError
 from glowgenius.rendering.prefix import num_shared
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,12 @@ class RowCounts:
     replay_tokens: int = 0
     """Tokens of theirs that carry loss, before any row is left out or cut."""
 
+    turns: int = 0
+    """Messages of the assistant in the rows given."""
+
+    trained_turns: int = 0
+    """Those of `turns` that `train_on` and their own weights train."""
+
 
 @final
 @frozen(kw_only=True, eq=False)
@@ -117,6 +123,7 @@ def prepare(
         problems += [(row, problem) for problem in _prompt(examples[-1], conversations[row], renderer, config.train_on)]
     fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
     shifted = tuple(shift(example) for example in fitted.examples)
+    weights = [_turn_weights(conversation, config.train_on) for conversation in conversations]
     counts = RowCounts(
         rows=len(conversations),
         examples=len(rendered),
@@ -129,12 +136,21 @@ def prepare(
         longest=max((len(example) for example in fitted.examples), default=0),
         replay_rows=sum(REPLAY in conversation.tags for conversation in conversations),
         replay_tokens=sum(example.num_trained for row, example in rendered if REPLAY in conversations[row].tags),
+        turns=sum(map(len, weights)),
+        trained_turns=sum(weight > 0 for turns in weights for weight in turns),
     )
     without_stop = sum(not _trains_stop(example, renderer) for example in fitted.examples)
     in_order = sorted([*problems, *too_long], key=lambda item: item[0])
     located = [_located(problem, row, name) for row, problem in in_order]
     replay = tuple(REPLAY in conversations[row].tags for row in kept)
     return PreparedRows(examples=shifted, replay=replay, counts=counts, num_without_stop=without_stop), located
+
+
+def _turn_weights(conversation: Conversation, train_on: TrainOn) -> list[float]:
+    """The loss weight of every message of the assistant."""
+    messages = conversation.messages
+    found = zip(messages, message_weights(messages, train_on), strict=True)
+    return [weight for message, weight in found if message.role == "assistant"]
 
 
 def _fit(

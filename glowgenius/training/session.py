@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from attrs import asdict, evolve, frozen
 
+from glowgenius._output import announce
 from glowgenius.engines.errors import redact
 from glowgenius.errors import GlowGeniusError, TrainingError
 from glowgenius.training.cost import Meter
@@ -105,7 +106,7 @@ class Session:
             BaseException: Whatever ended the run, after every callback has been told.
         """
         for line in self.header:
-            _LOG.info("%s", line)
+            announce(_LOG, line, shown=self.callbacks.show_header)
         recorder = Recorder(self.folder, self.start.rows, self.start.records)
         spent = self.start.spent(self.run)
         meter = Meter(run=self.run, config=self.config, estimate=self.estimate, spent=spent)

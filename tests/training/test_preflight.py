@@ -116,7 +116,8 @@ def test_rows_divided_by_turn_are_said():
     )
     assert (report.train.rows, report.train.examples, report.train.used) == (2, 3, 3)
     assert report.lines()[3].startswith("train rows: 3 of 3 examples, into which 2 rows are divided by turn, used; ")
-    assert report.lines()[4] == "steps: 2 = 1 epoch × 2 batches of 2 examples, the last of them 1 example"
+    assert report.lines()[4] == "assistant turns: 3 of 3 trained (all_assistant_messages)"
+    assert report.lines()[5] == "steps: 2 = 1 epoch × 2 batches of 2 examples, the last of them 1 example"
 
 
 def test_dropping_every_row_is_no_run():

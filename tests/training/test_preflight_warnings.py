@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from glowgenius.data.dataset import Dataset
+from glowgenius.testing import ScriptedService
 from tests.support.preflight import SHORT, check, warned
-from tests.support.training import HELD_OUT, TRAIN, questions
+from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer, updates
 
 
 def test_eval_questions_that_are_trained_are_warned_about(tmp_path):
@@ -110,3 +113,51 @@ def test_a_run_of_few_steps_is_warned_about_unless_it_was_asked_for():
     assert check(max_steps=8).warnings == ()
     assert len(check(num_epochs=19, batch_size=10).warnings) == 1
     assert check(num_epochs=20, batch_size=10).warnings == ()
+
+
+def weighted(*weights):
+    return Dataset.from_records([{"question": f"Q{i}?", "answer": "A", "weight": w} for i, w in enumerate(weights)])
+
+
+MEAN = "the loss is a mean over the rows of a step, so a weight counts beside other rows only"
+
+
+@pytest.mark.parametrize(
+    ("weights", "batch_size", "warning"),
+    [
+        (
+            (1, 0.1, 1),
+            1,
+            (
+                f"1 training row has a weight without effect, as every step has one row: {MEAN}; batch_size=2 or more "
+                "makes them count"
+            ),
+        ),
+        (
+            (1, 2, 3),
+            2,
+            (
+                f"the last step of every epoch has one row, whose weight has no effect: {MEAN}; another batch_size "
+                "than 2 gives it company"
+            ),
+        ),
+        ((0.5, 0.5, 0.5), 3, "every training row has the weight 0.5, so no row counts more than another"),
+        ((1, 0.1, 1), 3, None),
+        ((1, 1, 1), 1, None),
+    ],
+)
+def test_a_weight_without_effect_is_warned_of(weights, batch_size, warning):
+    found = [line for line in warned(weighted(*weights), batch_size=batch_size) if "weight" in line]
+    assert found == ([] if warning is None else [warning])
+
+
+def test_a_weight_that_is_warned_of_has_no_effect_and_followed_advice_gives_it_one():
+    """What is sent for a weight of 1 and of 0.1 is the same where it is warned of, and differs where it is not."""
+
+    def sent(weight, batch_size):
+        service = ScriptedService(tokenizer=TOKENIZER)
+        trainer(service, batch_size=batch_size, num_epochs=1).train(weighted(1, weight, 1, 1))
+        return updates(service)
+
+    assert sent(0.1, 1) == sent(1, 1)
+    assert sent(0.1, 2) != sent(1, 2)

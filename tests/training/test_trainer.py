@@ -6,10 +6,13 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from glowgenius.data.dataset import Dataset
 from glowgenius.engines.tinker_types import GetInfoResponse, ModelData
 from glowgenius.errors import CheckpointError, ConfigError, EngineError, ModelNotFoundError, TrainingError
 from glowgenius.lora.config import LoRAConfig
@@ -174,6 +177,132 @@ def test_the_header(tmp_path, caplog):
     assert header[3].startswith("train rows: 10 of 10 used; ")
     assert header[-1] == f"run folder: {tmp_path}"
     assert [record.getMessage() for record in caplog.records] == list(header)
+
+
+def test_warnings_are_logged_as_warnings(caplog):
+    recorder = Recorder()
+    trainer(callbacks=[recorder], num_epochs=1).train(TRAIN, TRAIN[:2])
+    header = recorder.events[0].header
+    warnings = [line for line in header if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", line) for line in warnings
+    ]
+
+
+TOLD = "engine: ScriptedService, because service= was given"
+LEAK = "the questions of 2 of 2 eval rows are also trained"
+
+SET_UP = {
+    # what a user has done → which of the two come on standard error, and on standard output
+    "": ([TOLD, LEAK], []),
+    "callbacks = gg.ProgressBar()": ([], [TOLD, LEAK]),  # whoever shows the header is enough
+    "logging.basicConfig()": ([LEAK], []),
+    "logging.basicConfig(level='INFO', stream=sys.stdout)": ([], [TOLD, LEAK]),
+    "logging.basicConfig(level='ERROR')": ([], []),
+    "logging.getLogger('glowgenius').addHandler(logging.NullHandler())": ([], []),
+    "logging.getLogger('glowgenius').setLevel('WARNING')": ([LEAK], []),
+    "logging.getLogger('glowgenius').setLevel('ERROR')": ([], []),
+    "logging.getLogger('glowgenius').setLevel('DEBUG')": ([TOLD, LEAK], []),
+    "logging.getLogger().setLevel('ERROR')": ([], []),
+    "logging.disable(logging.INFO)": ([LEAK], []),
+    "logging.disable()": ([], []),
+    "logging.getLogger('glowgenius.training').disabled = True": ([], []),
+    "sys.stderr = None": ([], []),
+}
+
+IN_FRESH_PROCESSES = """
+import json, logging, os, sys
+import glowgenius as gg
+from tests.support.training import TRAIN, trainer
+for number, line in enumerate(json.loads(sys.argv[1])):
+    if os.fork() == 0:
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY), descriptor)
+        callbacks = ()
+        exec(line)
+        trainer(callbacks=callbacks, num_epochs=1).train(TRAIN, TRAIN[:2])
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.wait()[1] == 0, line
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="makes a fresh process of each case by fork")
+def test_the_header_reaches_a_user_who_has_configured_nothing(tmp_path):
+    """Once, engine first, and it is silenced as any logging is."""
+    subprocess.run([sys.executable, "-c", IN_FRESH_PROCESSES, json.dumps(list(SET_UP))], check=True)
+    found = {}
+    for number, line in enumerate(SET_UP):
+        texts = [(tmp_path / f"{number}.{name}").read_text() for name in ("err", "out")]
+        found[line] = tuple([said for said in (TOLD, LEAK) for _ in range(text.count(said))] for text in texts)
+    assert found == SET_UP
+    assert (tmp_path / "0.err").read_text().startswith(f"{TOLD}\n")
+    assert (tmp_path / "0.out").read_text() == ""
+
+
+ROLES = ("user", "assistant")
+CHATS = Dataset.from_records(
+    [
+        {"messages": [{"role": role, "content": f"{role} {at} {row}"} for at in range(3) for role in ROLES]}
+        for row in range(4)
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("train_on", "line"),
+    [
+        (
+            "last_assistant_message",
+            (
+                "assistant turns: 4 of 12 trained, 8 not (train_on is last_assistant_message, where "
+                "all_assistant_messages would train every one)"
+            ),
+        ),
+        ("all_assistant_messages", "assistant turns: 12 of 12 trained (all_assistant_messages)"),
+        (
+            "all_user_and_system_messages",
+            (
+                "assistant turns: 0 of 12 trained, 12 not (train_on is all_user_and_system_messages, where "
+                "all_assistant_messages would train every one)"
+            ),
+        ),
+    ],
+)
+def test_the_header_says_how_many_assistant_turns_are_trained(train_on, line):
+    assert line in trainer(train_on=train_on).preflight(CHATS).lines()
+
+
+def test_rows_of_one_turn_need_no_word_about_it():
+    assert not any(text.startswith("assistant turns") for text in trainer().preflight(TRAIN).lines())
+
+
+def test_one_callback_needs_no_list():
+    recorder = Recorder()
+    trainer(callbacks=recorder, num_epochs=1).train(TRAIN)
+    assert recorder.names[0] == "TrainBegin"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "callbacks must be a list of Callback objects, got 3"),
+        (None, "callbacks must be a list of Callback objects, got None"),
+        (
+            Recorder,
+            (
+                "callbacks must be a list of Callback objects, got <class 'tests.support.training.Recorder'>; "
+                "did you mean [Recorder()]?"
+            ),
+        ),
+        (["wandb"], "callbacks must be Callback objects, got 'wandb'"),
+    ],
+)
+def test_what_are_no_callbacks(given, message):
+    with pytest.raises(ConfigError) as raised:
+        trainer(callbacks=given)
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize(

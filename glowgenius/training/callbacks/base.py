@@ -74,6 +74,9 @@ class Callback:
     needs_sampler: ClassVar[bool] = False
     """Whether `EvaluateBegin` is to bring a sampler with the weights that are evaluated."""
 
+    shows_header: ClassVar[bool] = False
+    """Whether it shows `TrainBegin.header` to the user, so that nobody else has to."""
+
     @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the hooks where they are defined, as one that is never called would go unnoticed."""

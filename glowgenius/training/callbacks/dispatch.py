@@ -133,6 +133,11 @@ class Callbacks:
         """Whether any callback samples from the weights that are evaluated."""
         return any(callback.needs_sampler for callback in self._callbacks)
 
+    @property
+    def show_header(self) -> bool:
+        """Whether any callback shows the header of the run."""
+        return any(callback.shows_header for callback in self._callbacks)
+
     def sampling(self, renderer: Renderer) -> list[tuple[str, TokenUsage | None]]:
         """What each callback samples at one evaluation, with its name; None where it does not say."""
         return [(repr(callback), callback.sampling_usage(renderer)) for callback in self._callbacks]

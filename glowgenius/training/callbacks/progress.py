@@ -47,6 +47,8 @@ class ProgressBar(Callback):
         width: Columns of the bar's line; None asks the terminal.
     """
 
+    shows_header = True
+
     def __init__(self, *, file: TextIO | None = None, width: int | None = None) -> None:
         self._file = file
         self._width = width
