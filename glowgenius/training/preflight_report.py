@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, final
 from attrs import asdict, evolve, frozen
 from typing_extensions import override
 
-from glowgenius.rendering.train_on import TrainOn
-
 from glowgenius._output import showable
+from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
     from glowgenius.training.cost import CostEstimate
