@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import os
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, cast, final
 
 from attrs import frozen
 
+from glowgenius._files import write_whole
 from glowgenius.errors import nearest
 
 if TYPE_CHECKING:
@@ -229,20 +229,7 @@ def _listed(names: list[str]) -> str:
 def write_lines(path: Path, rows: Iterable[str]) -> None:
     """Write a text file so that its name is there with all its lines or, if anything fails, as it was before.
 
-    The temporary file lies in the same folder, since a rename is atomic only within a file system.
-
     Raises:
         OSError: The folder is missing, or nothing can be written there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for row in rows:
-                file.write(row)
-                file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, (f"{row}\n" for row in rows))

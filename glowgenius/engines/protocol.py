@@ -11,6 +11,7 @@ awaited first. No method blocks until its result is there: each returns a future
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
@@ -222,3 +223,9 @@ class SupportsDeletion(Protocol):
     def delete_checkpoint(self, path: str) -> FutureLike[None]:
         """Delete the state or the weights at *path*, whichever run has saved them."""
         ...
+
+
+def checkpoint_directory(client: TrainingClient) -> Path | None:
+    """The folder on this machine that *client* alone saves into; None where it saves elsewhere, or does not say."""
+    found: object = getattr(client, "checkpoint_directory", None)
+    return found if isinstance(found, Path) else None

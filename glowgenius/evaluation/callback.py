@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from typing_extensions import override
 
+from glowgenius._files import write_whole
 from glowgenius.errors import ConfigError, EvaluationError
 from glowgenius.evaluation.evaluate import asked, evaluate
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
@@ -16,7 +17,6 @@ from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import LogMetrics
-from glowgenius.training.run_folder import write_whole
 from glowgenius.training.sampler import sampling_usage, scoring_usage
 
 if TYPE_CHECKING:

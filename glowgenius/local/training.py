@@ -57,6 +57,11 @@ class TrainingClient:
         return self._model_id
 
     @property
+    def checkpoint_directory(self) -> Path:
+        """The folder that this client alone saves into."""
+        return self._folder
+
+    @property
     def trainable_parameters(self) -> int:
         """How many numbers the adapter holds."""
         return self._adapter.count()

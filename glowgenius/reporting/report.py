@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from glowgenius._files import write_whole
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError
 from glowgenius.markup.html import Markup, join, page, tag
@@ -15,7 +16,6 @@ from glowgenius.reporting.comparison import comparison_sections
 from glowgenius.reporting.diagnosis import TURNED, diagnose
 from glowgenius.reporting.sweep import sweep_sections
 from glowgenius.training.drawing import CURVES, RATE, history_figures, points_of
-from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
     import os

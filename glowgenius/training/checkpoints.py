@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attrs import asdict, field, frozen
+from attrs import asdict, field, fields, frozen
 
 from glowgenius.errors import CheckpointError, ResumeMismatchError
 from glowgenius.training.config import changed
@@ -28,6 +28,9 @@ NO_BEARING: Final = frozenset(
     }
 )
 """Settings that a resumed run may have otherwise: they change no update that has been made."""
+
+RESTORE: Final = "restore the file from a copy, or begin anew in another output_dir"
+"""What to do about a damaged file that nothing else can stand for."""
 
 
 @final
@@ -75,9 +78,29 @@ class CheckpointRecord:
     usage: Mapping[str, int] = field(factory=dict[str, int])
     """Tokens that had been paid for by then: `trained`, `prefilled` and `sampled`."""
 
+    rows_sha256: str | None = None
+    """SHA-256 of the rows of metrics up to `step`; None where an earlier version wrote the record."""
+
+    state_digest: str | None = None
+    """The digest of the state, where it lies on this machine; None of a service, which keeps it."""
+
+    sampler_digest: str | None = None
+    """As `state_digest`, of the weights."""
+
+    own: bool = field(default=True, eq=False)
+    """Whether the run that has the record saved the checkpoint itself, so that it may delete it; see `RunFolder`."""
+
+    trusted: bool = field(default=True, eq=False)
+    """Whether the record was written on this machine in the folder that it was read from, and not copied to it."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths that there are: of the state, of the weights."""
+        return tuple(path for path in (self.state_path, self.sampler_path) if path is not None)
+
     def to_json(self) -> dict[str, JSON]:
-        """The record as a JSON object; a path that there is none of is left out, as the cookbook does."""
-        values: dict[str, JSON] = asdict(self)
+        """The record as a JSON object; a path or digest that there is none of is left out, as the cookbook does."""
+        values: dict[str, JSON] = asdict(self, filter=lambda attribute, _: attribute.name not in _OF_FOLDER)
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
@@ -85,25 +108,37 @@ class CheckpointRecord:
         """The record that `to_json` wrote; fields of later versions are passed over.
 
         Raises:
-            CheckpointError: Something is missing, as it is where the cookbook wrote the file; *place* says where.
+            CheckpointError: Something is missing, as it is where the cookbook wrote the file, or is of another type;
+                *place* says where.
         """
-        names = ("name", "step", "epoch", "batch", "total_steps")
-        missing = [name for name in (*names, "identity") if name not in record]
+        missing = [name for name in (*_POSITION, "name", "identity") if name not in record]
         if missing:
             raise CheckpointError(
                 f"{place}: a checkpoint without {', '.join(missing)} cannot be resumed from; it was not written by "
                 "glowgenius. Its weights can be taken over with SupervisedTrainer.from_client(...)"
             )
-        return cls(
-            **{name: record[name] for name in names},
-            final=bool(record.get("final", False)),
-            state_path=record.get("state_path"),
-            sampler_path=record.get("sampler_path"),
-            identity=record["identity"],
-            callbacks=record.get("callbacks", {}),
-            requests=record.get("requests", {}),
-            usage=record.get("usage", {}),
-        )
+        names = [each.name for each in fields(cls) if each.name not in _OF_FOLDER]
+        known: dict[str, Any] = {name: record[name] for name in names if name in record}
+        wrong = [name for name, value in known.items() if not _fits(name, value)]
+        if not wrong and known["name"] != checkpoint_name(known["step"]):
+            wrong = ["name", "step"]
+        if wrong:
+            told = ", ".join(f"{name}={known[name]!r}" for name in wrong)
+            raise CheckpointError(f"{place}: {told} is not what a checkpoint's line holds; {RESTORE}")
+        return cls(**known)
+
+
+_OF_FOLDER: Final = ("own", "trusted")
+_POSITION: Final = ("step", "epoch", "batch", "total_steps")
+_OBJECTS: Final = ("identity", "callbacks", "requests", "usage")
+
+
+def _fits(name: str, value: object) -> bool:
+    if name in _POSITION:
+        return type(value) is int and value >= 0
+    if name in _OBJECTS:
+        return isinstance(value, dict)
+    return isinstance(value, bool) if name == "final" else isinstance(value, str)
 
 
 def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:

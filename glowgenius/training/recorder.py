@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, final
 
+from attrs import evolve
+
 from glowgenius.training.history import History, direction, is_better, measured_as
+from glowgenius.training.run_folder import add_row, rows_digest
 from glowgenius.training.start import Start
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Recorder:
         self._folder = folder
         self._rows = list(rows)
         self._records = {record.step: record for record in records}
+        self._digest = rows_digest(self._rows)
         self.restarts = int(self._rows[-1].get("restarts", 0)) if self._rows else 0
         """How often the run had to go on from a checkpoint so far, those before a resume included."""
 
@@ -58,9 +62,11 @@ class Recorder:
     def commit(self, row: Row, record: CheckpointRecord | None) -> None:
         """Add everything about one step; a checkpoint never appears before the rows that belong to it."""
         self._rows.append(row)
+        add_row(self._digest, row)
         if self._folder is not None:
             self._folder.add_row(row)
         if record is not None:
+            record = evolve(record, rows_sha256=self._digest.hexdigest())
             self._records[record.step] = record
             if self._folder is not None:
                 self._folder.add_checkpoint(record)
@@ -76,6 +82,7 @@ class Recorder:
         resumable = [record.step for record in self._records.values() if record.state_path is not None]
         last = resumable[-1] if resumable else -1
         self._rows = [row for row in self._rows if row["step"] <= last]
+        self._digest = rows_digest(self._rows)
         self._records = {step: record for step, record in self._records.items() if step <= last}
         if self._folder is not None:
             self._folder.rewind(self._rows, self._records.values())

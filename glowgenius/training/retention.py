@@ -9,7 +9,7 @@ from glowgenius.engines.stored import delete_checkpoint
 from glowgenius.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from glowgenius.engines.protocol import FutureLike, TrainingClient
     from glowgenius.training.agenda import Agenda
@@ -23,7 +23,7 @@ _LOG = logging.getLogger("glowgenius.training")
 
 @final
 class Retention:
-    """Keeps to `TrainingConfig.save_top_k`.
+    """Keeps to `TrainingConfig.save_top_k`, and deletes only what this run has saved itself.
 
     A run that goes on from its newest state may find other steps to be the best than it did the first time, as services
     are not exact to the last bit. So what was wanted when that state was saved is kept as long as it is the newest.
@@ -75,7 +75,8 @@ class Retention:
         dropped = [each for each in records if each.step not in kept]
         if dropped:
             self._recorder.forget({each.step for each in dropped})
-            self._delete(path for each in dropped for path in (each.state_path, each.sampler_path) if path is not None)
+            self._delete(path for each in dropped if each.own for path in each.paths)
+            self._leave([path for each in dropped if not each.own for path in each.paths])
 
     def finish(self) -> None:
         """Wait for the deletions, and say which of them failed; that never ends a run."""
@@ -104,6 +105,15 @@ class Retention:
                     f"a callback needs the weights of step {step}, which save_top_k={self._config.save_top_k} has "
                     "deleted since; go on from the newest checkpoint instead, by resume_from_checkpoint=True"
                 )
+
+    def _leave(self, paths: Sequence[str]) -> None:
+        """Say what is not deleted, as another run may need it."""
+        for path in paths:
+            _LOG.warning(
+                "save_top_k: %s stays where it is, as this run has not saved it itself in this folder: the run that it "
+                "was resumed or copied from may need it",
+                path,
+            )
 
     def _delete(self, paths: Iterable[str]) -> None:
         for path in paths:

@@ -10,6 +10,7 @@ from attrs import asdict, evolve, frozen
 
 from glowgenius._output import announce
 from glowgenius.engines.errors import redact
+from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import GlowGeniusError, TrainingError
 from glowgenius.training.cost import Meter
 from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
@@ -120,7 +121,8 @@ class Session:
             if self.folder is not None:
                 # With what is known to be spent by now, or the next resume would not know of it.
                 records = (*self.start.records[:-1], *(evolve(r, usage=asdict(spent)) for r in self.start.records[-1:]))
-                self.folder.begin(self._settings(), self.start.rows, records)
+                store = checkpoint_directory(client)
+                self.folder.begin(self._settings(), self.start.rows, records, store=store, keep=self.start.behind)
                 writing = True
                 self._keep_preview(self.folder)
             result = self._loop(self._taught(meter), client, make_client, recorder, meter, began)
@@ -191,8 +193,14 @@ class Session:
         meter: Meter,
         began: float,
     ) -> TrainingResult:
+        def make_another(state: str | None) -> TrainingClient:
+            another = make_client(state)
+            if self.folder is not None:
+                self.folder.add_store(checkpoint_directory(another))
+            return another
+
         attempts = Attempts(
-            make_client=make_client,
+            make_client=make_another,
             make_loop=lambda client, agenda: self._new_loop(run, client, agenda, recorder, meter),
             callbacks=self.callbacks,
             recorder=recorder,

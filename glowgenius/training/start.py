@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from attrs import evolve, frozen
 
-from glowgenius.errors import ConfigError
+from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import CheckpointRecord, check_identity
 from glowgenius.training.cost import evaluation_usage
 from glowgenius.training.prices import TokenUsage
-from glowgenius.training.run_folder import find_checkpoint
+from glowgenius.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.history import Row
     from glowgenius.training.prepared import PreparedRun
-    from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
 
 
 def starting_point(
-    resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None, output_dir: Path | None, *, winds_back: bool
+    resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None, *, winds_back: bool
 ) -> Start:
     """Where the run begins; its folder is free for it.
 
     Args:
         resume: As `SupervisedTrainer.train` takes it.
         folder: The folder of the run.
-        output_dir: The same, as configured.
         winds_back: Whether the client can be made anew; one that was given cannot.
 
     Raises:
-        ConfigError: The folder holds another run, or the client cannot be wound back.
-        CheckpointError: There is no run, or no such checkpoint.
+        ConfigError: The folder holds another run, there is none to look in, or the client cannot be wound back.
+        CheckpointError: There is no such run or checkpoint, or what there is of it is damaged.
     """
     if resume is None or resume is False:
         if folder is not None:
@@ -50,13 +49,126 @@ def starting_point(
             "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
             "base_model and service instead"
         )
-    found = find_checkpoint(resume, output_dir)
-    if found is None:
-        return Start(anew=True)
-    source, rows, records, lost = found
-    if folder is not None and folder.path.resolve() != source.resolve():
+    source, wanted = _source(resume, folder)
+    if folder is not None and folder.path.resolve() != source.path.resolve():
         folder.refuse_if_taken()
-    return Start(rows=tuple(rows), records=tuple(records), lost=tuple(lost))
+    if not source.exists():
+        return Start(notes=(f"resume: there is no run in {str(source.path)!r} yet, so it starts anew",))
+    records = source.checkpoints()
+    chosen, notes = _chosen(source, records, wanted)
+    if chosen is None:
+        return Start(anew=True, notes=(*notes, "resume: the run had no checkpoint yet, so it starts anew"))
+    rows, fault = source.sound_rows()
+    _check_rows(source, records, chosen, rows, fault)
+    kept, lost = ([row for row in rows if (row["step"] <= chosen.step) is which] for which in (True, False))
+    if fault and lost:
+        notes.append(f"warning: {fault.partition(';')[0]}; the rows from there on are made again")
+    before = [record for record in records if record.step < chosen.step]
+    if source is not folder:
+        before, chosen = [evolve(each, own=False) for each in before], evolve(chosen, own=False)
+    behind = records[len(before) + 1 :] if wanted is not None or notes else []
+    return Start(
+        rows=tuple(kept), records=(*before, chosen), lost=tuple(lost), behind=tuple(behind), notes=tuple(notes)
+    )
+
+
+def _source(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -> tuple[RunFolder, str | None]:
+    """The folder to go on from, and the state path in it that was asked for; None is the newest.
+
+    Raises:
+        ConfigError: There is no folder to look in.
+        CheckpointError: There is no run in the folder that was named.
+    """
+    if isinstance(resume, bool):
+        if folder is None:
+            raise ConfigError(
+                "resume_from_checkpoint=True looks in output_dir, which is None; name the run's folder there"
+            )
+        return folder, None
+    wanted = os.fspath(resume)
+    if Path(wanted).is_dir() and RunFolder(Path(wanted)).exists():
+        same = folder is not None and folder.path.resolve() == Path(wanted).resolve()
+        return folder if folder is not None and same else RunFolder(Path(wanted)), None
+    if folder is None:
+        raise CheckpointError(f"resume_from_checkpoint={wanted!r} is not the folder of a run, and output_dir is None")
+    if not folder.exists():
+        raise CheckpointError(f"there is no run in {str(folder.path)!r} to go on with")
+    return folder, wanted
+
+
+def _chosen(
+    source: RunFolder, records: Sequence[CheckpointRecord], wanted: str | None
+) -> tuple[CheckpointRecord | None, list[str]]:
+    """The checkpoint to go on from, and what is to be said of those that were passed over.
+
+    The newest whose state is whole, or the one that was asked for; None where the run has none yet.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or none is whole.
+    """
+    resumable = [record for record in records if record.state_path is not None]
+    if wanted is not None:
+        asked = [record for record in resumable if record.state_path in {wanted, source.located(wanted)}]
+        if not asked:
+            known = ", ".join(str(record.state_path) for record in resumable) or "none"
+            raise CheckpointError(
+                f"resume_from_checkpoint={wanted!r} is neither the folder of a run nor a checkpoint of the run in "
+                f"{str(source.path)!r}; its checkpoints: {known}"
+            )
+        _verify(source, asked[-1])
+        return asked[-1], []
+    notes = list[str]()
+    for record in reversed(resumable):
+        try:
+            _verify(source, record)
+        except CheckpointError as error:
+            notes.append(f"warning: the checkpoint of step {record.step} is not whole, and is passed over: {error}")
+        else:
+            return record, notes
+    if resumable:
+        raise CheckpointError(
+            f"no checkpoint of the run in {str(source.path)!r} is whole:\n  "
+            + "\n  ".join(note.removeprefix("warning: ") for note in notes)
+            + "\nRestore one from a copy, or begin anew in another output_dir"
+        )
+    return None, notes
+
+
+def _verify(source: RunFolder, record: CheckpointRecord) -> None:
+    """Look that the state of *record* is what was saved, as far as it lies on this machine.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    source.checked(record, str(record.state_path), outside=True)
+
+
+def _check_rows(
+    source: RunFolder,
+    records: Sequence[CheckpointRecord],
+    chosen: CheckpointRecord,
+    rows: Sequence[Row],
+    fault: str,
+) -> None:
+    """Look that the rows are those that *chosen* was saved with.
+
+    Raises:
+        CheckpointError: They are not; the message names an earlier checkpoint whose rows are whole.
+    """
+    try:
+        source.check_rows(chosen, rows)
+    except CheckpointError as error:
+        told = fault or str(error)
+        for record in reversed(records):
+            with suppress(CheckpointError):
+                source.check_rows(record, rows)
+                if record.state_path is not None and record.step < chosen.step:
+                    told += (
+                        f", or go on from step {record.step}, up to which the rows are whole: "
+                        f"resume_from_checkpoint={record.state_path!r}"
+                    )
+                    break
+        raise CheckpointError(told) from None
 
 
 @final
@@ -73,8 +185,14 @@ class Start:
     lost: tuple[Row, ...] = ()
     """Rows behind the checkpoint: steps that were made, and are made again."""
 
+    behind: tuple[CheckpointRecord, ...] = ()
+    """Checkpoints behind that, which the run does not have any more and whose files stay until it is started again."""
+
     anew: bool = False
-    """Whether a run was to be resumed that had no checkpoint yet."""
+    """Whether a run was to be resumed that had begun and had no checkpoint yet."""
+
+    notes: tuple[str, ...] = ()
+    """What the header says about the choice."""
 
     @property
     def step(self) -> int:
@@ -135,10 +253,8 @@ class Start:
 
     def lines(self, callbacks: Callbacks, plan: Plan) -> list[str]:
         """What the header says about it."""
-        if self.anew:
-            return ["resume: the run had no checkpoint yet, so it starts anew"]
         if not self.records:
-            return []
+            return list(self.notes)
         last = self.records[-1]
         lines = [f"resume: from step {last.step}, at {last.state_path}"]
         if last.final:
@@ -148,8 +264,11 @@ class Start:
         elif last.total_steps != plan.total_steps:
             lines.append(self._new_length(last, plan))
         lines += [
-            f"warning: the checkpoint holds the state of a callback {key!r}, which is not among the callbacks"
-            for key in callbacks.strangers(last.callbacks)
+            *self.notes,
+            *(
+                f"warning: the checkpoint holds the state of a callback {key!r}, which is not among the callbacks"
+                for key in callbacks.strangers(last.callbacks)
+            ),
         ]
         return lines
 

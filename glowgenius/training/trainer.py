@@ -18,6 +18,7 @@ from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import check_engine
 from glowgenius.training.cost import estimate_run
+from glowgenius.training.folder_lock import sole_writer
 from glowgenius.training.preflight import check_run, refused
 from glowgenius.training.prices import PriceTable
 from glowgenius.training.run_folder import RunFolder
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.background import Interruption
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.cost import CostEstimate
     from glowgenius.training.preflight_report import PreflightReport
@@ -263,7 +265,9 @@ class SupervisedTrainer:
             ResumeMismatchError: The checkpoint belongs to other data, settings, model or renderer.
             EngineError: The engine refused or failed; the run folder has what was done before.
         """
-        return self._run(*as_datasets(train, eval_dataset), resume_from_checkpoint, self._clock)
+        rows, held = as_datasets(train, eval_dataset)
+        with sole_writer(self._config.output_dir):
+            return self._run(rows, held, resume_from_checkpoint, self._clock)
 
     async def train_async(
         self,
@@ -277,9 +281,12 @@ class SupervisedTrainer:
         is the task over. Cancelled a second time, the run leaves at once.
         """
         rows, held = as_datasets(train, eval_dataset)
-        return await in_thread(
-            lambda interruption: self._run(rows, held, resume_from_checkpoint, interruption.clock(self._clock))
-        )
+
+        def run(interruption: Interruption) -> TrainingResult:
+            with sole_writer(self._config.output_dir):
+                return self._run(rows, held, resume_from_checkpoint, interruption.clock(self._clock))
+
+        return await in_thread(run)
 
     def base_sampler(self) -> Sampler:
         """The model as it is without the adapter, with the same renderer: what to compare with.
@@ -338,7 +345,7 @@ class SupervisedTrainer:
         self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None, clock: Clock
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
-        start = starting_point(resume, folder, self._config.output_dir, winds_back=self._client is None)
+        start = starting_point(resume, folder, winds_back=self._client is None)
         engine = self._engine()
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)

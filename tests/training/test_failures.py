@@ -96,11 +96,10 @@ def test_a_refusal_at_the_call_itself_is_mapped_too(tmp_path):
 def test_a_checkpoint_that_cannot_be_found_is_said(tmp_path):
     service = ScriptedService(tokenizer=TOKENIZER)
     run(service, tmp_path)
-    records = (tmp_path / "checkpoints.jsonl").read_text()
-    (tmp_path / "checkpoints.jsonl").write_text(records.replace("weights/000009", "weights/lost"))
+    service._checkpoints.delete("tinker://scripted:train:0/weights/000009")
     with pytest.raises(CheckpointError) as raised:
         trainer(service, output_dir=tmp_path, num_epochs=4).train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
-    assert "there is no checkpoint 'tinker://scripted:train:0/weights/lost'" in str(raised.value)
+    assert "there is no checkpoint 'tinker://scripted:train:0/weights/000009'" in str(raised.value)
 
 
 def test_keys_do_not_reach_the_run_folder(tmp_path):

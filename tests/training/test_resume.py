@@ -66,6 +66,17 @@ def test_a_folder_with_settings_alone_has_a_run_to_start_anew(tmp_path):
     assert result.history.last["step"] == STEPS
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_script_that_always_resumes_begins_where_there_is_nothing(uninterrupted, tmp_path, made):
+    folder, recorder = tmp_path / "new", Recorder()
+    if made:
+        folder.mkdir()
+    result = train(ScriptedService(tokenizer=TOKENIZER), folder, resume=True, callbacks=[recorder])
+    assert recorder.events[0].header[-1] == f"resume: there is no run in '{folder}' yet, so it starts anew"
+    assert not recorder.events[0].resumed
+    assert result.history == uninterrupted["history"]
+
+
 def test_an_earlier_checkpoint_can_be_named(uninterrupted, tmp_path):
     service = ScriptedService(tokenizer=TOKENIZER)
     first = train(service, tmp_path)
@@ -256,7 +267,7 @@ def test_resuming_needs_a_folder(tmp_path):
         "resume_from_checkpoint=True looks in output_dir, which is None; name the run's folder there"
     )
     with pytest.raises(CheckpointError) as raised:
-        train(service, tmp_path / "empty", resume=True)
+        train(service, tmp_path / "empty", resume="tinker://x")
     assert str(raised.value) == f"there is no run in '{tmp_path}/empty' to go on with"
     with pytest.raises(CheckpointError) as raised:
         train(service, None, resume="tinker://x")

@@ -328,6 +328,7 @@ def test_a_model_that_cannot_be_looked_up_has_no_count(base_model, lora, line):
 def test_the_run_folder(tmp_path):
     result = trainer(output_dir=tmp_path, eval_every=4, save_every=5).train(TRAIN, HELD_OUT)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".owner",
         "checkpoints.jsonl",
         "config.json",
         "metrics.jsonl",
@@ -384,8 +385,12 @@ def test_what_is_written_whole_is_there_whole_or_not_at_all(tmp_path, monkeypatc
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(TrainingError) as raised:
         folder.end({"status": "failed"})
+    assert str(raised.value) == (
+        f"the run folder '{tmp_path}' cannot be written: no space left on device. What was recorded before is kept: "
+        "see to that, and go on with resume_from_checkpoint=True"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
     assert (tmp_path / "result.json").read_text() == before
 

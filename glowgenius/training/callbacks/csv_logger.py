@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, final
 
 from typing_extensions import override
 
+from glowgenius._files import write_whole
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import choose_path
-from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
     import os

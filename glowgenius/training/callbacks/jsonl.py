@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
+from glowgenius._files import write_whole
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import whole_lines
 from glowgenius.training.events import to_json
-from glowgenius.training.run_folder import write_whole
 
 if TYPE_CHECKING:
     import os

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TextIO, final
 
 from typing_extensions import override
 
+from glowgenius._files import write_whole
 from glowgenius._output import Output
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.data.message import Conversation, Message
 from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import choose_path, whole_lines
-from glowgenius.training.run_folder import write_whole
 from glowgenius.training.sampler import sampling_usage
 
 if TYPE_CHECKING:

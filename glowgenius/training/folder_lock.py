@@ -1,0 +1,155 @@
+"""One writer for a run folder: a lock of the operating system, held as long as the run goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from glowgenius._files import parse_object, write_whole
+from glowgenius.errors import ConfigError
+from glowgenius.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from filelock import BaseFileLock
+
+LOCK: Final = ".lock"
+"""What is locked. It stays, as another process may have it open."""
+
+HOLDER: Final = ".holder.json"
+"""Who holds the lock, for whoever finds it taken."""
+
+_LOG = logging.getLogger("glowgenius.training")
+
+
+@contextmanager
+def sole_writer(path: Path | None) -> Generator[None]:
+    """Make the folder *path*, see that it can be written, and keep every other run out of it until the block ends.
+
+    The lock is the operating system's: a process that dies has released it. Readers need none, and are not kept out.
+    On a file system that has no locks this says so and goes on. Where no run begins, nothing is left behind.
+
+    Raises:
+        ConfigError: It cannot be made or written, or another run writes into it, in this process or another.
+    """
+    if path is None:
+        yield
+        return
+    _check_name(path)
+    made = _make(path)
+    try:
+        lock = _lock(path)
+        try:
+            _sign(path)
+            yield
+        finally:
+            (path / HOLDER).unlink(missing_ok=True)
+            if lock is not None:
+                if not RunFolder(path).exists():
+                    with suppress(OSError):
+                        (path / LOCK).unlink(missing_ok=True)
+                lock.release(force=True)
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing has come into it
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"output_dir={str(path)!a} has a name that is not UTF-8, which the files of a run cannot hold; "
+            "choose another"
+        ) from None
+    if _is_there(path) and not path.is_dir():
+        raise ConfigError(f"output_dir={str(path)!r} is a file; give the name of a folder")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no system takes; making it says so
+        return False
+
+
+def _make(path: Path) -> list[Path]:
+    """Make the folder and those above it; those that were not there, the innermost first."""
+    missing = [folder for folder in (path, *path.parents) if not _is_there(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        for folder in missing:
+            with suppress(OSError, ValueError):
+                folder.rmdir()
+        raise _unusable(path, error) from error
+    return missing
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ConfigError(
+        f"output_dir={str(path)!r} cannot be written: {reason}. Nothing was sent; choose a folder that can be, or see "
+        "to that"
+    )
+
+
+def _lock(path: Path) -> BaseFileLock | None:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+        if not (path / LOCK).exists():  # a run that did not begin has just taken it away
+            lock.release(force=True)
+            lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"output_dir={str(path)!r} is being written by another run{_holder(path)}. Wait until that has ended, or "
+            "end it; or choose another output_dir. Reading is free meanwhile: glowgenius report, evaluate and compare"
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, PermissionError) or not os.access(path, os.W_OK):
+            raise _unusable(path, error if isinstance(error, OSError) else OSError(str(error))) from error
+        _LOG.warning(
+            "the file system of %s has no locks (%s): see to it yourself that no other process writes into the folder",
+            path,
+            error,
+        )
+        return None
+    return lock
+
+
+def _sign(path: Path) -> None:
+    """Write who holds the lock. It is the first file that is written, so it shows whether any can be."""
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "thread": threading.current_thread().name,
+        "since": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
+    }
+    try:
+        write_whole(path / HOLDER, json.dumps(holder) + "\n")
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _holder(path: Path) -> str:
+    """Who that is, as far as the file says."""
+    try:
+        found = parse_object((path / HOLDER).read_bytes())
+        pid, host, since = int(found["pid"]), str(found["host"]), str(found["since"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    here = host == socket.gethostname()
+    who = f"this process itself, thread {found.get('thread')}" if here and pid == os.getpid() else f"process {pid}"
+    return f" ({who}, on {host}, since {since})"

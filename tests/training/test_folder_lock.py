@@ -1,0 +1,176 @@
+"""A run folder has one writer, and one that cannot be written is known before the first request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from glowgenius.errors import ConfigError
+from glowgenius.reporting.run import write_run_report
+from glowgenius.testing import ScriptedService
+from glowgenius.training.folder_lock import sole_writer
+from glowgenius.training.run_folder import RunFolder
+from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def run(folder, *callbacks, resume=None, service=None):
+    service = ScriptedService(tokenizer=TOKENIZER) if service is None else service
+    return trainer(service, callbacks=callbacks, output_dir=folder).train(
+        TRAIN, HELD_OUT, resume_from_checkpoint=resume
+    )
+
+
+def refusal(folder, **settings):
+    with pytest.raises(ConfigError) as raised:
+        run(folder, **settings)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_a_second_trainer_in_the_same_process_is_refused(tmp_path, resume):
+    told, service = [], ScriptedService(tokenizer=TOKENIZER)
+    again = Recorder(on_step_end=lambda event: told.append(refusal(tmp_path, resume=resume)))
+    result = run(tmp_path, again, service=service)
+    assert result.stop_reason == "completed"
+    assert len(told) == 9
+    assert told[0].startswith(
+        f"output_dir='{tmp_path}' is being written by another run (this process itself, thread MainThread, on "
+    )
+    assert told[0].endswith(
+        "). Wait until that has ended, or end it; or choose another output_dir. Reading is free meanwhile: glowgenius "
+        "report, evaluate and compare"
+    )
+    assert run(tmp_path, resume=True, service=service).history == result.history
+
+
+def test_two_threads_are_two_writers(tmp_path):
+    told = []
+
+    def other(_):
+        thread = threading.Thread(target=lambda: told.append(refusal(tmp_path, resume=True)))
+        thread.start()
+        thread.join()
+
+    run(tmp_path, Recorder(on_evaluate=other))
+    assert all("is being written by another run" in text for text in told)
+    assert told
+
+
+def test_a_folder_that_is_being_written_can_be_read(tmp_path):
+    seen = []
+
+    def read(event):
+        if event.step == 3:
+            seen.append(len(RunFolder(tmp_path).rows()))
+            write_run_report(tmp_path, tmp_path / "page.html")
+
+    run(tmp_path, Recorder(on_step_end=read))
+    assert seen == [3]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from glowgenius.training.folder_lock import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills")
+def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        told = refusal(tmp_path)
+        assert f"is being written by another run (process {process.pid}, on " in told
+        # What was written of the holder may be damaged; the lock holds all the same.
+        (tmp_path / ".holder.json").write_bytes(b"\0")
+        assert refusal(tmp_path).startswith(f"output_dir='{tmp_path}' is being written by another run. Wait")
+        process.send_signal(signal.SIGKILL)
+    assert run(tmp_path).stop_reason == "completed"
+
+
+def test_without_locks_it_is_said_and_goes_on(tmp_path, monkeypatch, caplog):
+    import filelock
+
+    def none(_, **__):
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", none)
+    with caplog.at_level(logging.WARNING, "glowgenius.training"):
+        run(tmp_path)
+    (message,) = caplog.messages
+    assert message == (
+        f"the file system of {tmp_path} has no locks (no flock here): see to it yourself that no other process writes "
+        "into the folder"
+    )
+
+
+def test_nothing_is_left_where_no_run_begins(tmp_path):
+    with sole_writer(tmp_path / "a" / "b"):
+        assert json.loads((tmp_path / "a" / "b" / ".holder.json").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with sole_writer(tmp_path / "mine"):
+        pass
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+# --- a folder that cannot be written ---
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("file/run", "Not a directory"), ("x" * 300, "File name too long"), ("nul\0", "embedded null byte")],
+)
+def test_what_cannot_be_made_is_known_before_the_first_request(tmp_path, name, reason):
+    (tmp_path / "file").write_text("mine")
+    service, folder = ScriptedService(tokenizer=TOKENIZER), tmp_path / name
+    assert refusal(folder, service=service) == (
+        f"output_dir={str(folder)!r} cannot be written: {reason}. Nothing was sent; choose a folder that can be, or "
+        "see to that"
+    )
+    assert service.journal == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_folder_of_the_kernel(tmp_path):
+    assert refusal(Path("/proc/x")).startswith("output_dir='/proc/x' cannot be written: ")
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    assert refusal(tmp_path / "caf\udce9") == (
+        f"output_dir={ascii(str(tmp_path / 'caf'))[:-1]}\\udce9' has a name that is not UTF-8, which the files of a "
+        "run cannot hold; choose another"
+    )
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_a_disk_that_is_full_or_read_only_from_the_beginning(tmp_path, monkeypatch, resume):
+    def full(path, *_, **__):
+        raise OSError(28, "No space left on device", str(path))
+
+    service = ScriptedService(tokenizer=TOKENIZER)
+    monkeypatch.setattr("glowgenius.training.folder_lock.write_whole", full)
+    assert refusal(tmp_path / "run", service=service, resume=resume) == (
+        f"output_dir='{tmp_path}/run' cannot be written: No space left on device. Nothing was sent; choose a folder "
+        "that can be, or see to that"
+    )
+    assert service.journal == ()
+    assert list(tmp_path.iterdir()) == []
