@@ -53,6 +53,8 @@ def test_every_cell_is_a_run_with_a_folder_of_its_own(tmp_path):
     assert len(made.operations("create_lora_training_client")) == 8
     folder = tmp_path / "rank-4_rate-0.1_seed-5"
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
+        ".owner",
         "answers.json",
         "cell.json",
         "checkpoints.jsonl",

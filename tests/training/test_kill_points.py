@@ -167,4 +167,4 @@ def test_what_a_killed_write_has_left_is_swept_up(whole, tmp_path):
     (tmp_path / ".metrics.jsonl-abc").write_text("half")
     (tmp_path / ".mine").write_text("kept")
     train(service, tmp_path, resume=True, callbacks=[Counting()], lookahead=1)
-    assert sorted(path.name for path in tmp_path.glob(".*")) == [".mine", ".owner"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".lock", ".mine", ".owner"]

@@ -328,6 +328,7 @@ def test_a_model_that_cannot_be_looked_up_has_no_count(base_model, lora, line):
 def test_the_run_folder(tmp_path):
     result = trainer(output_dir=tmp_path, eval_every=4, save_every=5).train(TRAIN, HELD_OUT)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
         ".owner",
         "checkpoints.jsonl",
         "config.json",
