@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from glowgenius.typing import JSON
 
-_NOT_OFFERED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EISDIR)
-"""What `fsync` of a folder says where it is not offered, as on Windows and on some network folders."""
+_NOT_OFFERED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""What `fsync` of a folder says where it is not offered, as on some network folders, or not allowed."""
 
 
 def write_whole(path: Path, text: str | Iterable[str]) -> None:
@@ -46,33 +46,38 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def append(path: Path, text: str, *, sync: bool) -> None:
-    """Add *text* to a file; with *sync*, it is on the disk when this returns, and so is the name of the file."""
+def append(path: Path, text: str, *, synced: bool) -> None:
+    """Add *text* to a file; with *synced*, it is on the disk when this returns, and so is the name of the file."""
     is_new = not path.exists()
     with path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(text)
-        if sync:
+        if synced:
             file.flush()
             os.fsync(file.fileno())
-    if sync and is_new:
-        sync_folder(path.parent)
+    if synced and is_new:
+        sync(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system offers that."""
-    if os.name == "nt":
-        return  # a folder cannot be opened there, and names are written through
-    handle = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until the file or the folder *path* is on the disk.
+
+    For a folder this makes the names of its files last. Some systems do not offer it; those do so by themselves.
+    """
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return
     try:
-        os.fsync(handle)
+        descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_OFFERED:
+        if not folder or error.errno not in _NOT_OFFERED:
             raise
-    finally:
-        os.close(handle)
 
 
 def json_line(record: Mapping[str, JSON]) -> str:

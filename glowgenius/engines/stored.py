@@ -6,15 +6,14 @@ size and the SHA-256 of every other file, the number of updates, and a digest of
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from attrs import frozen
 
+from glowgenius._files import sync
 from glowgenius.engines.protocol import SupportsDeletion
 from glowgenius.errors import CheckpointError
 
@@ -37,9 +36,6 @@ WEIGHTS, PEFT, STATE, OPTIMIZER = (
 
 PREFIX: Final = "base_model.model."
 """What PEFT puts in front of the name of a layer."""
-
-_NOT_OFFERED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
-"""What `fsync` of a folder says where it is not offered, as on some network folders, or not allowed."""
 
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 _KNOWN: Final = {"format": int, "base_model": str, "spec": dict, "updates": int, "metadata": dict}
@@ -79,6 +75,15 @@ def stored_checkpoint(path: str) -> StoredCheckpoint | None:
         CheckpointError: There is none, it is incomplete or damaged, or a newer version wrote it.
     """
     return None if "://" in path else _verified(path)[0]
+
+
+def stored_digest(path: str) -> str | None:
+    """The digest that the checkpoint at *path* says it has, without a look at the rest; None where there is none."""
+    try:
+        digest = _state(Path(path)).get("digest")
+    except (OSError, ValueError):
+        return None
+    return digest if isinstance(digest, str) else None
 
 
 def read_state(path: str) -> dict[str, Any]:
@@ -133,25 +138,6 @@ def seal(folder: Path, state: Mapping[str, JSON]) -> None:
         one.chmod(mode)  # safetensors keeps others out, which JSON files do not
         sync(one)
     sync(folder)
-
-
-def sync(path: Path) -> None:
-    """Wait until the file or the folder *path* is on the disk.
-
-    For a folder this makes the names of its files last. Some systems do not offer it; those do so by themselves.
-    """
-    folder = path.is_dir()
-    if folder and os.name == "nt":
-        return
-    try:
-        descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if not folder or error.errno not in _NOT_OFFERED:
-            raise
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 import torch
 from attrs import asdict, frozen
 
+from glowgenius._files import sync
 from glowgenius._lazy import require
-from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal, sync
+from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local.adapter import Adapter, AdapterSpec
 

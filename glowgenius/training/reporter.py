@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from attrs import asdict
 
+from glowgenius.engines.stored import stored_digest
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
 from glowgenius.training.cost import COST
@@ -253,6 +254,8 @@ class Reporter:
             final=pending.final,
             state_path=state_path,
             sampler_path=sampler_path,
+            state_digest=None if state_path is None else stored_digest(state_path),
+            sampler_digest=None if sampler_path is None else stored_digest(sampler_path),
             identity=self._identity,
             callbacks=self._callbacks.state() if state_path is not None else {},
             usage=asdict(self._meter.usage),

@@ -182,14 +182,14 @@ class RunFolder:
     def add_row(self, row: Row) -> None:
         """Append the row of a step."""
         with self._writing():
-            _append(self.path / METRICS, json_line(row_to_json(row)), sync=False)
+            _append(self.path / METRICS, json_line(row_to_json(row)), synced=False)
 
     def add_checkpoint(self, record: CheckpointRecord) -> None:
         """Append a checkpoint, once the rows up to its step are safely there."""
         line, digest = self._line_of(record, self._last)
         with self._writing():
-            _append(self.path / METRICS, "", sync=True)
-            _append(self.path / CHECKPOINTS, line, sync=True)
+            _append(self.path / METRICS, "", synced=True)
+            _append(self.path / CHECKPOINTS, line, synced=True)
         self._last = digest
 
     def end(self, result: Mapping[str, JSON]) -> None:

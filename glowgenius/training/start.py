@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, final
 
 from attrs import evolve, frozen
 
+from glowgenius.engines.stored import stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import CheckpointRecord, check_identity
 from glowgenius.training.cost import evaluation_usage
 from glowgenius.training.prices import TokenUsage
-from glowgenius.training.run_folder import RunFolder
+from glowgenius.training.run_folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +141,16 @@ def _verify(source: RunFolder, record: CheckpointRecord) -> None:
     Raises:
         CheckpointError: It is not.
     """
-    source.checked(record, str(record.state_path), outside=True)
+    path = source.checked(record, str(record.state_path), outside=True)
+    found = stored_checkpoint(path)
+    if found is None:
+        return  # the service keeps it
+    if record.state_digest not in {None, found.digest}:
+        raise CheckpointError(f"the state at {path!r} is whole, but not the one that was saved there")
+    if not found.resumable or found.updates != record.step:
+        raise CheckpointError(
+            f"the state at {path!r} holds {found.updates} updates, and its line in {CHECKPOINTS} says {record.step}"
+        )
 
 
 def _check_rows(

@@ -103,12 +103,12 @@ class MortalDisk:
 
         self._die_or(half, lambda: self._write(path, text))
 
-    def append(self, path, line, *, sync):
+    def append(self, path, line, *, synced):
         def half():
             with path.open("ab") as file:
                 file.write(line.encode()[: len(line) // 2])
 
-        self._die_or(half, lambda: self._append(path, line, sync=sync))
+        self._die_or(half, lambda: self._append(path, line, synced=synced))
 
     def _die_or(self, half, whole):
         self.writes += 1
