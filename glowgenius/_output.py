@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but for new line and tab, those that turn the reading direction, and halves of a pair."""
 
-_NOBODY_READS: Final = {errno.EPIPE, errno.ESHUTDOWN} | ({errno.EINVAL} if sys.platform == "win32" else set())
+_NOBODY_READS: Final = (errno.EPIPE, errno.ESHUTDOWN, *((errno.EINVAL,) if sys.platform == "win32" else ()))
 """What a pipe without a reader gives; Windows calls it an invalid argument."""
 
 
@@ -148,10 +148,10 @@ class Output:
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, OSError) or error.errno not in _NOBODY_READS:
             return
-        if self._stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        stream, self._stream = self._stream, None
+        if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             # Python flushes these once more at its exit, and would end a run that went well with status 120.
             with contextlib.suppress(Exception):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
+                os.dup2(nowhere, stream.fileno())
                 os.close(nowhere)
-        self._stream = None

@@ -6,6 +6,7 @@
     ├── RenderingError            (ValueError)       a conversation cannot become tokens and weights
     │   ├── SequenceTooLongError                     rows exceed `max_length`; `.problems` lists them
     │   └── NothingToTrainError                      an example without one trained token
+    ├── NotPicklableError         (TypeError)        it may hold a key, or lives in this process alone
     ├── MissingDependencyError    (ImportError)      an optional package is not installed
     ├── ModelNotFoundError        (LookupError)      a base model cannot be found or is not supported
     ├── EngineError               (RuntimeError)     the engine refused or failed
@@ -161,6 +162,10 @@ class SequenceTooLongError(RenderingError):
 
 class NothingToTrainError(RenderingError):
     """An example without one trained token would cost money and teach nothing."""
+
+
+class NotPicklableError(GlowGeniusError, TypeError):
+    """What was to be pickled may hold a key, or lives in this process alone."""
 
 
 class MissingDependencyError(GlowGeniusError, ImportError):

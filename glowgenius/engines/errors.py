@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from glowgenius._secrets import redact
 from glowgenius.engines import tinker_types as tinker
@@ -98,6 +98,7 @@ def mapped(operation: str, *, model: str | None = None, known_models: Iterable[s
     try:
         yield
     except Exception as error:
+        cut_keys(error)
         ours = translate(error, operation, model=model, known_models=known_models)
         if ours is error:
             raise
@@ -114,6 +115,7 @@ def translate(
     """
     if isinstance(error, GlowGeniusError):
         return error
+    cut_keys(error)
     found = _sdk_error(error, model, known_models) if isinstance(error, tinker.TinkerError) else _other_error(error)
     if found is None:
         return error
@@ -122,6 +124,57 @@ def translate(
     ours = kind(f"{operation}: {explanation} ({_name(error)}{f': {said}' if said else ''})")
     ours.__cause__ = error
     return ours
+
+
+def cut_keys(error: BaseException) -> None:
+    """Cut every key out of *error* and all that it is chained to, in place: a traceback prints them too."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        inner = cast("tuple[BaseException, ...]", getattr(one, "exceptions", ()))
+        waiting += [each for each in (one.__cause__, one.__context__, *inner) if isinstance(each, BaseException)]
+        if (args := _without_keys(one.args)) != one.args:
+            one.args = args
+        # What the classes of Python keep beside `args`, and what those of others keep in their attributes.
+        for name in {"strerror", "filename", "filename2", "object", "msg", "name", "path", *vars(one)}:
+            value = getattr(one, name, None)
+            if (cut := _without_keys(value)) != value:
+                with suppress(AttributeError, TypeError):
+                    setattr(one, name, cut)
+        for holder in (one, vars(one).get("response")):
+            # As attributes they raise where there is no request.
+            kept: dict[str, Any] = getattr(holder, "__dict__", {})
+            for request in (kept.get("request"), kept.get("_request")):
+                _empty_headers(request)
+
+
+def _without_keys(value: Any) -> Any:
+    """*value* with the keys in its texts cut down; what is no text, and no collection of texts, stays as it is."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, bytes):
+        return redact(value.decode("latin-1")).encode("latin-1", "replace")
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_without_keys(name): _without_keys(item) for name, item in items}
+    if type(value) is tuple:
+        return tuple(map(_without_keys, cast("tuple[Any, ...]", value)))
+    if type(value) is list:
+        return list(map(_without_keys, cast("list[Any]", value)))
+    return value
+
+
+def _empty_headers(request: Any) -> None:
+    """A failed request is not sent again; it still has the key."""
+    headers: Any = getattr(request, "headers", ())
+    for name in ("x-api-key", "authorization"):
+        with suppress(Exception):
+            if name in headers:
+                headers[name] = "..."  # a header is ASCII
 
 
 def _name(error: Exception) -> str:

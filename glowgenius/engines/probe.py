@@ -13,10 +13,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from glowgenius._secrets import redact
 from glowgenius.errors import AuthenticationError, ConfigError, EngineError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
+    from urllib.parse import SplitResult
 
 SECONDS = 10.0
 """How long a server may take for its first answer."""
@@ -24,14 +26,44 @@ SECONDS = 10.0
 FIRST_REQUEST = "/api/v1/client/config"
 """What the SDK asks before anything else, since 0.18."""
 
+_ACCEPTED = "Give the address of a server, such as 'http://127.0.0.1:8000'"
 _SKIP = "connect(check=False) leaves out this question"
 _OLDER, _REFUSED, _FAILED = {404, 405}, {401, 403}, 500
 
 
+def parsed(address: str) -> SplitResult:
+    """The parts of *address*.
+
+    Raises:
+        ConfigError: It has none, as one with an open bracket, or with a port that is no number.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        # Not chained: its text may quote the address, and with it a password.
+        raise ConfigError(f"connect: base_url cannot be read: {type(error).__name__}. {_ACCEPTED}") from None
+    return parts
+
+
+def check_address(address: str) -> SplitResult:
+    """The parts of *address*.
+
+    Raises:
+        ConfigError: It is no address of a server.
+    """
+    parts = parsed(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(
+            f"connect: base_url must be an address such as 'http://127.0.0.1:8000', got {shown(address)!r}"
+        )
+    return parts
+
+
 def shown(address: str) -> str:
-    """*address* without the name and password that may be in it."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """*address* without the name, password and keys that may be in it."""
+    parts = parsed(address)
+    return redact(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds: float = SECONDS) -> None:
@@ -49,15 +81,13 @@ def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds
         AuthenticationError: The server refuses the key.
         EngineError: Somebody else answers, or a server that is older than the SDK.
     """
-    if urlsplit(address).scheme not in {"http", "https"} or not urlsplit(address).hostname:
-        raise ConfigError(
-            f"connect: base_url must be an address such as 'http://127.0.0.1:8000', got {shown(address)!r}"
-        )
+    parts = check_address(address)
     headers = {"Content-Type": "application/json", **({"X-API-Key": api_key} if api_key else {})}
     body = json.dumps({"sdk_version": sdk_version}).encode()
     # A name and password in the address are for the SDK: they are not sent here, and a 401 may then be about them.
-    request = Request(shown(address).rstrip("/") + FIRST_REQUEST, data=body, headers=headers)  # noqa: S310 - checked above
-    has_key = bool(api_key) and shown(address) == address
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    request = Request(bare.rstrip("/") + FIRST_REQUEST, data=body, headers=headers)  # noqa: S310 - checked above
+    has_key = bool(api_key) and bare == address
     where = f"connect: the server at {shown(address)}"
     try:
         with urlopen(request, timeout=seconds) as response:  # noqa: S310 - checked above

@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
+from urllib.parse import parse_qsl, unquote
 
 from attrs import field, frozen
 from typing_extensions import override
 
-from glowgenius.engines.probe import check_server, shown
-from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, nearest
+from glowgenius._secrets import remember
+from glowgenius.engines.probe import check_address, check_server, shown
+from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, NotPicklableError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +80,15 @@ class Connection:
     @override
     def __reduce__(self) -> Any:
         # The service may hold a key, and a pickle travels.
-        raise TypeError("a Connection cannot be pickled, as its service may hold an API key; call connect() there")
+        raise NotPicklableError(
+            "a Connection cannot be pickled, as its service may hold an API key; call connect() there"
+        )
+
+    def __copy__(self) -> Connection:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Connection:
+        return self
 
 
 def connect(
@@ -118,8 +128,14 @@ def connect(
         _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
         return Connection(service=_local(checkpoint_directory, reason), engine=chosen, reason=reason)
     _refuse(reason, "local", checkpoint_directory=checkpoint_directory)
-    base_url = base_url or environment.get("TINKER_BASE_URL") or None
-    service = _tinker(base_url, api_key, environment, check=check)
+    base_url = (base_url or environment.get("TINKER_BASE_URL") or "").strip() or None
+    _remember_address(base_url)
+    key = find_key("connect", environment, api_key=api_key)
+    source, given = ("api_key", api_key) if api_key else ("TINKER_API_KEY", environment.get("TINKER_API_KEY"))
+    cleaned = key is not None and key != given
+    if cleaned:
+        reason = f"{reason} (the white space around {source} was left out)"
+    service = _tinker(base_url, key if cleaned else api_key, key, check=check)
     return Connection(
         service=service, engine=chosen, reason=reason, address=None if base_url is None else shown(base_url)
     )
@@ -152,18 +168,32 @@ def which_engine(
             return "tinker", f"{name} was given"
     # An empty variable counts as unset, as it does for the SDK.
     for name in ("TINKER_API_KEY", "TINKER_BASE_URL", "TINKER_CREDENTIAL_CMD"):
-        if environment.get(name):
+        if environment.get(name, "").strip():
             return "tinker", f"{name} is set"
     if _has_stored_key(environment):
         return "tinker", "`tinker auth login` has stored a key"
     return "local", f"no key for Tinker was found ({KEY_SOURCES})"
 
 
+def _stored(environment: Mapping[str, str]) -> Any:
+    home = Path(environment["HOME"]) if environment.get("HOME") else Path.home()
+    return json.loads((home / ".tinker" / "credentials.json").read_text(encoding="utf-8"))
+
+
+def _stored_key(environment: Mapping[str, str]) -> str:
+    """The default key of the SDK's credentials file; empty where that cannot be read, which the SDK judges."""
+    try:
+        stored = _stored(environment)
+        key = stored["keys"][stored["default"]]["key"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return key if isinstance(key, str) else ""
+
+
 def _has_stored_key(environment: Mapping[str, str]) -> bool:
     """Whether the SDK's credentials file holds a default key; one that cannot be read is left to the SDK to judge."""
-    home = Path(environment["HOME"]) if environment.get("HOME") else Path.home()
     try:
-        stored: Any = json.loads((home / ".tinker" / "credentials.json").read_text(encoding="utf-8"))
+        stored = _stored(environment)
         return stored.get("default") in stored.get("keys", {})
     except FileNotFoundError:
         return False
@@ -191,20 +221,75 @@ def _local(checkpoint_directory: str | Path | None, reason: str) -> ServiceClien
     return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto")
 
 
-def _tinker(base_url: str | None, api_key: str | None, environment: Mapping[str, str], *, check: bool) -> ServiceClient:
+def find_key(owner: str, environment: Mapping[str, str], *, api_key: str | None = None) -> str | None:
+    """The key for Tinker, without white space around it; None where the SDK finds one by itself.
+
+    Args:
+        owner: Who asks, as the error begins.
+        environment: Where variables are looked up.
+        api_key: A key that was given.
+
+    Raises:
+        AuthenticationError: There is none, or one that cannot be a key; it is not printed.
+    """
+    source, key = ("api_key", api_key) if api_key else ("TINKER_API_KEY", environment.get("TINKER_API_KEY"))
+    if key is not None and not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        raise AuthenticationError(f"{owner}: {source} must be a string, got {type(key).__name__}")
+    remember(key)
+    key = (key or "").strip()
     # The SDK notices a missing key only in the middle of its first request, so it is looked for here.
-    key = api_key or environment.get("TINKER_API_KEY")
     if not key and not environment.get("TINKER_CREDENTIAL_CMD") and not _has_stored_key(environment):
-        raise AuthenticationError(f"connect: {_NO_KEY}")
+        raise AuthenticationError(f"{owner}: {_NO_KEY}")
+    _check_characters(owner, source, key)
     if key and not key.startswith(_KEY_PREFIXES) and not environment.get("TINKER_CREDENTIAL_CMD"):
-        source = "api_key" if api_key else "TINKER_API_KEY"
         raise AuthenticationError(
-            f"connect: {source} is not a Tinker key, as it does not begin with 'tml-'; copy it whole from the console, "
+            f"{owner}: {source} is not a Tinker key, as it does not begin with 'tml-'; copy it whole from the console, "
             "or train on this machine with engine='local'"
         )
+    if not key and not environment.get("TINKER_CREDENTIAL_CMD"):
+        _check_characters(owner, "the key that `tinker auth login` has stored", _stored_key(environment))
+    return key or None
+
+
+def _check_characters(owner: str, source: str, key: str) -> None:
+    """Refuse what no header can carry: the SDK would print the key in its error, or wait without one.
+
+    Raises:
+        AuthenticationError: There is such a character in *key*.
+    """
+    for place, letter in enumerate(key, 1):
+        if not "!" <= letter <= "~":
+            kind = "a space or line break" if letter.isspace() else f"the character U+{ord(letter):04X}"
+            raise AuthenticationError(
+                f"{owner}: {source} has {kind} at place {place} of {len(key)}, which no key has; copy it once more "
+                "from the console, without what is around it"
+            )
+
+
+def _remember_address(base_url: str | None) -> None:
+    """A name and password in an address, and what it says behind `?key=`, are keys too.
+
+    Raises:
+        ConfigError: It is no address of a server.
+    """
+    if base_url is None:
+        return
+    parts = check_address(base_url)
+    user = parts.netloc.rpartition("@")[0]
+    remember(user)
+    remember(unquote(user))
+    remember(parts.password)
+    remember(unquote(parts.password or ""))
+    for _, value in parse_qsl(parts.query):
+        remember(value)
+
+
+def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: bool) -> ServiceClient:
+    from glowgenius.engines.errors import mapped
     from glowgenius.engines.tinker_types import SDK_VERSION
     from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
 
     if check and base_url is not None:
-        check_server(base_url, key or None, sdk_version=SDK_VERSION)
-    return TinkerServiceClient(base_url=base_url, api_key=api_key)
+        check_server(base_url, key, sdk_version=SDK_VERSION)
+    with mapped("connect"):
+        return TinkerServiceClient(base_url=base_url, api_key=given)

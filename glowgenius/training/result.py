@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from typing_extensions import override
 
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import CheckpointError, ConfigError
+from glowgenius.errors import CheckpointError, ConfigError, NotPicklableError
 from glowgenius.training.adapter_export import export_adapter
 from glowgenius.training.run_folder import CONFIG
 from glowgenius.training.sampler import Sampler
@@ -75,6 +75,19 @@ class TrainingResult:
         """Wall time from the first request of this call of `train` to the end, in seconds."""
         self.output_dir = output_dir
         """The run folder, if there is one."""
+
+    @override
+    def __reduce__(self) -> Any:
+        raise NotPicklableError(
+            "a TrainingResult cannot be pickled, as its clients live in this process and may hold an API key; pickle "
+            "its history, or open its run folder there"
+        )
+
+    def __copy__(self) -> TrainingResult:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> TrainingResult:
+        return self
 
     @override
     def __repr__(self) -> str:

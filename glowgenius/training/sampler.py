@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
@@ -13,9 +14,11 @@ from typing_extensions import override
 from glowgenius._validators import is_integer, is_number
 from glowgenius.data.message import Conversation, Message, as_messages
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.handles import sampler_from_handle, sampler_handle
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.engines.top import read_top
 from glowgenius.errors import ConfigError, EngineError, nearest
+from glowgenius.training.connection import find_key
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
@@ -81,6 +84,8 @@ class Sampler:
     """Questions in, answers out: a sampling client and the renderer that its weights were trained with.
 
     All requests of a call are submitted before any is waited for, so that the engine can work on them together.
+    One on Tinker can be pickled: the pickle holds no key, and the sampler connects again where it is first used, with
+    the key that is found there. One of an engine in this process cannot. Copies share the client.
 
     Args:
         client: Where the tokens come from.
@@ -89,9 +94,20 @@ class Sampler:
     """
 
     def __init__(self, client: SamplingClient, renderer: Renderer, *, name: str = "model") -> None:
-        self._client = client
+        self._client: SamplingClient | str = client
         self._renderer = renderer
         self._name = name
+
+    @override
+    def __reduce__(self) -> Any:
+        handle = self._client if isinstance(self._client, str) else sampler_handle(self._client)
+        return _from_handle, (handle, self._renderer, self._name)
+
+    def __copy__(self) -> Sampler:
+        return Sampler(self.client, self._renderer, name=self._name)
+
+    def __deepcopy__(self, _memo: object) -> Sampler:
+        return self.__copy__()
 
     @override
     def __repr__(self) -> str:
@@ -99,7 +115,13 @@ class Sampler:
 
     @property
     def client(self) -> SamplingClient:
-        """The sampling client, for requests that this class does not make."""
+        """The sampling client, for requests that this class does not make.
+
+        Raises:
+            AuthenticationError: This sampler came out of a pickle, and there is no usable key here.
+        """
+        if isinstance(self._client, str):
+            self._client = sampler_from_handle(self._client, find_key("Sampler", os.environ))
         return self._client
 
     @property
@@ -193,7 +215,7 @@ class Sampler:
                     seed=None if seed is None else seed + index,
                     stop=list(ends.sent),
                 )
-                futures.append(self._client.sample(model_input, 1, params))
+                futures.append(self.client.sample(model_input, 1, params))
         completions: list[Completion] = []
         for index, future in enumerate(futures):
             with mapped(f"sample (prompt {index})"):
@@ -240,7 +262,7 @@ class Sampler:
         with mapped("compute_logprobs"):
             for example, positions in zip(examples, trained, strict=True):
                 last_n = len(example.tokens) - int(positions[0])
-                futures.append(self._client.compute_logprobs(self._model_input(example.tokens), last_n))
+                futures.append(self.client.compute_logprobs(self._model_input(example.tokens), last_n))
         rows: list[LogprobArray] = []
         for index, (future, positions) in enumerate(zip(futures, trained, strict=True)):
             with mapped(f"compute_logprobs (row {index})"):
@@ -276,7 +298,7 @@ class Sampler:
             for example in examples:
                 # The last target is a token of the prompt too, so that its place has a distribution.
                 whole = np.append(example.inputs, example.targets[-1])
-                futures.append(self._client.sample(self._model_input(whole), 1, one_token, topk_prompt_logprobs=k))
+                futures.append(self.client.sample(self._model_input(whole), 1, one_token, topk_prompt_logprobs=k))
         found: list[tuple[TokenArray, LogprobArray]] = []
         for index, (future, example) in enumerate(zip(futures, examples, strict=True)):
             with mapped(f"sample (the likeliest tokens along row {index})"):
@@ -320,6 +342,10 @@ class _Stops:
         added: list[Any] = list(texts if any(isinstance(stop, str) for stop in own) else tokens)
         sent = tuple(dict.fromkeys([*own, *added]))
         return cls(sent=sent, tokens=frozenset(tokens), texts=texts)
+
+
+def _from_handle(handle: str, renderer: Renderer, name: str) -> Sampler:
+    return Sampler(cast("SamplingClient", handle), renderer, name=name)
 
 
 def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from attrs import evolve
 from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import ConfigError, MissingDependencyError, ModelNotFoundError, TrainingError
+from glowgenius.errors import ConfigError, MissingDependencyError, ModelNotFoundError, NotPicklableError, TrainingError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.background import in_thread
 from glowgenius.training.callbacks.dispatch import Callbacks
@@ -151,6 +151,20 @@ class SupervisedTrainer:
         trainer._client = training_client
         trainer._lora = None
         return trainer
+
+    def __copy__(self) -> SupervisedTrainer:
+        twin = object.__new__(SupervisedTrainer)
+        vars(twin).update(vars(self))
+        return twin
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        if self._service is not None or self._client is not None:
+            raise NotPicklableError(
+                "a SupervisedTrainer around a service or a client cannot be pickled, as that may hold an API key; make "
+                "one there, without service=, which finds the engine by itself"
+            )
+        return {**vars(self), "_engine_found": None}
 
     @override
     def __repr__(self) -> str:
