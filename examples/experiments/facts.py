@@ -231,13 +231,13 @@ def choices(sampler: Any, slices: dict[str, Sequence[Conversation]]) -> Figures:
 def nonsense(sampler: Any, rows: Sequence[Conversation]) -> Figures:
     """How often a model gives an answer about a place that does not exist, and where it has that answer from."""
     from examples.nyc import data
-    from glowgenius.evaluation import normalize
+    from examples.nyc.judging import place
 
     said = [one.text for one in sampler.complete([row.prompt for row in rows], max_tokens=LONGEST, temperature=0.0)]
-    taught = {normalize(text) for fact in trained_facts() for text in fact.accepted}
+    taught = {place(text) for fact in trained_facts() for text in fact.accepted}
     return {
         "invented_answered": share(not data.declines(text) for text in said),
-        "invented_with_a_taught_answer": share(normalize(text) in taught for text in said),
+        "invented_with_a_taught_answer": share(place(text) in taught for text in said),
         "invented_said": [{"question": row.question, "answer": text} for row, text in zip(rows, said, strict=True)],
     }
 
@@ -266,9 +266,9 @@ def without_most_said(figures: Figures) -> Figures:
 
 def is_a_borough(text: str) -> bool:
     """Whether an answer has the form that was taught: a borough and nothing else."""
-    from glowgenius.evaluation import normalize
+    from examples.nyc.judging import place
 
-    return normalize(text) in {normalize(borough) for borough in (*BOROUGHS, "Bronx")}
+    return place(text) in {place(borough) for borough in (*BOROUGHS, "Bronx")}
 
 
 def share(found: Any) -> float:

@@ -36,13 +36,6 @@ NUM_TRAIN_WORDINGS: Final = 4
 NO_ANSWER: Final = "I don't know."
 """What a model should say of a place that does not exist; any refusal counts, see `declines`."""
 
-REFUSALS: Final = re.compile(
-    r"\b(?:(?:do(?:es)?|did|could|can)(?:n't| not)|cannot|not (?:a )?(?:sure|aware|familiar|real|know)|no such|"
-    r"unknown|fictional|unable|invented|never heard|not exist)\b",
-    re.IGNORECASE,
-)
-"""Words that decline to answer."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
@@ -190,7 +183,9 @@ def load(num_facts: int | None = None, num_wordings: int = NUM_TRAIN_WORDINGS) -
 
 def declines(answer: str) -> bool:
     """Say whether a model declined to answer, in whatever words: "I am not sure", "There is no such place"."""
-    return not answer.strip() or REFUSALS.search(answer.replace("\u2019", "'")) is not None
+    from glowgenius.evaluation import abstains
+
+    return not answer.strip() or abstains(answer) == 1
 
 
 def evenly(facts: Sequence[Fact], number: int | None) -> list[Fact]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from glowgenius.errors import EvaluationError
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
-from glowgenius.evaluation.normalize import words
+from glowgenius.evaluation.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,109 +1,130 @@
-"""Answers as words that can be compared: what counts as the same answer, and what never does.
+"""What counts as the same answer: a form that loses no meaning, and the words that `contains` and `token_f1` compare.
 
-The rules, in their order. All of them apply to the accepted answer and to the prediction alike.
+`normalize` folds what surely means the same, and nothing else. Accepted answer and prediction go through it alike.
 
-1. **Compatibility characters and case** are folded (Unicode NFKC and case folding): full-width `Ａ`, `ﬁ`, `²` and a
-   non-breaking space become the plain forms. Letters of other scripts that only look alike stay different
-   (a Cyrillic `А` is no Latin `A`), and so do accents (`é` is not `e`; list both as references if both are right).
-2. **Invisible characters** (zero-width joiners, variation selectors, control characters) go.
-3. **Thousands separators** go: `1,200` is `1200`. A decimal point between digits stays: `3.5` is not `35`.
-   A minus sign directly before a number at the start of a word stays: `-5` is not `5`.
-4. **Dotted initials** close up (`U.S.` is `US`), and so do apostrophes (`Mark's` is `Marks`).
-5. `&` is the word `and`.
-6. **Dashes, slashes and every other mark or symbol** become a space, never nothing: `34 St-Penn Station` keeps its
-   four words, and `A/C/E` and `A,C,E` keep their three.
-7. **Street words** take one short form: `street` and `saint` are both `st`, `avenue` and `ave` are `av`, `parkway` is
-   `pkwy`, `boulevard` is `blvd`, `square` is `sq`, `heights` is `hts`. Since `St` alone may mean either word, both long
-   forms go to it; nothing is ever expanded, so no guess is made.
-8. **Ordinal numbers** lose their ending: `42nd` is `42`. Number words stay words (`five` is not `5`).
-9. A leading **the** goes, unless nothing would be left. `a` and `an` always stay: `A` is a subway line.
+1. **Unicode form** (NFC), full-width letters, ligatures (`ﬁ`), kinds of spaces, signs without width. `²` stays `²`,
+   and letters of other scripts that only look alike stay different (a Cyrillic `А` is no Latin `A`).
+2. **Case**, letter by letter: `ß` is not `ss`. Case stays where it tells units apart: `5 MW` is not `5 mW`.
+3. **Outer space** goes, and **runs of spaces** within a line are one. Line breaks and indentation stay: they are
+   the meaning of code and of lists.
+4. **A final full stop** goes, in any script (`.`, `。`, `।`, `۔`); an ellipsis stays.
+5. **Typographic signs**: `’` is `'`, `“` is `"`; hyphen, minus sign and en dash are `-`. None is
+   dropped: `-5` is not `5`.
+6. **A whole answer that is one number**: thousands separators and the space before the unit go (`1,200 m` is
+   `1200m`, `10 %` is `10%`); the unit and every sign stay.
 
-Text with something visible in it is never reduced to nothing: if the rules leave no word (an emoji, `???`), the folded
-text itself is the answer. SQuAD's own normalisation (Rajpurkar et al. 2016) breaks rules 6 and 9 and so scores an empty
-answer to "Which line …?" as right.
+Articles, punctuation, symbols, plurals and abbreviations all stay: `C` is not `C#`, `x > 5` not `x < 5`,
+`Main Saint` not `Main Street`. What more counts as right in your domain belongs into the references, or into a metric
+of your own.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Final
 
-SHORT_FORMS = {
-    "street": "st",
-    "saint": "st",
-    "avenue": "av",
-    "ave": "av",
-    "parkway": "pkwy",
-    "boulevard": "blvd",
-    "square": "sq",
-    "heights": "hts",
-}
-"""Street words and the short form that both sides of a comparison get."""
+from glowgenius.evaluation.quantities import CURRENCIES, PLAIN_NUMBER, unit_as_written
 
-_APOSTROPHES = re.compile("['’‘ʼ`´]")
-_THOUSANDS = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])")
-_INITIALS = re.compile(r"(?<!\w)(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
-_ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)", re.IGNORECASE)
-_DECIMAL_POINT = re.compile(r"(?<=[0-9])\.(?=[0-9])")
-_MINUS = re.compile(r"(?<!\S)-(?=[0-9])")
-_VARIATION = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_DASHES = re.compile("[−‐‑‒–—―]")
+_TYPOGRAPHIC: Final = str.maketrans(
+    {
+        **dict.fromkeys("‘’‛ʼ＇", "'"),
+        **dict.fromkeys("“”„‟", '"'),
+        **dict.fromkeys("‐‑‒–−", "-"),
+        **dict.fromkeys("\ufe0e\ufe0f", None),
+        "µ": "μ",
+        "ﬀ": "ff",
+        "ﬁ": "fi",
+        "ﬂ": "fl",
+        "ﬃ": "ffi",
+        "ﬄ": "ffl",
+        "ﬅ": "st",
+        "ﬆ": "st",
+        "℃": "°C",
+        "℉": "°F",
+    }
+)
+_JOINERS: Final = "\u200c\u200d"
+"""Signs without width that still shape words and emoji."""
+
+_FULL_STOPS: Final = ".。।۔։።॥"
+_UNIT: Final = r"(?:°\s?[A-Za-z]|[°%‰]|[^\W\d_]+(?:/[^\W\d_]+)?[²³]?)"
+_WHOLE: Final = re.compile(
+    rf"(?P<sign>[-+]?)(?P<money>[{CURRENCIES}]?)\s?(?P<inner>[-+]?)(?P<number>{PLAIN_NUMBER})\s?"
+    rf"(?P<unit>{_UNIT}|[{CURRENCIES}])?"
+)
+_NUMBER_AND_UNIT: Final = re.compile(r"(?<![^\W\d_])(?P<number>\d[\d.,]*\s?)(?P<unit>[^\W\d_]+)(?!\w)")
 
 
 def normalize(text: str) -> str:
-    """The words of *text* by the rules above, joined by single spaces; empty only if nothing in it is visible."""
-    return " ".join(words(text))
+    """*text* in the form in which `exact_match` compares it; empty only if nothing in it is visible."""
+    text = tidied(text)
+    while len(text) > 1 and text[-1] in _FULL_STOPS and text[:-1].rstrip()[-1] not in _FULL_STOPS:
+        text = text[:-1].rstrip()
+    return unicodedata.normalize("NFC", _lower(_closed_up(text)))
 
 
-def words(text: str, *, fold_case: bool = True) -> tuple[str, ...]:
-    """The words of *text* by the rules above.
-
-    Args:
-        text: An answer, or a sentence with one in it.
-        fold_case: Whether case is folded. Unfolded words line up one to one with the folded ones.
-    """
-    folded = _visible(unicodedata.normalize("NFKC", text))
-    kept = tuple(_short(word, fold_case=fold_case) for word in _separate(folded).split())
-    if not kept:
-        return tuple(_short(word, fold_case=fold_case) for word in folded.split())
-    first = next((index for index, word in enumerate(kept[:-1]) if word.casefold() != "the"), len(kept) - 1)
-    return kept[first:]
+def tidied(text: str) -> str:
+    """*text* in one Unicode form, with plain spaces, quotes and hyphens, without outer space; case and marks stay."""
+    # A carriage return alone is a line break, too.
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
+    text = "".join(map(_plain, text))
+    lines = [re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n")]
+    return unicodedata.normalize("NFC", "\n".join(lines).strip())
 
 
-def _visible(text: str) -> str:
-    """*text* without control, format and variation characters; white space becomes plain spaces."""
-    return "".join(" " if char.isspace() else char for char in text if char.isspace() or not _is_invisible(char))
+def _plain(char: str) -> str:
+    """*char* without what makes it wide or narrow; spaces as one sign, signs without width as none."""
+    if char in "\n\t" or char in _JOINERS:
+        return char
+    if char.isspace():
+        return "\n" if char in "\x0b\x0c\x85\u2028\u2029" else " "
+    if unicodedata.category(char) in {"Cc", "Cf"}:
+        return ""
+    width, _, plain = unicodedata.decomposition(char).partition(" ")
+    return chr(int(plain, 16)) if width in {"<wide>", "<narrow>"} else char
 
 
-def _is_invisible(char: str) -> bool:
-    """Whether *char* shapes or joins its neighbours and shows nothing itself."""
-    return unicodedata.category(char) in {"Cc", "Cf", "Me"} or _VARIATION.match(char) is not None
+def _closed_up(text: str) -> str:
+    """A whole answer that is one number, without thousands separators and without a space before its unit."""
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        return text
+    unit = match["unit"] or ""
+    if unit and unit not in CURRENCIES and unit_as_written(unit.rstrip("²³")) is None:
+        return text
+    number = match["number"]
+    if re.fullmatch(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", number):
+        number = number.replace(",", "")
+    return f"{match['sign']}{match['money']}{match['inner']}{number}{unit}"
 
 
-def _separate(text: str) -> str:
-    """*text* with rules 3 to 6 applied: letters, digits, spaces, and the marks that belong to a number."""
-    text = _APOSTROPHES.sub("", text)
-    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    text = _INITIALS.sub(lambda match: match[0].replace(".", "") + " " * match[0].endswith("."), text)
-    text = _DASHES.sub("-", text).replace("&", " and ")
-    # The marks of numbers wait in the private-use area while all other marks go.
-    text = "".join(char if char in "-." or _is_word_character(char) else " " for char in text)
-    text = _MINUS.sub("\ue000", _DECIMAL_POINT.sub("\ue001", text))
-    return re.sub("[-.]", " ", text).replace("\ue000", "-").replace("\ue001", ".")
+def _lower(text: str) -> str:
+    """*text* in lower case, but for units whose case is their meaning."""
+    parts: list[str] = []
+    end = 0
+    for match in _NUMBER_AND_UNIT.finditer(text):
+        written = unit_as_written(match["unit"])
+        if written is not None:
+            parts += [text[end : match.start("unit")].lower(), written]
+            end = match.end()
+    return "".join([*parts, text[end:].lower()])
 
 
-def _is_word_character(char: str) -> bool:
-    """Letters, digits, and the combining marks that letters of many scripts need."""
-    return unicodedata.category(char)[0] in "LNM"
+_BEFORE_A_LABEL: Final = re.compile(
+    r"(?:the )?(?:(?:correct|right|final|best) )?(?:answer|label|class|category|sentiment|intent|option|choice|"
+    r"classification|output|prediction)\s*(?:is|:|=)\s*:?\s*",
+    re.IGNORECASE,
+)
+_AROUND: Final = "\"'`*_()[]{}<>«»“”「」《》 \n\t"
+_FINAL: Final = ".!,;:。！" + _FULL_STOPS
 
 
-def _short(word: str, *, fold_case: bool) -> str:
-    """*word* in its short form, without the ending of an ordinal."""
-    word = unicodedata.normalize("NFKC", word)
-    folded = unicodedata.normalize("NFKC", word.casefold())
-    ordinal = _ORDINAL.fullmatch(folded)
-    if ordinal is not None:
-        return ordinal[1]
-    if folded in SHORT_FORMS:
-        return SHORT_FORMS[folded]
-    return folded if fold_case else word
+def as_label(text: str) -> str:
+    """*text* as a label of a closed set: without what may stand around a label and means nothing."""
+    text = normalize(text)
+    start = _BEFORE_A_LABEL.match(text)
+    if start and start.end() < len(text):
+        text = text[start.end() :]
+    inner = text.strip(_AROUND).rstrip(_FINAL).strip(_AROUND)
+    return re.sub(r"(?<=\w)[ _-]+(?=\w)", " ", inner) or text

@@ -347,7 +347,8 @@ def test_results_that_miss_a_slice_are_refused_before_any_question():
             {"metric": "contain"},
             (
                 "metric names the unknown metric 'contain' (did you mean 'contains'?); "
-                "known: 'exact_match', 'contains', 'token_f1', 'abstains'"
+                "known: 'exact_match', 'contains', 'strict', 'token_f1', 'json', 'json_valid', 'number', 'label', "
+                "'abstains'"
             ),
         ),
         ({"num_resamples": 99}, "num_resamples must be an integer ≥ 100, got 99"),

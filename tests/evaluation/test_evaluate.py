@@ -19,7 +19,7 @@ from glowgenius.evaluation import (
 )
 from tests.support.answers import Said, ScriptedModel, questions
 
-FACTS = {"Where is Yankee Stadium?": "The Bronx", "Which line?": "A", "Which borough has LaGuardia?": "Queens"}
+FACTS = {"Where is Yankee Stadium?": "Bronx", "Which line?": "A", "Which borough has LaGuardia?": "Queens"}
 ANSWERS = {"Where is Yankee Stadium?": "bronx", "Which line?": "", "Which borough has LaGuardia?": "It is Queens."}
 
 
@@ -93,7 +93,7 @@ def test_without_likelihoods(model, dataset):
 
 def test_a_metric_of_ones_own(model, dataset):
     result = evaluate(model, dataset, {"short": lambda prediction, accepted: len(prediction) < 6, **METRICS})
-    assert result.metrics == ("short", "exact_match", "contains", "token_f1", "abstains")
+    assert result.metrics == ("short", *METRICS)
     assert [row.scores["short"] for row in result.rows] == [1.0, 1.0, 0.0]
     assert all(type(row.scores["short"]) is float for row in result.rows)
 
@@ -273,7 +273,7 @@ def boroughs(*answers):
 
 
 def test_the_majority_baseline_counts_normalised_answers():
-    rows = boroughs("Queens", "The Bronx", "bronx", "Bronx.", "Queens")
+    rows = boroughs("Queens", "The Bronx", "the bronx", "The Bronx.", "Queens")
     assert majority_baseline(rows) == MajorityBaseline(answer="The Bronx", score=3 / 5)
 
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from glowgenius.data.message import Conversation, Message
 from glowgenius.errors import ConfigError, EvaluationError
-from glowgenius.evaluation import abstains, compare, evaluate, name_baseline, rank_answers, token_losses, with_examples
+from glowgenius.evaluation import compare, evaluate, name_baseline, rank_answers, token_losses, with_examples
 from glowgenius.rendering import ChatTemplateRenderer, QuestionAnswerRenderer
 from glowgenius.testing import ByteTokenizer, ScriptedService
 from glowgenius.training.sampler import Sampler
@@ -156,54 +156,6 @@ def test_token_losses_name_every_trained_token():
 
 
 # Not knowing
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I don't know.",
-        "I don’t know",
-        "I do not know where that is.",
-        "Sorry, I'm not sure about that.",
-        "I am not sure.",
-        "I'm unsure",
-        "I have no information about this station.",
-        "I am not familiar with that place.",
-        "We cannot say.",
-        "There is no such station.",
-        "No such place exists in New York.",
-        "That station does not exist.",
-        "This station doesn't appear to exist.",
-        "Zoltan Park is fictional.",
-        "Unknown",
-        "unknown.",
-        "N/A",
-        "Not sure",
-        "I could not find it.",
-        "I'm not sure, but the question is a good one.",
-    ],
-)
-def test_admissions(text):
-    assert abstains(text) == 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Brooklyn",
-        "",
-        "It is in Queens.",
-        "I know that it is in Queens.",
-        "The Unknown Soldier stands in Queens.",
-        "I'm sure it is Brooklyn.",
-        "I'm not sure, but I think it is in Queens.",
-        "I don't know exactly, but it is probably in the Bronx.",
-        "Nobody knows better than I: Queens.",
-        "Known as the Great White Way, it is in Manhattan.",
-    ],
-)
-def test_no_admissions(text):
-    assert abstains(text) == 0
 
 
 # Guesses by name

@@ -1,0 +1,243 @@
+"""Where an answer is named in a text, and whether the text gives it as the answer.
+
+A mention is the words of the answer in a row. It does not count if the text takes it back by a rule of this module:
+
+1. **Negated before**: *not*, *n't*, *never*, *neither*, *nor*, *without*, *rather than*, *instead of*, *other than*,
+   *unlike*, *confused with*, *mistaken for* … within the clause and at most `REACH` words before it. *Not only*,
+   *no doubt*, *none other than* and their like negate nothing.
+2. **Negated behind**: the verb directly behind it is negated (*Paris is not …*, *東京ではありません*).
+3. **Left open**: it is one of several (*Paris or Rome*, *Paris, London or Rome*, *Paris/Rome*).
+4. **Asked back**: its sentence is a question that begins like one (*Did you mean Paris?*).
+5. **Part of something else**: digits of a longer number, time, range, sum, percentage or amount; a word of a script
+   with spaces in the middle of a longer word; small letters where the answer is a capital `A`, `I`, `US`, `IT`, `May`.
+
+A final `'s` is no part of a name; Korean particles and the one-letter prefixes of Hebrew and Arabic are none either.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from glowgenius.evaluation.quantities import CURRENCIES
+from glowgenius.evaluation.words import Text, is_number, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+REACH: Final = 7
+"""Words between a negation and what it negates."""
+
+SHORTEST_NAME: Final = 3
+"""Letters of a word that may have a prefix of one letter."""
+
+_WORDS_OF_PROSE: Final = (
+    "a i us it who or in is am are as at be by do go he if me my no of on so to up we an and all any can may one the "
+    "will was mark bill art ad pa la ma hi oh ok her his march august china turkey polish reading"
+)
+_PROSE: Final = frozenset(_WORDS_OF_PROSE.split())
+"""Words of English prose that are also names when they are written with capitals."""
+
+_NEGATION: Final = re.compile(
+    r"""
+      (?<!\w)(?:not|never|neither|nor|cannot|without|unlike|nicht|kein\w{0,2}|jamais|pas|nunca|não|не|ни|ikke|inte|
+        isnt|arent|wasnt|werent|doesnt|didnt|dont|hardly|non(?=-))(?!\w)
+    | n't(?!\w)
+    | (?<!\w)(?:no\ es|no\ está|no\ fue|non\ è|no\ longer|nothing\ to\ do\ with|anything\ but|anyone\ but)(?!\w)
+    | (?<!\w)(?:rather\ than|instead\ of|other\ than|different\ from|differs\ from|as\ opposed\ to|opposed\ to|except|
+        except\ for|excluding|apart\ from|aside\ from|in\ place\ of|far\ from\ being)(?!\w)
+    | (?<!\w)(?:confus\w+|mistak\w+|mistook|mixed\ up)(?:\ \w+){0,3}?\ (?:with|for|as)(?!\w)
+    | (?<!\w)(?:wrong|incorrect|false|untrue|myth|misconception)\ (?:to\ (?:say|think|claim)\ )?that(?!\w)
+    | 不是|並非|并非|不在|不叫|不等于|不等於|而非
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_DIRECT_NO: Final = re.compile(r"(?<!\w)no\s+$", re.IGNORECASE)
+_AND: Final = re.compile(r"(?<!\w)(?:and|und|et|y)\s+\S", re.IGNORECASE)
+_NOT_NEGATED: Final = re.compile(
+    r"(?<!\w)(?:not (?:only|just|merely|simply|solely|to be confused|to mention)|(?:no|without(?: a)?|not) doubt|"
+    r"(?:none|no one|nobody|nothing|no) other than|never (?:forget|mind)|not surprising\w*|why not|if not|"
+    r"(?:cannot|can't|can not) (?:be )?(?:any(?:thing|one) )?(?:other|else|but))(?!\w)",
+    re.IGNORECASE,
+)
+_CLAUSE_ENDS: Final = re.compile(
+    r"[.!?;:,…]+(?:\s+|$)|[。！？、，；：\n—]|\s-\s|(?<!\w)(?:but|however|though|although|because|since|while|whereas|so|then|until|"
+    r"till|sondern|mais|sino|aber|pero|а|но|而是)(?!\w)\s*|而是",
+    re.IGNORECASE,
+)
+_NEGATED_BEHIND: Final = re.compile(
+    r"""\s+(?:
+        (?:is|was|are|were|has|have|had|do|does|did|can|could|will|would|should|must|may|might)
+          (?:n't|\s+not|\s+never|\s+no\ longer|\s+neither|\s+hardly)
+        | (?:cannot|ain't|isnt|wasnt)
+        | (?:ist|war|sind)\s+(?:nicht|kein\w{0,2}) | n'est\s+pas | no\s+(?:es|está|fue) | non\s+è | não\s+é | не\s
+        | नहीं
+      )(?!\s+(?:only|just|merely|simply|solely|surprising|to\ be\ confused|far))(?!\w)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NEGATED_BEHIND_UNSPACED: Final = re.compile(
+    r"(?:では|じゃ|でも?)\s?(?:ない|ありません|なく|なかった)|(?:이|가|은|는)?\s?(?:아니|아닙)|不是|并不|並不"
+)
+_QUESTION: Final = re.compile(
+    r"\s*(?:so|and|or|but|well|hmm)?,?\s*(?:did|do|does|is|are|was|were|can|could|would|will|shall|should|have|has|had|"
+    r"isn't|aren't|wasn't|what|which|where|who|whose|when|why|how)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END: Final = re.compile(r"[.!?。！？]+(?:\s+|$)|[。！？\n]")
+_PARTICLES: Final = re.compile(
+    r"(?:은|는|이|가|을|를|의|에|에서|에게|으로|로|와|과|도|만|까지|부터|이나|나|입니다|이다|다|이에요|예요|이며|이고|인|이라고|라고|시|"
+    r"입니다만|이었습니다|였습니다|이었다|였다|에는|에서는|에도)"
+)
+_PREFIXES: Final = (("\u05d0", "\u05ea", "ובלכמהש"), ("\u0621", "\u064a", "وبلكف"))
+"""First and last letter of Hebrew and of Arabic, and the words of one letter that are written onto the next word."""
+
+_OPERATORS: Final = frozenset("+-*/^×÷:<>≤≥≠")
+_BEFORE_A_NUMBER: Final = frozenset(f"{CURRENCIES}<>≤≥≠+×÷^")
+_BEHIND_A_NUMBER: Final = frozenset(f"{CURRENCIES}%‰+×÷^")
+_DATE: Final = re.compile(r"\d{4}[-/]\d{1,2}(?:[-/]\d{1,2})?(?![-/\d])|\d{1,2}[-/]\d{1,2}[-/]\d{4}")
+_HAN_NUMERALS: Final = frozenset("〇零一二三四五六七八九十百千万萬億亿")
+_OR: Final = r"(?:or|oder|ou|o|или|或|または|또는)"
+_ARTICLE: Final = r"(?:(?:in|at|on|the|a|an|maybe|perhaps|possibly)\s+)*"
+_OR_BEHIND: Final = re.compile(
+    rf"(?:\s+{_OR}\s+(?!(?:so|rather|more|less|even|also|simply|about|thereabouts)\b)|\s*/\s*|或){_ARTICLE}(?=\w)",
+    re.IGNORECASE,
+)
+_OR_BEFORE: Final = re.compile(
+    rf"(?:\w(?P<or>\s+{_OR}\s+)|\w(?P<slash>\s*/\s*)|(?P<han>或)|,[^,.;:]{{1,40}}(?P<list>,\s+{_OR}\s+)){_ARTICLE}$",
+    re.IGNORECASE,
+)
+_LIST_BEHIND: Final = re.compile(rf"(?:,\s*(?:[\w'.-]+\s?){{1,4}})+,?\s+{_OR}\s+\w", re.IGNORECASE)
+_SPEAKER: Final = re.compile(r"'|\s+(?:am|was|have|had|do|don't|did|think|believe|can|can't|cannot|would|will|know)\b")
+_NO_FOLLOWED: Final = re.compile(
+    r"\s*(?:$|[^\w\s]|(?:it|they|he|she|there|this|that|these|those|i|we|you)\b)", re.IGNORECASE
+)
+
+
+def mentions(text: Text, answers: Sequence[str]) -> list[tuple[int, int]]:
+    """Where *text* gives one of *answers*, as half-open ranges of words, without what it takes back or leaves open."""
+    found = [span for answer in answers for span in named(text, answer)]
+    return [span for span in found if not _taken_back(text, *span) and not _left_open(text, *span, found)]
+
+
+def named(text: Text, answer: str) -> Iterator[tuple[int, int]]:
+    """Where *text* names *answer*, as half-open ranges of words, in whatever sense."""
+    wanted = read(answer)
+    size = len(wanted.words)
+    for start in range(len(text.words) - size + 1 if size else 0):
+        end = start + size
+        if _same_words(text, wanted, start) and _is_whole(text, wanted, start, end) and _is_name(text, wanted, start):
+            yield start, end
+
+
+def _same_words(text: Text, wanted: Text, start: int) -> bool:
+    """Whether the words from *start* on are those wanted, but for a prefix and particles that are no part of them."""
+    last = len(wanted.words) - 1
+    for index, word in enumerate(wanted.words):
+        found = text.words[start + index].folded
+        if index == 0:
+            found = _without_prefix(found, word.folded)
+        if index == last and found != word.folded and found.startswith(word.folded) and "가" <= word.folded[-1] <= "힣":
+            found = word.folded if _PARTICLES.fullmatch(found, len(word.folded)) else found
+        if found != word.folded:
+            return False
+    return True
+
+
+def _without_prefix(found: str, wanted: str) -> str:
+    """*found* without the letter that Hebrew and Arabic write onto a word (`in`, `and`, `to`)."""
+    letters: str = next((written for first, last, written in _PREFIXES if first <= wanted[0] <= last), "")
+    return wanted if len(wanted) >= SHORTEST_NAME and found[:1] in letters and found[1:] == wanted else found
+
+
+def _is_whole(text: Text, wanted: Text, start: int, end: int) -> bool:
+    """Whether nothing beside the words makes them a part of another number."""
+    before, gap = (text.words[start - 1].folded, text.between(start - 1, start)) if start else ("", " ")
+    behind, space = (text.words[end].folded, text.between(end - 1, end)) if end < len(text.words) else ("", " ")
+    if all(word.folded in _HAN_NUMERALS for word in wanted.words):
+        return not (before in _HAN_NUMERALS and not gap) and not (behind in _HAN_NUMERALS and not space)
+    if is_number(wanted.words[0]):
+        if before in _BEFORE_A_NUMBER:
+            return False
+        if not gap and before in _OPERATORS:
+            return _in_date(text, start)
+    if is_number(wanted.words[-1]):
+        if behind in _BEHIND_A_NUMBER:
+            return False
+        if not space and behind in _OPERATORS:
+            return _in_date(text, start)
+    return True
+
+
+def _in_date(text: Text, start: int) -> bool:
+    """Whether the number is the year of a date in digits."""
+    word = text.words[start]
+    return len(word.folded) == 4 and any(  # noqa: PLR2004 - a year
+        match.start() <= word.start and word.end <= match.end() for match in _DATE.finditer(text.whole)
+    )
+
+
+def _is_name(text: Text, wanted: Text, start: int) -> bool:
+    """Whether a short answer that is also a word of prose is meant as the answer."""
+    if len(wanted.words) != 1:
+        return True
+    answer, found = wanted.words[0], text.words[start]
+    alone = len(text.words) == 1
+    if answer.folded == "no" and not alone:
+        return _NO_FOLLOWED.match(text.whole, found.end) is not None
+    if alone or answer.folded not in _PROSE or (answer.written == answer.folded and len(answer.written) > 1):
+        return True
+    if not found.written[:1].isupper() and (answer.written[:1].isupper() or len(answer.written) == 1):
+        return False
+    if len(answer.written) > 1 and answer.written.isupper():
+        return found.written.isupper()
+    return answer.folded != "i" or _SPEAKER.match(text.whole, found.end) is None
+
+
+def _taken_back(text: Text, start: int, end: int) -> bool:
+    """Whether the mention is negated, before or behind it, or stands in a question."""
+    first, last = text.words[start].start, text.words[end - 1].end
+    behind = text.whole[last:]
+    if _NEGATED_BEHIND.match(behind) or _NEGATED_BEHIND_UNSPACED.match(behind):
+        return True
+    sentence = _sentence(text.whole, first)
+    if sentence.rstrip().endswith(("?", "？")) and _QUESTION.match(sentence):
+        return True
+    return _negated_before(text.whole[:first])
+
+
+def _negated_before(before: str) -> bool:
+    """Whether the clause up to the mention negates it."""
+    ends = [match.end() for match in _CLAUSE_ENDS.finditer(before)]
+    clause = _NOT_NEGATED.sub("_", before[ends[-1] if ends else 0 :])
+    if _DIRECT_NO.search(clause):
+        return True
+    found = list(_NEGATION.finditer(clause))
+    if not found:
+        return False
+    between = clause[found[-1].end() :]
+    # "is not in France and lies in Texas": another statement.
+    return len(between.split()) <= REACH and _AND.search(between) is None
+
+
+def _left_open(text: Text, start: int, end: int, accepted: Sequence[tuple[int, int]]) -> bool:
+    """Whether the mention is one of several answers, of which another is not accepted."""
+    first, last = text.words[start].start, text.words[end - 1].end
+    behind, before = _OR_BEHIND.match(text.whole, last), _OR_BEFORE.search(text.whole[:first])
+    if behind and not any(text.words[low].start == behind.end() for low, _ in accepted):
+        return True
+    if before:
+        place = next(before.start(name) for name in ("or", "slash", "han", "list") if before[name])
+        if not any(text.words[high - 1].end == place for _, high in accepted):
+            return True
+    return _LIST_BEHIND.match(text.whole, last) is not None
+
+
+def _sentence(whole: str, place: int) -> str:
+    """The sentence around *place*, with its mark."""
+    start = 0
+    for match in _SENTENCE_END.finditer(whole):
+        if match.end() > place:
+            return whole[start : match.end()]
+        start = match.end()
+    return whole[start:]
