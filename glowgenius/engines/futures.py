@@ -9,6 +9,7 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import override
 
+from glowgenius.engines.process import HomeProcess
 from glowgenius.engines.tinker_types import APIFuture
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ class EngineFuture(APIFuture[T]):
 
     def __init__(self, future: Future[T]) -> None:
         self._future = future
+        self._home = HomeProcess()
 
     @override
     def __repr__(self) -> str:
@@ -44,7 +46,10 @@ class EngineFuture(APIFuture[T]):
 
         Raises:
             TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
+            EngineError: This is a fork of the process that asked, where nothing will come.
         """
+        if not self._future.done():
+            self._home.check("this future")
         return self._future.result(timeout)
 
     @override
@@ -53,7 +58,10 @@ class EngineFuture(APIFuture[T]):
 
         Raises:
             TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
+            EngineError: This is a fork of the process that asked, where nothing will come.
         """
+        if not self._future.done():
+            self._home.check("this future")
         # asyncio.wrap_future would carry a cancellation back to the operation, and shielding it makes asyncio log
         # errors that nobody retrieved. So the loop waits for a signal that holds no result, and the result is read
         # from the future itself.

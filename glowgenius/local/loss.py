@@ -160,7 +160,8 @@ def _kept_of(model: BaseModel, adapter: Adapter, tokens: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in old:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Not the tensor itself, which may hold the node that keeps it: a knot that is never freed.
+        return tensor.detach()
 
     with (
         model.using(adapter) as network,

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from glowgenius._validators import is_integer, is_number
 from glowgenius.engines.futures import EngineFuture, completed, failed
+from glowgenius.engines.process import HomeProcess
 from glowgenius.errors import ConfigError, EngineError, RequestRejectedError, nearest
 from glowgenius.testing.journal import KINDS, Operation
 
@@ -135,6 +136,7 @@ class OrderedQueue:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._lock = threading.RLock()
+        self._home = HomeProcess()
         self._journal: list[Operation] = []
         self._counts: Counter[str] = Counter()
         self._places: Counter[str] = Counter()
@@ -157,8 +159,9 @@ class OrderedQueue:
             details: The other fields of its `Operation`.
 
         Raises:
-            EngineError: The service is closed.
+            EngineError: The service is closed, or this is a fork of the process that made it.
         """
+        self._home.check(f"{kind}: this ScriptedService")
         with self._lock:
             if self._closed:
                 raise EngineError(f"{kind}: this ScriptedService is closed; make a new one")

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from glowgenius._secrets import remember
 from glowgenius.engines.probe import check_address, check_server, shown
+from glowgenius.engines.process import refuse_fork_of_sdk
 from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, NotPicklableError, nearest
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def connect(
         ConfigError: The engine is not known, or an argument does not belong to it.
         AuthenticationError: Tinker was chosen, and there is no usable key, or the server refuses it.
         ServiceUnavailableError: The server does not answer.
-        EngineError: The server is older than the SDK, or something else.
+        EngineError: The server is older than the SDK, or something else; or this is a fork of a process that used it.
         MissingDependencyError: This machine was chosen, and torch is not installed.
     """
     # Not a default of the parameter: help() would print the whole environment, keys included.
@@ -289,6 +290,7 @@ def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: 
     from glowgenius.engines.tinker_types import SDK_VERSION
     from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
 
+    refuse_fork_of_sdk()
     if check and base_url is not None:
         check_server(base_url, key, sdk_version=SDK_VERSION)
     with mapped("connect"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from typing_extensions import override
 
@@ -49,8 +49,8 @@ class TrainingResult:
         seconds: float,
         output_dir: Path | None,
     ) -> None:
-        self._client = client
-        self._service = service
+        self._client: TrainingClient | None = client
+        self._service: ServiceClient | None = service
         self._renderer = renderer
         self._by_step = {record.step: record for record in checkpoints}
         self._use_step = use_step
@@ -96,6 +96,29 @@ class TrainingResult:
             f"best_step={self.best_step})"
         )
 
+    def close(self) -> None:
+        """Give back what the run holds in memory: adapter, optimizer, and the samplers that were made here.
+
+        Figures and checkpoints stay. To drop the result does the same. Closing again changes nothing.
+        """
+        self._client = self._service = None
+        self._samplers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _open_client(self) -> TrainingClient:
+        if self._client is None:
+            raise ConfigError(
+                "this TrainingResult was closed, so it has no model any more; use its samplers inside of the with "
+                "block, or do not call close() before"
+            )
+        return self._client
+
     @property
     def best_checkpoint(self) -> CheckpointRecord | None:
         """The weights of `best_step`; None without one."""
@@ -133,9 +156,9 @@ class TrainingResult:
 
     def _sampler_of(self, step: int, name: str) -> Sampler:
         if step not in self._samplers:
-            path = self._weights_path(step)
+            path, training = self._weights_path(step), self._open_client
             with mapped(f"create_sampling_client of step {step}"):
-                client = self._client.create_sampling_client(path).result()
+                client = training.create_sampling_client(path).result()
             self._samplers[step] = Sampler(client, self._renderer, name=name)
         return self._samplers[step]
 
@@ -170,7 +193,7 @@ class TrainingResult:
             sampler_path=self._weights_path(step),
             state_path=self._by_step[step].state_path,
             step=step,
-            base_model=self._client.get_info().model_data.model_name or "unknown",
+            base_model=self._open_client.get_info().model_data.model_name or "unknown",
             service=self._service,
             settings=settings,
             rows=self.history.rows,

@@ -15,6 +15,7 @@ from glowgenius._validators import is_integer, is_number
 from glowgenius.data.message import Conversation, Message, as_messages
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.handles import sampler_from_handle, sampler_handle
+from glowgenius.engines.process import HomeProcess
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.engines.top import read_top
 from glowgenius.errors import ConfigError, EngineError, nearest
@@ -97,6 +98,7 @@ class Sampler:
         self._client: SamplingClient | str = client
         self._renderer = renderer
         self._name = name
+        self._home = HomeProcess()
 
     @override
     def __reduce__(self) -> Any:
@@ -119,9 +121,12 @@ class Sampler:
 
         Raises:
             AuthenticationError: This sampler came out of a pickle, and there is no usable key here.
+            EngineError: This is a fork of the process that made the sampler.
         """
         if isinstance(self._client, str):
             self._client = sampler_from_handle(self._client, find_key("Sampler", os.environ))
+            self._home = HomeProcess()
+        self._home.check(f"the Sampler {self._name!r}")
         return self._client
 
     @property

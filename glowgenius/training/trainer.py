@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.process import HomeProcess, refuse_fork_of_sdk
 from glowgenius.errors import ConfigError, MissingDependencyError, ModelNotFoundError, NotPicklableError, TrainingError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.background import in_thread
@@ -115,6 +116,7 @@ class SupervisedTrainer:
         self._client_is_used = False
         self._engine_found: Engine | None = None
         self._clock = Clock()
+        self._home = HomeProcess()
         self._prices = PriceTable.find(prices, os.environ)
 
     @classmethod
@@ -322,6 +324,9 @@ class SupervisedTrainer:
         return self._engine() if engine == "auto" else Engine(service=None, name=engine, line=f"engine: {engine}")
 
     def _engine(self) -> Engine:
+        if any(made is not None for made in (self._service, self._client, self._engine_found)):
+            self._home.check("this trainer")
+            refuse_fork_of_sdk()
         self._engine_found = self._engine_found or choose_engine(self._service, self._config.output_dir, self._client)
         return self._engine_found
 

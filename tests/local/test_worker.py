@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -129,3 +132,81 @@ raise KeyboardInterrupt
     assert done.stdout == "ended\n"
     assert done.stderr.strip().endswith("KeyboardInterrupt")
     assert done.returncode in {1, -signal.SIGINT, 130}
+
+
+def test_a_worker_that_is_dropped_takes_its_thread_along():
+    before = threading.active_count()
+    for _ in range(5):
+        worker = Worker()
+        assert worker.submit(lambda: 1).result(timeout=10) == 1
+        thread = worker._thread
+        del worker
+        thread.join(10)
+    assert threading.active_count() == before
+
+
+def test_a_thread_that_waits_holds_nothing_of_what_it_did(worker):
+    class Thing:
+        pass
+
+    def job(thing):
+        return thing
+
+    thing = Thing()
+    held = weakref.ref(thing)
+    assert worker.submit(lambda: "first").result(timeout=10) == "first"
+    future = worker.submit(functools.partial(job, thing))
+    assert future.result(timeout=10) is thing
+    del thing, future
+    assert wait_for(lambda: held() is None)
+
+
+def wait_for(condition):
+    """Whether it becomes true: a thread may need a moment to come back to its queue."""
+    for _ in range(1000):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+FORKS = {
+    "worker": ("made.submit(lambda: 1).result()", "this client of the local engine belongs to process"),
+    "new": ("Worker()", "the local engine, which has computed there before, belongs to process"),
+    "future": ("waiting.result()", "this future belongs to process"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("what", FORKS)
+def test_a_fork_is_told_to_be_spawned_and_ends(what):
+    call, expected = FORKS[what]
+    program = f"""
+import os, sys, threading
+from glowgenius.errors import EngineError
+from glowgenius.local.worker import Worker
+
+made, gate, begun = Worker(), threading.Event(), threading.Event()
+made.submit(lambda: (begun.set(), gate.wait(60)))
+waiting = made.submit(lambda: 2)
+begun.wait(60)
+child = os.fork()
+if not child:
+    try:
+        {call}
+    except EngineError as error:
+        print(error, flush=True)
+    sys.exit(3)
+_, status = os.waitpid(child, 0)
+gate.set()
+assert waiting.result(60) == 2
+print(os.waitstatus_to_exitcode(status))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    said, code = done.stdout.splitlines()
+    assert code == "3", done.stderr
+    assert said.startswith(expected)
+    assert said.endswith(
+        "a fork has neither its threads nor its connections. Start processes with "
+        'multiprocessing.get_context("spawn"), and make services, trainers and samplers inside of them'
+    )
