@@ -148,7 +148,8 @@ class Output:
     def _failed(self, error: Exception) -> None:
         if not isinstance(error, OSError) or error.errno not in _NOBODY_READS:
             return
-        stream, self._stream = self._stream, None
+        stream: Any = self._stream
+        self._stream = None
         if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             # Python flushes these once more at its exit, and would end a run that went well with status 120.
             with contextlib.suppress(Exception):

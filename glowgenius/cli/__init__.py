@@ -6,10 +6,14 @@ import contextlib
 import io
 import os
 import sys
+from typing import Final
 
 from glowgenius._lazy import require
 from glowgenius._output import Output
 from glowgenius.errors import MissingDependencyError
+
+INTERRUPTED: Final = (130, 143, 129)
+"""Exit codes after Ctrl-C, SIGTERM and SIGHUP."""
 
 
 def main() -> None:
@@ -20,7 +24,6 @@ def main() -> None:
         Output(sys.stderr).say(f"error: {error}")
         raise SystemExit(2) from None
     from glowgenius.cli.app import app
-    from glowgenius.cli.common import INTERRUPTED
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -30,11 +33,11 @@ def main() -> None:
     try:
         app(prog_name="glowgenius")
     except SystemExit as left:
-        if left.code == INTERRUPTED:
-            # The second Ctrl-C leaves at once; Python would wait for the pass that an engine is in the middle of.
+        if left.code in INTERRUPTED:
+            # A second one leaves at once; Python would wait for the pass that an engine is in the middle of.
             Output(sys.stdout).flush()
             Output(sys.stderr).flush()
-            os._exit(INTERRUPTED)
+            os._exit(int(left.code or 0))
         raise
     finally:
         # Python flushes them once more at its exit, and a pipe that nobody reads would change the exit code there.

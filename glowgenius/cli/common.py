@@ -72,15 +72,22 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
         except GlowGeniusError as error:
             raise typer.Exit(say_error(error, PROBLEMS)) from None
         except KeyboardInterrupt as interrupt:
-            raise typer.Exit(say_error(interrupt, INTERRUPTED)) from None
+            raise typer.Exit(say_error(interrupt, interrupted_code(interrupt))) from None
         raise typer.Exit(code)
 
     return command
 
 
+def interrupted_code(interrupt: KeyboardInterrupt) -> int:
+    """The exit code after *interrupt*: 130 for Ctrl-C, 128 + signal for others."""
+    return int(getattr(interrupt, "code", INTERRUPTED))
+
+
 def say_error(error: BaseException, code: int) -> int:
     """Print *error* and its notes on standard error, and return *code*."""
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
+    if isinstance(error, KeyboardInterrupt) and str(error):
+        text += f" by {error}"  # the name of a signal
     Output(sys.stderr).say("\n".join([text, *getattr(error, "__notes__", [])]))
     return code
 

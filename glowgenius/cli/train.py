@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glowgenius.cli.common import (
-    INTERRUPTED,
     DataFile,
     EngineOption,
     FormatOption,
     JSONOption,
+    interrupted_code,
     print_json,
     say,
     say_error,
@@ -119,7 +119,7 @@ def _interrupted(interrupt: KeyboardInterrupt, data: Path, folder: Path) -> int:
     """Say what to do after Ctrl-C, and return the exit code."""
     from glowgenius.training.run_folder import RunFolder
 
-    code = say_error(interrupt, INTERRUPTED)
+    code = say_error(interrupt, interrupted_code(interrupt))
     if RunFolder(folder).exists():
         say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
     else:

@@ -9,10 +9,13 @@ An error of another kind is a defect, and keeps its type.
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import httpx
 
 from glowgenius._secrets import redact
 from glowgenius.engines import tinker_types as tinker
@@ -63,6 +66,18 @@ _UNREACHABLE = (
     "the service cannot be reached. "
     "Check the network, TINKER_BASE_URL, and that NO_PROXY covers a server on this machine"
 )
+_ON_THE_WAY = (
+    "something between here and the service answered in its place, a proxy or gateway, perhaps for a moment. "
+    "If it happens again, check the network, proxies and TINKER_BASE_URL"
+)
+_GARBLED = (
+    "the answer of the service cannot be read. It may have been cut off or replaced on the way, by a proxy perhaps. "
+    f"{_RESUME}. If it happens again, server and SDK may be out of step: here the SDK is {tinker.SDK_VERSION}"
+)
+_TOO_LARGE = (
+    "the request is too large for the service, or for a proxy before it. Train fewer or shorter rows at once: a "
+    "smaller batch_size or max_length"
+)
 _STRANGE_ANSWER = f"the service answered in a form that the SDK does not know. {_VERSIONS}"
 
 _BY_STATUS: dict[int, Mapped] = {
@@ -78,10 +93,19 @@ _BY_STATUS: dict[int, Mapped] = {
         "something of that name exists already. Choose another name, with the step in it, or save with overwrite=True",
     ),
     410: (ServiceUnavailableError, f"the service has ended this session. {_RESUME}"),
+    413: (RequestRejectedError, _TOO_LARGE),
     429: (RateLimitError, "the service asks for fewer requests. Wait a while, or have fewer under way at once"),
 }
 # By number, not by class: a status that the SDK has no class for arrives as plain APIStatusError.
 
+_OF_PROXIES = {407, 421, 425, 444, 460, 494, 495, 496, 497, 499}
+"""Those that ask for proxies, and what nginx and load balancers have of their own."""
+
+
+_SPEAKS = {401, 402, 407, 408, 410, 413, 429}
+"""Statuses that mean the same, whoever answers."""
+
+_REFUSALS = 400
 _NOT_FOUND = 404
 _SERVER_ERRORS = 500
 
@@ -116,7 +140,14 @@ def translate(
     if isinstance(error, GlowGeniusError):
         return error
     cut_keys(error)
-    found = _sdk_error(error, model, known_models) if isinstance(error, tinker.TinkerError) else _other_error(error)
+    # The SDK wraps what a retrieval was answered with.
+    told = error.__cause__ if isinstance(error, ValueError) else error
+    if isinstance(told, tinker.TinkerError):
+        found: Mapped | None = _sdk_error(told, model, known_models)
+    elif _is_garbled(error, str(error)):
+        found = ServiceUnavailableError, _GARBLED
+    else:
+        found = _other_error(error)
     if found is None:
         return error
     kind, explanation = found
@@ -189,7 +220,7 @@ def _sdk_error(error: tinker.TinkerError, model: str | None, known_models: Itera
         case tinker.RequestFailedError():
             return _failed_request(error, model, known_models)
         case tinker.APIResponseValidationError():
-            return EngineError, _STRANGE_ANSWER
+            return ServiceUnavailableError, _GARBLED
         case tinker.APITimeoutError():
             return ServiceUnavailableError, _NO_ANSWER
         case tinker.APIConnectionError():
@@ -207,6 +238,13 @@ def _plain_sdk_error(said: str) -> Mapped:
 
 def _status_error(error: tinker.APIStatusError, model: str | None, known_models: Iterable[str]) -> Mapped:
     status = error.status_code
+    # The service speaks JSON. A page, or nothing at all, is of somebody else, whatever the status says.
+    if (
+        status < _REFUSALS
+        or status in _OF_PROXIES
+        or (status < _SERVER_ERRORS and status not in _SPEAKS and _is_page(error.body))
+    ):
+        return ServiceUnavailableError, _ON_THE_WAY
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status == _NOT_FOUND:
@@ -214,6 +252,10 @@ def _status_error(error: tinker.APIStatusError, model: str | None, known_models:
     if status >= _SERVER_ERRORS:
         return ServiceUnavailableError, _FAILED
     return _rejected(str(error), model, known_models)
+
+
+def _is_page(body: object) -> bool:
+    return isinstance(body, str) and (not body.strip() or body.lstrip().startswith("<"))
 
 
 def _failed_request(error: tinker.RequestFailedError, model: str | None, known_models: Iterable[str]) -> Mapped:
@@ -238,7 +280,7 @@ def _other_error(error: Exception) -> Mapped | None:
             return ServiceUnavailableError, "no answer in time. The operation itself goes on; wait longer for it"
         case CancelledError():
             return ServiceUnavailableError, f"the operation was cancelled before it ran. {_RESUME}"
-        case ConnectionError():
+        case ConnectionError() | httpx.HTTPError():
             return ServiceUnavailableError, _UNREACHABLE
         case ValueError() | AssertionError() | RuntimeError():
             return _builtin_error(error, said)
@@ -246,12 +288,36 @@ def _other_error(error: Exception) -> Mapped | None:
             return None
 
 
+def _is_garbled(error: Exception, said: str) -> bool:
+    """Whether the SDK could not make sense of what came back; it says so by whatever error came of it."""
+    match error:
+        case json.JSONDecodeError() | UnicodeDecodeError():
+            return True
+        case ValueError() if "predate" not in said:
+            read = isinstance(error.__cause__, ValueError | LookupError | TypeError | AttributeError)
+            wrapped = "deserialization" in said or ("Error retrieving result" in said and read)
+            return wrapped or _is_raised_by_sdk(error, while_in="json")
+        case AttributeError() | LookupError() | TypeError() | OSError() | RecursionError():
+            return _is_raised_by_sdk(error)
+        case _:
+            return False
+
+
+def _is_raised_by_sdk(error: Exception, while_in: str = "") -> bool:
+    """Whether *error* comes from inside the SDK, or a package *while_in* that it calls, and not from a wrong call."""
+    step, found, name = error.__traceback__, False, ""
+    while step is not None:
+        name = str(step.tb_frame.f_globals.get("__name__"))
+        found = name.startswith("tinker.") or (found and not name.startswith("glowgenius."))
+        step = step.tb_next
+    return found and name.startswith(while_in)
+
+
 def _builtin_error(error: ValueError | AssertionError | RuntimeError, said: str) -> Mapped | None:
     if isinstance(error, AssertionError):
         return EngineError, f"a check inside the SDK failed. {_VERSIONS}"
     if isinstance(error, ValueError):
-        strange = "predate" in said or "deserialization" in said
-        return (EngineError, _STRANGE_ANSWER) if strange else _rejected(said, None, ())
+        return (EngineError, _STRANGE_ANSWER) if "predate" in said else _rejected(said, None, ())
     if "poisoned" in said:
         return ServiceUnavailableError, f"an earlier request failed, and this training client takes no more. {_RESUME}"
     if "closed" in said:

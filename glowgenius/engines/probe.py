@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from typing_extensions import override
 
 from glowgenius._secrets import redact
 from glowgenius.errors import AuthenticationError, ConfigError, EngineError, ServiceUnavailableError
@@ -28,7 +30,8 @@ FIRST_REQUEST = "/api/v1/client/config"
 
 _ACCEPTED = "Give the address of a server, such as 'http://127.0.0.1:8000'"
 _SKIP = "connect(check=False) leaves out this question"
-_OLDER, _REFUSED, _FAILED = {404, 405}, {401, 403}, 500
+_OLDER, _REFUSED, _REDIRECTED, _FAILED = {404, 405}, {401, 403}, range(300, 400), 500
+_LONGEST = 1 << 20
 
 
 def parsed(address: str) -> SplitResult:
@@ -90,7 +93,8 @@ def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds
     has_key = bool(api_key) and bare == address
     where = f"connect: the server at {shown(address)}"
     try:
-        with urlopen(request, timeout=seconds) as response:  # noqa: S310 - checked above
+        # A redirection is not followed: the key would go wherever it points.
+        with build_opener(_Stays).open(request, timeout=seconds) as response:
             _check_answer(response, where)
     except HTTPError as error:
         with error:
@@ -105,14 +109,21 @@ def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds
             ) from error
 
 
+@final
+class _Stays(HTTPRedirectHandler):
+    @override
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Make an error of every redirection."""
+
+
 def _said(reason: object, seconds: float) -> str:
     return f"nothing within {seconds:g} s" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
 
 
 def _check_answer(response: HTTPResponse, where: str) -> None:
     try:
-        answer: Any = json.loads(response.read())
-    except ValueError:
+        answer: Any = json.loads(response.read(_LONGEST))
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise EngineError(f"{where} is no Tinker server: it does not answer in JSON. Check the address. {_SKIP}")
@@ -127,6 +138,11 @@ def _check_status(status: int, where: str, sdk_version: str, *, has_key: bool) -
         )
     if status in _REFUSED and has_key:
         raise AuthenticationError(f"{where} refuses the API key (status {status}). Give the key of this server")
+    if status in _REDIRECTED:
+        raise EngineError(
+            f"{where} sends on to another address (status {status}), which the key is not sent to. Give the address "
+            f"that it names as base_url, if it is yours; a sign-in page of a network answers like this too. {_SKIP}"
+        )
     if status >= _FAILED:
         raise ServiceUnavailableError(
             f"{where} fails (status {status}); the SDK would repeat its requests for minutes. Look at its log. {_SKIP}"

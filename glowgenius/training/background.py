@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import queue
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from attrs import evolve
+
+from glowgenius.training.signals import handled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,19 +28,19 @@ class Interruption:
     """Interrupts a run from another thread, as a signal cannot: only the main thread is given those."""
 
     def __init__(self) -> None:
-        self._presses = threading.Semaphore(0)
+        # Unlike a semaphore, a queue of this kind may be used by the handler of a signal.
+        self._presses: queue.SimpleQueue[KeyboardInterrupt] = queue.SimpleQueue()
 
-    def press(self) -> None:
-        """The first time the run saves and leaves, the second time it leaves at once."""
-        self._presses.release()
+    def press(self, interrupt: KeyboardInterrupt | None = None) -> None:
+        """The first time the run saves and leaves, the second time it leaves at once; *interrupt* is what is raised."""
+        self._presses.put(KeyboardInterrupt() if interrupt is None else interrupt)
 
     def clock(self, clock: Clock) -> Clock:
         """*clock*, whose waits raise KeyboardInterrupt for each press."""
 
         def done_within(future: FutureLike[Any], seconds: float) -> bool:
             while True:
-                if self._presses.acquire(blocking=False):
-                    raise KeyboardInterrupt
+                self._raise_pressed(0.0)
                 if clock.done_within(future, min(SLICE, seconds)):
                     return True
                 seconds -= SLICE
@@ -45,10 +48,13 @@ class Interruption:
                     return False
 
         def sleep(seconds: float) -> None:
-            if self._presses.acquire(timeout=seconds):
-                raise KeyboardInterrupt
+            self._raise_pressed(seconds)
 
         return evolve(clock, done_within=done_within, sleep=sleep)
+
+    def _raise_pressed(self, seconds: float) -> None:
+        with suppress(queue.Empty):
+            raise self._presses.get(timeout=seconds) if seconds > 0 else self._presses.get_nowait()
 
 
 async def in_thread(work: Callable[[Interruption], T]) -> T:
@@ -57,6 +63,7 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
     Raises:
         CancelledError: The task was cancelled, each time of which was a press; *work* has come to its end by then, and
             what it said then is the cause.
+        KeyboardInterrupt: SIGTERM or SIGHUP arrived, each of which was a press too.
         BaseException: What *work* raised.
     """
     interruption = Interruption()
@@ -69,12 +76,13 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
 
     thread = asyncio.ensure_future(asyncio.to_thread(guarded))
     cancelled: asyncio.CancelledError | None = None
-    while not thread.done():
-        try:
-            await asyncio.wait([thread])  # which leaves it alone when it is itself cancelled
-        except asyncio.CancelledError as error:
-            cancelled = error
-            interruption.press()
+    with handled(interruption.press):
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])  # which leaves it alone when it is itself cancelled
+            except asyncio.CancelledError as error:
+                cancelled = error
+                interruption.press()
     value, failure = thread.result()
     if cancelled is not None:
         for note in getattr(failure, "__notes__", ()):

@@ -37,6 +37,7 @@ from glowgenius.training.setup import (
     refuse_alpha,
     run_identity,
 )
+from glowgenius.training.signals import handled
 from glowgenius.training.start import starting_point
 from glowgenius.training.surroundings import Outlook
 from glowgenius.training.teacher import taught, teacher_lines
@@ -265,7 +266,9 @@ class SupervisedTrainer:
         """Train, and return when it is done.
 
         Inside a running event loop it blocks that loop; there, `await trainer.train_async(...)`.
-        Ctrl-C reports what is under way, saves the state and leaves; a second Ctrl-C leaves at once.
+        Ctrl-C reports what is under way, saves the state and leaves; a second Ctrl-C leaves at once. So do SIGTERM and
+        SIGHUP where nobody else handles them: what is raised is a KeyboardInterrupt, and the exit code of a program
+        that does not catch it 128 + signal.
 
         Args:
             train: The rows to learn.
@@ -282,7 +285,7 @@ class SupervisedTrainer:
             EngineError: The engine refused or failed; the run folder has what was done before.
         """
         rows, held = as_datasets(train, eval_dataset)
-        with sole_writer(self._config.output_dir):
+        with sole_writer(self._config.output_dir), handled():
             return self._run(rows, held, resume_from_checkpoint, self._clock)
 
     async def train_async(
@@ -294,7 +297,7 @@ class SupervisedTrainer:
         """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
 
         Cancelling the task is what Ctrl-C is to `train`: what is under way is reported, the state saved, and only then
-        is the task over. Cancelled a second time, the run leaves at once.
+        is the task over. Cancelled a second time, the run leaves at once. SIGTERM and SIGHUP do the same to the run.
         """
         rows, held = as_datasets(train, eval_dataset)
 

@@ -1,13 +1,11 @@
-"""Waiting for the engine: a slow answer is said, and Ctrl-C saves before it leaves."""
+"""Waiting for the engine: a slow answer is said, and Ctrl-C or a signal saves before it leaves."""
 
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -15,9 +13,11 @@ from attrs import frozen
 
 from glowgenius.engines.errors import mapped
 from glowgenius.training.events import ServiceWait
+from glowgenius.training.signals import INTERRUPTIONS, called, handled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from glowgenius.engines.protocol import FutureLike
     from glowgenius.training.callbacks.dispatch import Callbacks
@@ -76,8 +76,8 @@ class Clock:
 class Waiter:
     """Waits for results, one after another.
 
-    Ctrl-C while a result is being waited for, or while something else is being done, is remembered; the state behind
-    what has been submitted is then saved, and the loop ends. The second Ctrl-C is not held back.
+    Ctrl-C, SIGTERM or SIGHUP while a result is being waited for, or while something else is being done, is remembered;
+    the state behind what has been submitted is then saved, and the loop ends. The second is not held back.
 
     Args:
         submitter: Saves the state when it is interrupted.
@@ -92,7 +92,7 @@ class Waiter:
         self._longest = 0.0
         self._is_waiting = False
         self.interrupt: KeyboardInterrupt | None = None
-        """The first Ctrl-C."""
+        """The first Ctrl-C or signal."""
         self.heeded = False
         """Whether it has been acted upon, so that nothing more is to be submitted."""
 
@@ -132,28 +132,21 @@ class Waiter:
         newest = self._submitter.newest(pending)
         self._submitter.enqueue_state(newest)
         what = f"saving the state after step {newest.step}" if newest.step else "ending what is under way"
-        _LOG.warning("Ctrl-C: %s, then leaving; Ctrl-C again leaves at once", what)
+        name = called(self.interrupt)
+        again = "Ctrl-C again" if name == "Ctrl-C" else "another signal"
+        _LOG.warning("%s: %s, then leaving; %s leaves at once", name, what, again)
 
-    @contextmanager
-    def heeding(self) -> Generator[None]:
-        """Hold the first Ctrl-C back until it can be heeded, as one between two requests could not be saved.
+    def heeding(self) -> AbstractContextManager[None]:
+        """Hold the first Ctrl-C or signal back until it can be heeded, as one between two requests could not be saved.
 
-        Only in the main thread, which is where signals arrive, and only where Python's own handler is installed.
+        Only in the main thread, which is where signals arrive, and only where nobody else has a handler.
         """
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._on_signal)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return handled(self._on_interrupt, INTERRUPTIONS)
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
+    def _on_interrupt(self, interrupt: KeyboardInterrupt) -> None:
         if self._is_waiting or self.interrupt is not None:
-            raise KeyboardInterrupt
-        self.interrupt = KeyboardInterrupt()
+            raise interrupt
+        self.interrupt = interrupt
 
     def _wait(self, future: FutureLike[Any], step: int, operation: str, began: float) -> None:
         """Return when *future* is done, and say meanwhile that it is not."""

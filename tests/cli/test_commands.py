@@ -5,20 +5,24 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 pytest.importorskip("typer", reason="not installed: typer; pip install '.[cli]'")
+import typer
 from typer.testing import CliRunner
 
+from glowgenius.cli import common
 from glowgenius.cli.app import VERBS, app
 from glowgenius.cli.estimate import estimate
 from glowgenius.cli.settings import split
 from glowgenius.cli.train import train
 from glowgenius.data.dataset import Dataset
 from glowgenius.training.config import TrainingConfig
+from glowgenius.training.signals import Terminated
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model
 
@@ -379,3 +383,16 @@ def test_env_never_shows_a_key():
     result = call("env", "--json", env={"TINKER_API_KEY": "tml-not-a-real-key"})
     assert json.loads(result.stdout)["tinker_api_key"] == "set"
     assert "not-a-real-key" not in result.output
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143), (1, 129)])
+def test_whoever_is_told_to_end_says_by_what_in_the_exit_code(number, code, capsys):
+    @common.verb
+    def told():
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    with pytest.raises(typer.Exit) as left:
+        told()
+    assert left.value.exit_code == code
+    by = {2: "", 15: " by SIGTERM", 1: " by SIGHUP"}[number]
+    assert capsys.readouterr().err == f"interrupted{by}\n"

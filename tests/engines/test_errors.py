@@ -33,6 +33,12 @@ UNREACHABLE = (
     "Check the network, TINKER_BASE_URL, and that NO_PROXY covers a server on this machine"
 )
 
+GARBLED = (
+    "the answer of the service cannot be read. It may have been cut off or replaced on the way, by a proxy perhaps. "
+    "What was submitted but not confirmed is lost; go on from the last checkpoint. "
+    f"If it happens again, server and SDK may be out of step: here the SDK is {tinker.__version__}"
+)
+
 
 def status(code, message="said the server", kind=None):
     response = httpx.Response(code, request=REQUEST)
@@ -165,11 +171,8 @@ SDK_ERRORS = [
     ),
     (
         tinker.APIResponseValidationError(httpx.Response(200, request=REQUEST), body=None),
-        errors.EngineError,
-        (
-            f"the service answered in a form that the SDK does not know. {VERSIONS} "
-            "(APIResponseValidationError: Data returned by API invalid for expected schema.)"
-        ),
+        errors.ServiceUnavailableError,
+        f"{GARBLED} (APIResponseValidationError: Data returned by API invalid for expected schema.)",
     ),
     (
         request_failed(RequestErrorCategory.User),

@@ -21,7 +21,7 @@ SKIP = "connect(check=False) leaves out this question"
 class Answers:
     """A server with one answer to everything."""
 
-    def __init__(self, status, body):
+    def __init__(self, status, body, **headers):
         seen = self.seen = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,6 +29,8 @@ class Answers:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
                 seen.append((self.path, self.headers.get("X-API-Key"), json.loads(content)))
                 self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -66,6 +68,21 @@ def test_a_server_that_knows_the_question_is_let_be(body):
         check_server(server.url + "/", None, sdk_version="0.38.0")
     path = "/api/v1/client/config"
     assert server.seen == [(path, KEY, {"sdk_version": "0.38.0"}), (path, None, {"sdk_version": "0.38.0"})]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_key_is_not_sent_on_to_another_address(status):
+    with Answers(200, b"{}") as other, Answers(status, b"", Location=other.url) as server:
+        error = refused(server.url)
+    assert type(error) is EngineError
+    assert f"sends on to another address (status {status})" in str(error)
+    assert other.seen == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'{"half', b"\xff", b"[" * 100_000])
+def test_what_is_no_answer_of_a_tinker_server_is_named(body):
+    with Answers(200, body) as server:
+        assert "does not answer in JSON" in str(refused(server.url))
 
 
 @pytest.mark.parametrize("status", [404, 405])

@@ -31,6 +31,8 @@ class Reply:
     content_type: str = JSON
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    missing: int = 0
+    """Bytes that are announced and never come, as the connection breaks."""
 
 
 def json_reply(status: int = 200, /, **fields: Any) -> Reply:

@@ -10,7 +10,7 @@ from attrs import field, frozen, validators
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Action: TypeAlias = Literal["status", "drop", "hang", "lose_reply", "fail", "restart"]
+Action: TypeAlias = Literal["status", "drop", "hang", "lose_reply", "fail", "restart", "reply"]
 
 
 @frozen(kw_only=True)
@@ -23,6 +23,7 @@ class Fault:
     `hang`        as `drop`, after `seconds` of silence.
     `lose_reply`  do what is asked, then close the connection instead of answering.
     `fail`        accept the operation, and let its result be an error; nothing is done. Operations only.
+    `reply`       answer with `body`, as a proxy does that has something to say; nothing is done.
     `restart`     forget every model, sampler and promise, close every connection, and be away for `seconds`; what was
                   saved stays.
     """
@@ -41,7 +42,16 @@ class Fault:
     """For how many requests in a row."""
 
     status: int = 500
-    """The HTTP status of `status`."""
+    """The HTTP status of `status` and of `reply`."""
+
+    body: bytes = b""
+    """What a `reply` says."""
+
+    content_type: str = "application/json"
+    """What a `reply` says it is."""
+
+    missing: int = 0
+    """Bytes of a `reply` that are announced and do not come."""
 
     message: str = "injected"
     """What the answer says."""

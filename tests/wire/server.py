@@ -178,6 +178,10 @@ class WireServer:
             wait = fault.retry_after_ms
             headers = () if wait is None else (("retry-after-ms", str(wait)),)
             return Reply(body=json.dumps({"detail": fault.message}).encode(), status=fault.status, headers=headers)
+        if fault.action == "reply":
+            if request.place is not None and not fault.missing and fault.status not in _RETRIED and fault.status < 500:
+                self.backend.skip(*request.place)
+            return Reply(body=fault.body, status=fault.status, content_type=fault.content_type, missing=fault.missing)
         if fault.action == "lose_reply":
             self._serve(request, None)
         elif fault.action == "hang":
@@ -303,9 +307,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Content-Length", str(len(reply.body) + reply.missing))
         for name, value in reply.headers:
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.body)
         self.wfile.flush()
+        if reply.missing:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.request.shutdown(socket.SHUT_RDWR)
