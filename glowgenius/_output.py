@@ -154,5 +154,5 @@ class Output:
             # Python flushes these once more at its exit, and would end a run that went well with status 120.
             with contextlib.suppress(Exception):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
+                os.dup2(nowhere, Output(stream).fileno())
                 os.close(nowhere)
