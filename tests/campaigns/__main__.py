@@ -22,16 +22,17 @@ from tests.campaigns.kinds import CAMPAIGNS, Stage, Tally
 from tests.campaigns.process import preload
 
 
-def conduct(names: list[str], *, seconds: float, seed: int, scratch: Path) -> dict[str, Tally]:
-    """Let the campaigns take turns until the time is over, each at least once."""
+def conduct(names: list[str], *, seconds: float, seed: int, scratch: Path, least: int = 1) -> dict[str, Tally]:
+    """Let the campaigns take turns until the time is over, each at least so many times."""
     preload()
     stage = Stage.build(scratch)
     generators = {name: random.Random(f"{seed} {name}") for name in names}
     tallies, spent = {name: Tally() for name in names}, dict.fromkeys(names, 0.0)
     open_names, index = list(names), dict.fromkeys(names, 0)
     ends = time.monotonic() + seconds
-    while open_names and (time.monotonic() < ends or not all(index[name] for name in open_names)):
-        name = min(open_names, key=spent.__getitem__)
+    while open_names and (time.monotonic() < ends or min(index[name] for name in open_names) < least):
+        behind = [name for name in open_names if index[name] < least]
+        name = min(behind or open_names, key=spent.__getitem__)
         began = time.monotonic()
         tally = CAMPAIGNS[name](stage, generators[name], index[name])
         spent[name] += time.monotonic() - began
@@ -62,12 +63,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it takes")
     parser.add_argument("--seed", type=int, default=0, help="which disturbances")
+    parser.add_argument("--runs", type=int, default=1, help="at least so many runs of each")
     parser.add_argument("--only", action="append", choices=sorted(CAMPAIGNS), help="one campaign; may be repeated")
     options = parser.parse_args()
     os.environ["TINKER_TELEMETRY"] = "0"
     with tempfile.TemporaryDirectory() as scratch:
         chosen = options.only or list(CAMPAIGNS)
-        tallies = conduct(chosen, seconds=options.minutes * 60, seed=options.seed, scratch=Path(scratch))
+        tallies = conduct(
+            chosen, seconds=options.minutes * 60, seed=options.seed, scratch=Path(scratch), least=options.runs
+        )
     sys.stdout.write(table(tallies) + "\n")
     sys.exit(0 if all(tally.clean for tally in tallies.values()) else 1)
 
