@@ -19,7 +19,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from glowgenius.evaluation.quantities import CURRENCIES
+from attrs import evolve
+
+from glowgenius.evaluation.normalize import looks_like_code
+from glowgenius.evaluation.quantities import CURRENCIES, unit_as_written
 from glowgenius.evaluation.words import Text, is_number, read
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ _NEGATION: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_ANYTHING_BUT: Final = re.compile(r"(?<!\w)(?:any\w*|every\w*|all) but(?!\w)", re.IGNORECASE)
+_NOTHING_BUT: Final = re.compile(r"(?<!\w)(?:nothing|none|no one|nobody) but(?!\w)", re.IGNORECASE)
+_BOUND: Final = re.compile(r"(?<!\w)(?:more|less|fewer|greater) than\s+$|(?<!\w)at (?:least|most)\s+$", re.IGNORECASE)
 _DIRECT_NO: Final = re.compile(r"(?<!\w)no\s+$", re.IGNORECASE)
 _AND: Final = re.compile(r"(?<!\w)(?:and|und|et|y)\s+\S", re.IGNORECASE)
 _NOT_NEGATED: Final = re.compile(
@@ -122,12 +128,56 @@ def mentions(text: Text, answers: Sequence[str]) -> list[tuple[int, int]]:
 
 def named(text: Text, answer: str) -> Iterator[tuple[int, int]]:
     """Where *text* names *answer*, as half-open ranges of words, in whatever sense."""
-    wanted = read(answer)
+    wanted = _without_article(read(answer))
     size = len(wanted.words)
+    code = looks_like_code(answer)
     for start in range(len(text.words) - size + 1 if size else 0):
         end = start + size
-        if _same_words(text, wanted, start) and _is_whole(text, wanted, start, end) and _is_name(text, wanted, start):
+        if (
+            _same_words(text, wanted, start)
+            and _is_whole(text, wanted, start, end)
+            and _is_name(text, wanted, start)
+            and _has_marks(text, wanted, start)
+            and (not code or _same_code(text, wanted, start))
+        ):
             yield start, end
+
+
+def _without_article(wanted: Text) -> Text:
+    """`Bronx` is `The Bronx`; only before a name with a capital, as "band" is not The Band."""
+    first, second = (*wanted.words, None, None)[:2]
+    if first is None or second is None or first.folded != "the" or second.folded in _PROSE:
+        return wanted
+    return evolve(wanted, words=wanted.words[1:]) if second.written[:1].isupper() else wanted
+
+
+def _has_marks(text: Text, wanted: Text, start: int) -> bool:
+    """Whether a mark that belongs to the answer (`#general`, `@home`, `<p>`) stands before the words, too."""
+    before = wanted.whole[: wanted.words[0].start]
+    marks = re.search(r"[#@<>/\\|!~^=]+$", before)
+    return marks is None or text.whole[: text.words[start].start].endswith(marks[0])
+
+
+def _same_code(text: Text, wanted: Text, start: int) -> bool:
+    """Whether the words are the same with case and all that stands between and around them, but for spaces."""
+    size = len(wanted.words)
+    if any(text.words[start + index].written != word.written for index, word in enumerate(wanted.words)):
+        return False
+    inner = all(
+        _code(text.between(start + index, start + index + 1)) == _code(wanted.between(index, index + 1))
+        for index in range(size - 1)
+    )
+    before, behind = text.whole[: text.words[start].start], text.whole[text.words[start + size - 1].end :]
+    return (
+        inner
+        and _code(before).endswith(_code(wanted.between(-1, 0)))
+        and _code(behind).startswith(_code(wanted.between(size - 1, size)))
+    )
+
+
+def _code(gap: str) -> str:
+    """What stands between words; spaces count behind a line break only."""
+    return gap if "\n" in gap else re.sub(r"\s+", "", gap)
 
 
 def _same_words(text: Text, wanted: Text, start: int) -> bool:
@@ -135,6 +185,8 @@ def _same_words(text: Text, wanted: Text, start: int) -> bool:
     last = len(wanted.words) - 1
     for index, word in enumerate(wanted.words):
         found = text.words[start + index].folded
+        if index and is_number(wanted.words[index - 1]) and (unit := unit_as_written(word.written)) is not None:
+            found = word.folded if unit_as_written(text.words[start + index].written) == unit else ""
         if index == 0:
             found = _without_prefix(found, word.folded)
         if index == last and found != word.folded and found.startswith(word.folded) and "가" <= word.folded[-1] <= "힣":
@@ -151,22 +203,20 @@ def _without_prefix(found: str, wanted: str) -> str:
 
 
 def _is_whole(text: Text, wanted: Text, start: int, end: int) -> bool:
-    """Whether nothing beside the words makes them a part of another number."""
+    """Whether nothing beside the words makes them a part of another number or name."""
     before, gap = (text.words[start - 1].folded, text.between(start - 1, start)) if start else ("", " ")
     behind, space = (text.words[end].folded, text.between(end - 1, end)) if end < len(text.words) else ("", " ")
     if all(word.folded in _HAN_NUMERALS for word in wanted.words):
         return not (before in _HAN_NUMERALS and not gap) and not (behind in _HAN_NUMERALS and not space)
-    if is_number(wanted.words[0]):
-        if before in _BEFORE_A_NUMBER:
-            return False
-        if not gap and before in _OPERATORS:
-            return _in_date(text, start)
-    if is_number(wanted.words[-1]):
-        if behind in _BEHIND_A_NUMBER:
-            return False
-        if not space and behind in _OPERATORS:
-            return _in_date(text, start)
-    return True
+    if len(wanted.whole) == 1 and wanted.whole.isalpha():
+        return not before or gap != "-"  # Objective-C
+    first, last = is_number(wanted.words[0]), is_number(wanted.words[-1])
+    if first and (before in _BEFORE_A_NUMBER or _BOUND.search(text.whole[: text.words[start].start])):
+        return False
+    if last and behind in _BEHIND_A_NUMBER:
+        return False
+    joined = (first and not gap and before in _OPERATORS) or (last and not space and behind in _OPERATORS)
+    return not joined or _in_date(text, start)
 
 
 def _in_date(text: Text, start: int) -> bool:
@@ -208,6 +258,7 @@ def _taken_back(text: Text, start: int, end: int) -> bool:
 
 def _negated_before(before: str) -> bool:
     """Whether the clause up to the mention negates it."""
+    before = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("without", before))
     ends = [match.end() for match in _CLAUSE_ENDS.finditer(before)]
     clause = _NOT_NEGATED.sub("_", before[ends[-1] if ends else 0 :])
     if _DIRECT_NO.search(clause):

@@ -19,6 +19,7 @@ shape.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -70,9 +71,9 @@ def contains(prediction: str, accepted: Sequence[str], *, rivals: Sequence[str] 
     """1 if an accepted answer stands in the prediction as a run of whole words, else 0.
 
     Meant for models that answer in sentences. A mention does not count where it is negated ("It is not in Brooklyn",
-    "often confused with Brooklyn"), where it is one of several ("Brooklyn or Queens"), and inside a longer number; the
-    rules are in `glowgenius.evaluation.mentions`. `A`, `I`, `US` and the like must be capitals in the prediction, or
-    every sentence with an article would name the A train.
+    "often confused with Brooklyn"), where it is one of several ("Brooklyn or Queens"), and inside a longer number; nor
+    does any in an answer that declines. The rules are in `glowgenius.evaluation.mentions`. `A`, `I`, `US` and the like
+    must be capitals in the prediction, or every sentence with an article would name the A train.
 
     Args:
         prediction: What the model answered.
@@ -85,6 +86,8 @@ def contains(prediction: str, accepted: Sequence[str], *, rivals: Sequence[str] 
         ConfigError: *accepted* or *rivals* is one string instead of a sequence of strings.
     """
     text, answers = read(prediction), _answers(accepted)
+    if abstains(prediction) and not any(map(abstains, answers)):
+        return 0.0
     others = [rival for rival in _answers(rivals, "rivals") if words(rival) not in set(map(words, answers))]
     found = mentions(text, answers)
     if not found:
@@ -134,7 +137,7 @@ def label_match(prediction: str, accepted: Sequence[str]) -> float:
     """1 if the prediction names an accepted label and nothing else, else 0.
 
     Meant for a closed set of answers. Case, outer quotes, brackets and Markdown, a final mark, `Label:` or "The answer
-    is" before it, and hyphens or underscores for spaces make no difference.
+    is" before it, and hyphens or underscores for spaces make no difference. Of "B) Paris" the label is `B`.
 
     Args:
         prediction: What the model answered.
@@ -144,7 +147,8 @@ def label_match(prediction: str, accepted: Sequence[str]) -> float:
         ConfigError: *accepted* is one string instead of a sequence of strings.
     """
     predicted, right = as_label(prediction), [as_label(answer) for answer in _answers(accepted)]
-    return float(bool(predicted) and predicted in right)
+    choice = _CHOICE.match(predicted)
+    return float(bool(predicted) and (predicted in right or (choice is not None and choice[1] in right)))
 
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
@@ -187,12 +191,19 @@ def resolve_metrics(metrics: Sequence[str | Metric] | Mapping[str, Metric]) -> d
 
 
 def the_number(text: str) -> Quantity | None:
-    """The one number that *text* gives; None if it gives none, or several different ones."""
+    """The one number that *text* gives or puts in a LaTeX box; None if it gives none, several, or code."""
+    boxed = _BOXED.findall(text)
+    text = boxed[-1] if boxed else text
+    if _NO_NUMBER.search(text):
+        return None
     found = set(quantities(text.rpartition("=")[2] if "=" in text and not _BOUNDS & set(text) else text))
     return found.pop() if len(found) == 1 else None
 
 
 _BOUNDS: Final = frozenset("<>≤≥≠!")
+_BOXED: Final = re.compile(r"\\boxed\{([^{}]*)\}")
+_NO_NUMBER: Final = re.compile(r"[{}\[\]]|\w\(|!\(")
+_CHOICE: Final = re.compile(r"(\w)[).:] +\S")
 
 
 def _pair(metric: str | Metric) -> tuple[str, Metric]:

@@ -4,7 +4,8 @@
 
 1. **Unicode form** (NFC), full-width letters, ligatures (`ﬁ`), kinds of spaces, signs without width. `²` stays `²`,
    and letters of other scripts that only look alike stay different (a Cyrillic `А` is no Latin `A`).
-2. **Case**, letter by letter: `ß` is not `ss`. Case stays where it tells units apart: `5 MW` is not `5 mW`.
+2. **Case**, letter by letter: `ß` is not `ss`. Case stays where it tells units apart (`5 MW` is not `5 mW`), and in
+   text with the signs of code (`Print(x)` is not `print(x)`).
 3. **Outer space** goes, and **runs of spaces** within a line are one. Line breaks and indentation stay: they are
    the meaning of code and of lists.
 4. **A final full stop** goes, in any script (`.`, `。`, `।`, `۔`); an ellipsis stays.
@@ -48,6 +49,7 @@ _JOINERS: Final = "\u200c\u200d"
 """Signs without width that still shape words and emoji."""
 
 _FULL_STOPS: Final = ".。।۔։።॥"
+_CODE: Final = re.compile(r"[{}\[\]<>=\\|]|\w\(|;$", re.MULTILINE)
 _UNIT: Final = r"(?:°\s?[A-Za-z]|[°%‰]|[^\W\d_]+(?:/[^\W\d_]+)?[²³]?)"
 _WHOLE: Final = re.compile(
     rf"(?P<sign>[-+]?)(?P<money>[{CURRENCIES}]?)\s?(?P<inner>[-+]?)(?P<number>{PLAIN_NUMBER})\s?"
@@ -62,6 +64,11 @@ def normalize(text: str) -> str:
     while len(text) > 1 and text[-1] in _FULL_STOPS and text[:-1].rstrip()[-1] not in _FULL_STOPS:
         text = text[:-1].rstrip()
     return unicodedata.normalize("NFC", _lower(_closed_up(text)))
+
+
+def looks_like_code(text: str) -> bool:
+    """Whether *text* has the signs of code, JSON or markup: braces, angle brackets, `=`, `|`, a call."""
+    return _CODE.search(text) is not None
 
 
 def tidied(text: str) -> str:
@@ -100,7 +107,9 @@ def _closed_up(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """*text* in lower case, but for units whose case is their meaning."""
+    """*text* in lower case, but for code, and for units whose case is their meaning."""
+    if looks_like_code(text):
+        return text
     parts: list[str] = []
     end = 0
     for match in _NUMBER_AND_UNIT.finditer(text):
@@ -116,7 +125,7 @@ _BEFORE_A_LABEL: Final = re.compile(
     r"classification|output|prediction)\s*(?:is|:|=)\s*:?\s*",
     re.IGNORECASE,
 )
-_AROUND: Final = "\"'`*_()[]{}<>«»“”「」《》 \n\t"
+_PAIRS: Final = ('""', "''", "``", "**", "__", "()", "[]", "“”", "«»", "「」", "《》")
 _FINAL: Final = ".!,;:。！" + _FULL_STOPS
 
 
@@ -126,5 +135,13 @@ def as_label(text: str) -> str:
     start = _BEFORE_A_LABEL.match(text)
     if start and start.end() < len(text):
         text = text[start.end() :]
-    inner = text.strip(_AROUND).rstrip(_FINAL).strip(_AROUND)
-    return re.sub(r"(?<=\w)[ _-]+(?=\w)", " ", inner) or text
+    while (inner := _inside(text)) != text and inner:
+        text = inner
+    return re.sub(r"(?<=\w)[ _-]+(?=\w)", " ", text)
+
+
+def _inside(text: str) -> str:
+    """*text* without one pair of brackets or quotes around it, a final mark, or the bracket of `B)`."""
+    if len(text) > 1 and text[0] + text[-1] in _PAIRS:
+        return text[1:-1].strip()
+    return text[:1] if re.fullmatch(r"\w\)", text) else text.rstrip(_FINAL).rstrip()

@@ -128,7 +128,7 @@ _OTHERS: Final = {
     ("data", Fraction(8 * 1024**2)): "MiB",
     ("data", Fraction(8 * 1024**3)): "GiB",
     ("pressure", Fraction(10**5)): "bar",
-    ("angle", Fraction(1)): "° degree degrees",
+    ("angle", Fraction(1)): "°",
     ("ratio", Fraction(1, 100)): "% percent",
     ("ratio", Fraction(1, 1000)): "‰",
     ("dollar", Fraction(1)): "$ usd dollar dollars us$",
@@ -140,8 +140,8 @@ _OTHERS: Final = {
     ("won", Fraction(1)): "₩ krw won",
     ("rouble", Fraction(1)): "₽ rub rouble roubles ruble rubles",
     ("bitcoin", Fraction(1)): "₿ btc",
-    ("celsius", Fraction(1)): "°c ℃ celsius",
-    ("fahrenheit", Fraction(1)): "°f ℉ fahrenheit",
+    ("celsius", Fraction(1)): "°c °celsius ℃ celsius",
+    ("fahrenheit", Fraction(1)): "°f °fahrenheit ℉ fahrenheit",
     ("kelvin", Fraction(1)): "K kelvin kelvins",
 }
 CURRENCIES: Final = "$€£¥₹₩₽₿"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from glowgenius.evaluation.intervals import mcnemar_exact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from glowgenius.evaluation.comparison import Comparison
+    from glowgenius.evaluation.slices import SliceComparison
 
 TURNED: Final = 1.05
 """A held-out loss that ends this many times its lowest value has turned; less is noise."""
@@ -21,6 +24,9 @@ FEW_STEPS: Final = 20
 
 CUT: Final = 0.1
 """A share of answers at `max_tokens` from which something is wrong."""
+
+UNLIKELY: Final = 0.05
+"""A p-value from which on chance alone explains a change."""
 
 MEMORISED: Final = 0.02
 """A training loss in nats per token below which hardly anything is left to learn."""
@@ -138,9 +144,24 @@ def _memorised(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, flo
 def _cut_off(comparison: Comparison | None) -> list[str]:
     if comparison is None:
         return []
-    return [
-        f"{part.name}: {100 * part.tuned.truncated_share:.0f} % of the tuned model's answers hit "
-        f"max_tokens={part.tuned.max_tokens}: it has not learned to stop, or its answers need more room."
-        for part in comparison.slices.values()
-        if part.tuned.truncated_share >= CUT
+    return [_truncated(part) for part in comparison.slices.values() if part.tuned.truncated_share >= CUT]
+
+
+def _truncated(part: SliceComparison) -> str:
+    """How many answers of both models were cut off, and whether that is training's doing."""
+    cut = [
+        (before.stop_reason == "length", after.stop_reason == "length")
+        for before, after in zip(part.base.rows, part.tuned.rows, strict=True)
     ]
+    p = mcnemar_exact(cut.count((False, True)), cut.count((True, False)))
+    base, tuned = part.base.truncated_share, part.tuned.truncated_share
+    if p >= UNLIKELY:
+        reason = "training has not clearly changed that, so raise max_tokens before you judge the answers"
+    elif tuned > base:
+        reason = "training made more of them run on: it has not learned to stop, or its answers need more room"
+    else:
+        reason = "fewer run on than before training; raise max_tokens to see the rest"
+    return (
+        f"{part.name}: {100 * tuned:.0f} % of the tuned model's answers hit max_tokens={part.tuned.max_tokens}, and "
+        f"{100 * base:.0f} % of the base model's hit max_tokens={part.base.max_tokens}: {reason}."
+    )

@@ -16,6 +16,8 @@ from glowgenius.training import pages
 from glowgenius.training.prices import Price, PriceTable
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.reporting.test_report import check
+from tests.support.answers import ScriptedModel
+from tests.support.answers import questions as asked
 from tests.support.sweeps import cell, result
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, config, questions, trainer
 
@@ -243,3 +245,37 @@ FALLING = [3.0 / step for step in range(1, 61)]
 )
 def test_the_diagnosis(history, suggested, told):
     assert diagnose(history, suggested=suggested) == told
+
+
+@pytest.mark.parametrize(
+    ("base_cut", "tuned_cut", "told"),
+    [
+        (
+            range(15, 20),
+            range(5),
+            "all: 25 % of the tuned model's answers hit max_tokens=4, and 25 % of the base model's hit max_tokens=4: "
+            "training has not clearly changed that, so raise max_tokens before you judge the answers.",
+        ),
+        (
+            (),
+            range(14),
+            "all: 70 % of the tuned model's answers hit max_tokens=4, and 0 % of the base model's hit max_tokens=4: "
+            "training made more of them run on: it has not learned to stop, or its answers need more room.",
+        ),
+        (
+            range(20),
+            range(3),
+            "all: 15 % of the tuned model's answers hit max_tokens=4, and 100 % of the base model's hit max_tokens=4: "
+            "fewer run on than before training; raise max_tokens to see the rest.",
+        ),
+        (range(20), range(1), None),
+    ],
+)
+def test_answers_that_run_on_are_told_of_both_models(base_cut, tuned_cut, told):
+    rows = asked({f"Question {number}?": "Yes" for number in range(20)})
+    base, tuned = (
+        ScriptedModel(name, {row.question: "Yes" + "…" * (index in cut) for index, row in enumerate(rows)}, longest=3)
+        for name, cut in (("base", base_cut), ("tuned", tuned_cut))
+    )
+    found = diagnose([], compare(base, tuned, rows, max_tokens=4))
+    assert [sentence for sentence in found if "max_tokens" in sentence] == ([] if told is None else [told])
