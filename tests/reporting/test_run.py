@@ -254,7 +254,8 @@ def test_the_diagnosis(history, suggested, told):
             range(15, 20),
             range(5),
             (
-                "all: 25 % of the tuned model's answers hit max_tokens=4, and 25 % of the base model's hit max_tokens=4: "
+                "all: 25 % of the tuned model's answers hit max_tokens=4, and 25 % of the base model's hit "
+                "max_tokens=4: "
                 "training has not clearly changed that, so raise max_tokens before you judge the answers."
             ),
         ),
@@ -262,7 +263,8 @@ def test_the_diagnosis(history, suggested, told):
             (),
             range(14),
             (
-                "all: 70 % of the tuned model's answers hit max_tokens=4, and 0 % of the base model's hit max_tokens=4: "
+                "all: 70 % of the tuned model's answers hit max_tokens=4, and 0 % of the base model's hit "
+                "max_tokens=4: "
                 "training made more of them run on: it has not learned to stop, or its answers need more room."
             ),
         ),
@@ -270,7 +272,8 @@ def test_the_diagnosis(history, suggested, told):
             range(20),
             range(3),
             (
-                "all: 15 % of the tuned model's answers hit max_tokens=4, and 100 % of the base model's hit max_tokens=4: "
+                "all: 15 % of the tuned model's answers hit max_tokens=4, and 100 % of the base model's hit "
+                "max_tokens=4: "
                 "fewer run on than before training; raise max_tokens to see the rest."
             ),
         ),
