@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from glowgenius._validators import is_integer
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.evaluation.comparison import Comparison
 from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, baseline_of, evaluate
 from glowgenius.evaluation.extras import Extras
-from glowgenius.evaluation.intervals import NUM_RESAMPLES
 from glowgenius.evaluation.metrics import METRICS, Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.evaluation.slices import SliceComparison
@@ -25,9 +24,6 @@ Side: TypeAlias = AnswersQuestions | EvaluationResult | Mapping[str, EvaluationR
 
 WHOLE: Final = "all"
 """The name of the slice when one data set is given."""
-
-FEWEST_RESAMPLES: Final = 100
-"""With fewer, a 2.5 % tail is two draws."""
 
 
 def compare(
@@ -44,7 +40,7 @@ def compare(
     few_shot: int = 0,
     candidates: CandidatesBySlice | None = None,
     token_losses: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
+    num_resamples: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Comparison:
     """Ask both models the same questions and compare them in pairs.
@@ -60,14 +56,14 @@ def compare(
         train: Where the majority baseline counts answers; each slice's own answers if None. Given, every slice also
             has a baseline by names: what the most similar training question of another group would answer.
         max_tokens: The longest answer, in tokens.
-        seed: Of the sampler and of the bootstrap.
+        seed: Of the sampler.
         nll: Whether to measure the likelihood of the reference answers.
         few_shot: Ask the base model again with so many worked examples from *train* before each question (see
             `with_examples`): what it knew, told apart from the form of the answers.
         candidates: The possible answers to each question, or by slice: both models rank them by likelihood (see
             `rank_answers`).
         token_losses: For so many questions of each slice, compare the reference answers token by token.
-        num_resamples: Of the bootstrap.
+        num_resamples: Has no effect any more: the intervals are exact, and nothing is drawn.
         on_progress: Called as answers arrive, counted over all slices and both models.
 
     Returns:
@@ -80,7 +76,9 @@ def compare(
     slices = dict(dataset_or_slices) if isinstance(dataset_or_slices, Mapping) else {WHOLE: dataset_or_slices}
     if not slices:
         raise EvaluationError("there is nothing to compare: no slices were given")
-    _require_resamples(num_resamples)
+    if num_resamples is not None:
+        message = "num_resamples of compare() has no effect: the intervals draw nothing any more; leave it out"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
     judges = _judges(metric, slices)
     functions = _functions(metrics, judges.values())
     for role, side in (("base", base), ("tuned", tuned)):
@@ -108,15 +106,9 @@ def compare(
             _require_pairing(name, role, result, rows, judge)
         accepted = [row.accepted_answers for row in rows]
         baseline = baseline_of(accepted, functions[judge], counted=counted or accepted)
-        settings: dict[str, Any] = {"metric": judge, "baseline": baseline, "seed": seed, "num_resamples": num_resamples}
-        part = SliceComparison.of(name, before, after, **settings)
+        part = SliceComparison.of(name, before, after, metric=judge, baseline=baseline)
         compared.append(extras.add_to(part, rows, base, tuned, functools.partial(progress.next, len(rows))))
     return Comparison(slices={part.name: part for part in compared})
-
-
-def _require_resamples(number: int) -> None:
-    if not is_integer(number) or number < FEWEST_RESAMPLES:
-        raise ConfigError(f"num_resamples must be an integer ≥ {FEWEST_RESAMPLES}, got {number!r}")
 
 
 class _Progress:

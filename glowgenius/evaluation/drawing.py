@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glowgenius.evaluation.figures import p_value, percent, points
-from glowgenius.evaluation.tables import notes
+from glowgenius.evaluation.figures import limits, percent, points
+from glowgenius.evaluation.tables import notes, shown_p
+from glowgenius.evaluation.verdicts import RULE
 from glowgenius.markup.html import Markup, tag
 from glowgenius.markup.plots import Dot, Row, whisker_chart
 
@@ -29,6 +30,7 @@ def comparison_figures(parts: Sequence[SliceComparison]) -> list[Markup]:
     ]
     return [
         tag("ul", *verdicts, class_="verdicts"),
+        tag("p", RULE, class_="soft"),
         tag("div", _scores(parts), _differences(parts), class_="charts"),
         _table(parts),
     ]
@@ -49,10 +51,10 @@ def _scores(parts: Sequence[SliceComparison]) -> Markup:
 
 
 def _score(result: EvaluationResult, metric: str, side: str) -> Dot:
-    limits = result.interval(metric)
+    interval = result.interval(metric)
     mean = result.means[metric]
-    title = f"{side}: {percent(mean)}, 95 % interval {percent(limits.low)} to {percent(limits.high)}"
-    return Dot(value=mean, low=limits.low, high=limits.high, colour=side, hollow=side == "base", title=title)
+    title = f"{side}: {percent(mean)}, 95 % interval {percent(interval.low)} to {percent(interval.high)}"
+    return Dot(value=mean, low=interval.low, high=interval.high, colour=side, hollow=side == "base", title=title)
 
 
 def _differences(parts: Sequence[SliceComparison]) -> Markup:
@@ -109,13 +111,13 @@ def _cells(part: SliceComparison) -> list[tuple[str, str | Markup]]:
         ("broken", str(len(part.broken))),
         ("points", points(part.difference)),
         ("95 % interval", _interval(part)),
-        ("p", p_value(part.mcnemar_p)),
+        ("p", shown_p(part)),
         ("nats / token", likelihood),
     ]
 
 
 def _with_interval(result: EvaluationResult, metric: str) -> Markup:
     """A score, and small below it what it may be as well."""
-    limits = result.interval(metric)
-    span = f"{100 * limits.low:.0f} to {100 * limits.high:.0f}"
+    interval = result.interval(metric)
+    span = limits(interval.low, interval.high)
     return tag("span", f"{percent(result.means[metric])} ", tag("small", span))

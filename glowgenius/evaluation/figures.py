@@ -8,12 +8,22 @@ def percent(share: float) -> str:
     return f"{_short_of_the_ends(100 * share)} %"
 
 
+def limits(low: float, high: float) -> str:
+    """Two limits of a share as per cent, without the sign."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high).removesuffix(' %')}"
+
+
 def points(difference: float) -> str:
     """A difference of shares as signed percentage points; 0 only where it is 0."""
     text = _short_of_the_ends(abs(100 * difference))
     if text == "0":
         return text
     return f"{'-' if difference < 0 else '+'}{text}"
+
+
+def at_most(low: float, high: float) -> str:
+    """The further of two limits around 0, as an amount in points with one decimal where it has any."""
+    return f"{100 * max(abs(low), abs(high)):.1f}".removesuffix(".0")
 
 
 def p_value(p: float) -> str:

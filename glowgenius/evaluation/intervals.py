@@ -1,13 +1,16 @@
-"""How sure a number is: Wilson's interval, a paired interval that respects groups, McNemar's exact test.
+"""How sure a number is: exact and score intervals of a share, Student's over seeds, and how the parts are joined.
 
-Each function names its method and the source. numpy is loaded when the bootstrap runs.
+Every interval that is printed comes from `crossed_interval`, `score_interval` or `paired_interval`; the page Evaluation
+has their simulated coverage (`python -m tests.benchmarks.coverage`). Each function names its method and the source.
+numpy is loaded where values are drawn again.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 from attrs import frozen
 
@@ -19,11 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-NUM_RESAMPLES: Final = 10_000
-"""Bootstrap resamples by default."""
+    Array: TypeAlias = npt.NDArray[np.float64]
 
-_CHUNK: Final = 2_000_000
-"""Cluster draws held in memory at once (8 bytes each)."""
+NUM_RESAMPLES: Final = 2_000
+"""Draws of the bootstrap by default."""
+
+_CHUNK: Final = 1_000_000
+"""Group draws held in memory at once (8 bytes each)."""
+
+_LEAST_DRAWN: Final = 8
+"""With fewer groups most draws repeat themselves, and Student's interval stands alone."""
+
+Kind: TypeAlias = Literal["scores", "differences", "unbounded"]
+"""What values are: scores from 0 to 1, differences of two scores, or numbers without bounds such as a loss."""
 
 
 @final
@@ -46,7 +57,10 @@ class Interval:
 
 
 def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval for a proportion (Wilson 1927; recommended by Brown, Cai and DasGupta 2001 for any n).
+    """Wilson's score interval for a proportion (Wilson 1927).
+
+    It holds the true share in 95 % of cases on average over shares; close to 0 and 1 it may hold it in 84 %, which is
+    why what is printed comes from `clopper_pearson`.
 
     Args:
         successes: How many of the trials succeeded, from 0 to *trials*. A sum of scores in [0, 1] may be given: its
@@ -69,14 +83,43 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     return Interval(low=low, high=high, level=level)
 
 
-def mcnemar_exact(fixed: int, broken: int) -> float:
+def clopper_pearson(successes: float, trials: float, *, level: float = 0.95) -> Interval:
+    """The exact interval for a proportion (Clopper and Pearson 1934): its coverage is nowhere below *level*.
+
+    Args:
+        successes: How many of the trials succeeded, from 0 to *trials*; whole or not, as for `wilson`.
+        trials: How many there were, above 0. An effective number of trials need not be whole.
+        level: Between 0 and 1.
+
+    Raises:
+        ConfigError: An argument is out of range.
+    """
+    if trials <= 0 or not 0 <= successes <= trials:
+        found = f"{successes!r} of {trials!r}"
+        raise ConfigError(f"clopper_pearson() needs 0 ≤ successes ≤ trials and trials > 0, got {found}")
+    _quantile(level)
+    low, high = _exact_limits(float(successes), float(trials), level)
+    return Interval(low=low, high=high, level=level)
+
+
+@functools.lru_cache(maxsize=4096)
+def _exact_limits(successes: float, trials: float, level: float) -> tuple[float, float]:
+    """The limits of `clopper_pearson`: quantiles of two beta distributions."""
+    tail, failures = (1 - level) / 2, trials - successes
+    low = 0.0 if successes <= 0 else _beta_quantile(successes, failures + 1, tail)
+    high = 1.0 if failures <= 0 else _beta_quantile(successes + 1, failures, 1 - tail)
+    return low, high
+
+
+def mcnemar_exact(fixed: float, broken: float) -> float:
     """The two-sided p of McNemar's test in its exact (binomial) form.
 
     Under the null a changed question is as likely fixed as broken, so the smaller count is Binomial(fixed + broken, ½);
-    p is twice its lower tail, at most 1. Computed in whole numbers, so it is exact up to one rounding.
+    p is twice its lower tail, at most 1. Whole counts are computed in whole numbers, exact up to one rounding.
 
     Args:
-        fixed: Questions that turned from wrong to right, at least 0.
+        fixed: Questions that turned from wrong to right, at least 0. Counts that are not whole, as of groups that
+            changed in part, take the binomial tail's continuation by the beta function.
         broken: Questions that turned from right to wrong, at least 0.
 
     Raises:
@@ -84,98 +127,14 @@ def mcnemar_exact(fixed: int, broken: int) -> float:
     """
     if fixed < 0 or broken < 0:
         raise ConfigError(f"mcnemar_exact() needs counts ≥ 0, got fixed={fixed!r} and broken={broken!r}")
-    changed = fixed + broken
-    tail = sum(math.comb(changed, count) for count in range(min(fixed, broken) + 1))
+    less, more = min(fixed, broken), max(fixed, broken)
+    if less == more:
+        return 1.0
+    if not float(less).is_integer() or not float(more).is_integer():
+        return min(1.0, 2 * _beta_below(more, less + 1, 0.5))
+    changed = int(less + more)
+    tail = sum(math.comb(changed, count) for count in range(int(less) + 1))
     return min(1.0, 2 * tail / (1 << changed))
-
-
-def clustered_bootstrap(
-    differences: Sequence[float],
-    groups: Sequence[Hashable],
-    *,
-    level: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """The percentile bootstrap interval of a mean of paired differences, resampling whole groups.
-
-    Questions about one entity stand or fall together, so groups are drawn with replacement, as many as there are, and
-    each draw's value is the mean over all its questions. Percentile limits as in Efron and Tibshirani, *An Introduction
-    to the Bootstrap* (1993), chapter 13; numpy's `Generator(PCG64(seed))` draws, so one seed gives one interval.
-    BCa is not used: on 0/1 scores its correction is unstable, and undefined where all groups agree.
-
-    Args:
-        differences: One difference per question, tuned minus base, N of them.
-        groups: The group of each question, N of them.
-        level: Between 0 and 1.
-        num_resamples: How many data sets to draw.
-        seed: Of the generator, at least 0.
-
-    Raises:
-        ConfigError: The lengths differ, there is nothing to resample, or an argument is out of range.
-    """
-    import numpy as np
-
-    if len(differences) != len(groups) or not differences:
-        found = f"{len(differences)} differences and {len(groups)} groups"
-        raise ConfigError(f"clustered_bootstrap() needs one group per difference and at least one, got {found}")
-    _quantile(level)
-    sums, sizes = _cluster_sums(differences, groups)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    means: list[npt.NDArray[np.float64]] = []
-    chunk = max(1, _CHUNK // len(sums))
-    for start in range(0, num_resamples, chunk):
-        drawn = generator.integers(0, len(sums), size=(min(chunk, num_resamples - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level)
-
-
-def crossed_bootstrap(
-    values: Sequence[Sequence[float]],
-    groups: Sequence[Hashable],
-    *,
-    level: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """The percentile bootstrap interval of a mean over questions and training seeds, both of which are samples.
-
-    Groups of questions and seeds are drawn independently, with replacement, and a draw's value is the mean over all
-    pairs of them: the pigeonhole bootstrap of Owen, "The pigeonhole bootstrap", *Annals of Applied Statistics* 1
-    (2007), which is rather too wide than too narrow. With one seed it is `clustered_bootstrap`, and says nothing about
-    what another seed would give.
-
-    Args:
-        values: One row per seed, one value per question, S × N of them.
-        groups: The group of each question, N of them.
-        level: Between 0 and 1.
-        num_resamples: How many data sets to draw.
-        seed: Of the generator, at least 0.
-
-    Raises:
-        ConfigError: The lengths differ, there is nothing to resample, or *level* is out of range.
-    """
-    import numpy as np
-
-    if not values or not groups or any(len(row) != len(groups) for row in values):
-        lengths = sorted({len(row) for row in values})
-        found = f"{len(groups)} groups and rows of {lengths} values"
-        raise ConfigError(f"crossed_bootstrap() needs one value per group in every row, got {found}")
-    _quantile(level)
-    parts = [_cluster_sums(row, groups) for row in values]
-    sums, sizes = np.stack([part for part, _ in parts]), parts[0][1]
-    runs, clusters = sums.shape
-    means: list[npt.NDArray[np.float64]] = []
-    generator = np.random.Generator(np.random.PCG64(seed))
-    chunk = max(1, _CHUNK // clusters)
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        drawn = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        chosen = generator.multinomial(runs, np.full(runs, 1 / runs), size=size)
-        means.append(((drawn @ sums.T) * chosen).sum(axis=1) / (runs * (drawn @ sizes)))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level)
 
 
 def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
@@ -190,96 +149,264 @@ def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """
     if len(values) < 2:  # noqa: PLR2004 - one value has no spread
         raise ConfigError(f"student() needs at least two values, got {len(values)}")
-    _quantile(level)
     mean, number = math.fsum(values) / len(values), len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (number - 1))
-    around = _student_quantile(level, number - 1) * deviation / math.sqrt(number)
+    around = student_quantile(level, number - 1) * deviation / math.sqrt(number)
     return Interval(low=mean - around, high=mean + around, level=level)
 
 
-def _student_quantile(level: float, freedom: int) -> float:
-    """The t that |T| stays below with probability *level*; found by bisection."""
-    low, high = 0.0, 1.0
-    while _student_within(high, freedom) < level:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_within(middle, freedom) < level else (low, middle)
-    return (low + high) / 2
+@functools.lru_cache(maxsize=1024)
+def student_quantile(level: float, freedom: int) -> float:
+    """The t that |T| stays below with probability *level*, with so many degrees of freedom."""
+    _quantile(level)
+    # P(|T| > t) = I_x(freedom / 2, 1/2) at x = freedom / (freedom + t²) (Abramowitz and Stegun 1964, 26.5.27).
+    x = _beta_quantile(freedom / 2, 0.5, 1 - level)
+    return math.sqrt(freedom * (1 - x) / x)
 
 
-def _student_within(t: float, freedom: int) -> float:
-    """P(|T| < t) for a whole number of degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term, total = math.cos(angle) if odd else 1.0, 0.0
-    for index in range(freedom // 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (2 * index + 1 + odd) / (2 * index + 2 + odd)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
-
-
-def newcombe(base: Sequence[float], tuned: Sequence[float], *, num_clusters: int, level: float = 0.95) -> Interval:
-    """Newcombe's score interval for the difference of two paired proportions.
-
-    Method 10 of Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
-    paired data", *Statistics in Medicine* 17 (1998): Wilson's intervals of the two shares, joined with the correlation
-    of the pairs (with his continuity correction).
-
-    Args:
-        base: One score in [0, 1] per question, N of them.
-        tuned: The scores of the same questions after the change, N of them.
-        num_clusters: How many independent groups the questions form; it takes the place of the sample size.
-        level: Between 0 and 1.
-    """
-    number, k = len(base), num_clusters
-    before, after = math.fsum(base) / number, math.fsum(tuned) / number
-    old, new = wilson(k * before, k, level=level), wilson(k * after, k, level=level)
-    together = math.fsum(x * y for x, y in zip(base, tuned, strict=True)) / number
-    excess = k * k * (together - before * after)
-    if excess > 0:
-        excess = max(0.0, excess - k / 2)
-    scale = k * k * math.sqrt(before * (1 - before) * after * (1 - after))
-    correlation = excess / scale if scale > 0 else 0.0
-    down = _joined(after - new.low, old.high - before, correlation)
-    up = _joined(new.high - after, before - old.low, correlation)
-    difference = after - before
-    return Interval(low=max(-1.0, difference - down), high=min(1.0, difference + up), level=level)
-
-
-def paired_interval(
-    base: Sequence[float],
-    tuned: Sequence[float],
+def crossed_interval(
+    values: Sequence[Sequence[float]],
     groups: Sequence[Hashable],
     *,
+    kind: Kind | None = None,
     level: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The interval of the mean difference between two sets of scores of the same questions.
+    """The interval of a mean over questions and training seeds, both of which are samples.
 
-    It is the clustered bootstrap, widened where needed to cover Newcombe's interval with the groups as sample.
-    A bootstrap cannot draw what did not happen: 5 questions of 5 fixed give it +100 to +100 points, as if a sixth
-    could not fail.
+    Two intervals are made: Student's over the means of the seeds, and one over questions whose values are means over
+    the seeds. Their margins are joined as the sides of a right angle, m ± √(a² + b²), each with its own degrees of
+    freedom; such an interval covers at least as often as it says (Banerjee, "On confidence interval for two-means
+    problem", *Sankhyā* A 23 (1961)), and it is never narrower than Student's over the seeds. With one seed there is
+    only the interval over questions, which says nothing about what another seed would give.
+
+    Over questions, whole groups are the sample, as questions about one entity stand or fall together; groups of
+    different sizes count as N² / Σ n² equal ones (Kish 1965).
+
+    - Scores have the interval of `clopper_pearson`.
+    - Differences of scores have the exact limits of what was gained and of what was lost, joined in the same way with
+      their correlation (Newcombe 1998; Zou and Donner 2008); 0 belongs to them unless McNemar's exact test excludes it.
+    - Numbers without bounds have Student's interval of the group means, widened to cover the bootstrap-t (Efron and
+      Tibshirani 1993, chapter 12), as losses are skewed. Where groups differ in size, scores are widened by Student's.
+
+    Args:
+        values: One row per seed, one value per question, S × N of them.
+        groups: The group of each question, N of them.
+        kind: What the values are. None goes by them: where all lie from -1 to 1 and one is whole, they are taken for
+            differences of scores, which is the wider reading.
+        level: Between 0 and 1.
+        num_resamples: Draws of the bootstrap-t.
+        seed: Of the bootstrap-t.
+
+    Returns:
+        The limits; infinite where a single group says nothing about numbers without bounds.
+
+    Raises:
+        ConfigError: The lengths differ, there is no value, or *level* is out of range.
+    """
+    import numpy as np
+
+    if not values or not len(groups) or any(len(row) != len(groups) for row in values):
+        lengths = sorted({len(row) for row in values})
+        found = f"{len(groups)} groups and rows of {lengths} values"
+        raise ConfigError(f"crossed_interval() needs one value per group in every row, got {found}")
+    _quantile(level)
+    rows = np.array(values, dtype=np.float64)
+    sample = _Groups.of(rows, groups)
+    chosen = kind or ("differences" if (np.abs(rows) <= 1).all() and (rows == np.round(rows)).any() else "unbounded")
+    low, high = _over_questions(rows, sample, chosen, level, num_resamples, seed)
+    if len(rows) > 1:
+        over_seeds = student([math.fsum(row) / len(row) for row in rows.tolist()], level=level)
+        low = sample.mean - math.hypot(sample.mean - low, sample.mean - over_seeds.low)
+        high = sample.mean + math.hypot(high - sample.mean, over_seeds.high - sample.mean)
+    least, most = {"scores": (0.0, 1.0), "differences": (-1.0, 1.0), "unbounded": (-math.inf, math.inf)}[chosen]
+    return Interval(low=max(least, low), high=min(most, high), level=level)
+
+
+crossed_bootstrap = crossed_interval
+"""The former name, from when the interval was a bootstrap alone, which covered too little with few seeds."""
+
+
+def score_interval(scores: Sequence[float], groups: Sequence[Hashable], *, level: float = 0.95) -> Interval:
+    """The interval of the mean of scores of one model: `crossed_interval` of one seed, so over questions only.
+
+    Args:
+        scores: One per question, from 0 to 1.
+        groups: The group of each question, as many.
+        level: Between 0 and 1.
+
+    Raises:
+        ConfigError: The lengths differ, there is no score, or *level* is out of range.
+    """
+    return crossed_interval([scores], groups, kind="scores", level=level)
+
+
+def paired_interval(
+    base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable], *, level: float = 0.95
+) -> Interval:
+    """The interval of the mean difference between two sets of scores of the same questions, over questions only.
+
+    It is `crossed_interval` of the differences, which holds 0 unless `paired_p` is below 1 - *level*.
 
     Args:
         base: One score in [0, 1] per question, N of them.
         tuned: The scores of the same questions after the change, N of them.
         groups: The group of each question, N of them.
         level: Between 0 and 1.
-        num_resamples: How many data sets the bootstrap draws.
-        seed: Of the bootstrap.
 
     Raises:
         ConfigError: The lengths differ, there is no question, or an argument is out of range.
     """
-    if len(base) != len(tuned):
-        raise ConfigError(f"paired_interval() needs two scores per question, got {len(base)} and {len(tuned)}")
-    differences = [after - before for before, after in zip(base, tuned, strict=True)]
-    drawn = clustered_bootstrap(differences, groups, level=level, num_resamples=num_resamples, seed=seed)
-    score = newcombe(base, tuned, num_clusters=len(set(groups)), level=level)
-    return Interval(low=min(drawn.low, score.low), high=max(drawn.high, score.high), level=level)
+    return crossed_interval([_differences(base, tuned)], groups, kind="differences", level=level)
+
+
+def paired_p(base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable]) -> float:
+    """The two-sided p of McNemar's exact test, with groups as the sample.
+
+    What was gained and what was lost is counted in groups: the mean gain times the effective number of groups, and the
+    same for losses. Where every question is its own group and scores are 0 or 1, these are the numbers of questions
+    fixed and broken; where the questions of a group change together, the numbers of groups.
+
+    Args:
+        base: One score in [0, 1] per question, N of them.
+        tuned: The scores of the same questions after the change, N of them.
+        groups: The group of each question, N of them.
+
+    Raises:
+        ConfigError: The numbers of scores differ.
+    """
+    changes = _differences(base, tuned)
+    number = effective_groups(groups)
+    gained, lost = (
+        math.fsum(max(0.0, sign * change) for change in changes) * number / len(changes) for sign in (1, -1)
+    )
+    return mcnemar_exact(_whole(gained), _whole(lost))
+
+
+def effective_groups(groups: Sequence[Hashable]) -> float:
+    """The number of equally large groups that tell as much as these: N² / Σ n² (Kish 1965)."""
+    sizes: dict[Hashable, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    return len(groups) ** 2 / sum(size * size for size in sizes.values())
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class _Groups:
+    """Values, averaged over seeds, by group."""
+
+    sums: Array
+    """The sum of the values of each group."""
+
+    sizes: Array
+    """The number of questions of each."""
+
+    mean: float
+    """Of all values."""
+
+    effective: float
+    """`effective_groups`."""
+
+    @classmethod
+    def of(cls, rows: Array, groups: Sequence[Hashable]) -> _Groups:
+        import numpy as np
+
+        index: dict[Hashable, int] = {}
+        members = np.array([index.setdefault(group, len(index)) for group in groups], dtype=np.int64)
+        averages = rows.mean(axis=0)
+        sizes = np.bincount(members).astype(np.float64)
+        return cls(
+            sums=np.bincount(members, weights=averages).astype(np.float64),
+            sizes=sizes,
+            mean=math.fsum(averages.tolist()) / len(averages),
+            effective=len(groups) ** 2 / float((sizes**2).sum()),
+        )
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean, with whole groups as the sample; needs two."""
+        apart = self.sums - self.mean * self.sizes
+        number = len(self.sizes)
+        return math.sqrt(number / (number - 1) * float(apart @ apart)) / float(self.sizes.sum())
+
+
+def _over_questions(
+    rows: Array, sample: _Groups, kind: Kind, level: float, num_resamples: int, seed: int
+) -> tuple[float, float]:
+    """The limits over questions, whose values are means over seeds."""
+    number, mean = len(sample.sizes), sample.mean
+    around = student_quantile(level, number - 1) * sample.error if number > 1 else math.inf
+    if kind == "unbounded":
+        # What differs in its last digits alone is equal.
+        spread = number >= _LEAST_DRAWN and sample.error > 1e-12 * float(abs(sample.sums).sum())
+        wide = _bootstrap_t(sample, level, num_resamples, seed) if spread else (0.0, 0.0)
+        return min(mean - around, mean - wide[0]), max(mean + around, mean + wide[1])
+    exact = _exact_of_scores(sample, level) if kind == "scores" else _exact_of_differences(rows, sample, level)
+    if number == 1 or math.isclose(sample.effective, number):
+        return exact
+    # Large groups may be unlike small ones, of which the effective number knows nothing.
+    return min(exact[0], mean - around), max(exact[1], mean + around)
+
+
+def _exact_of_scores(sample: _Groups, level: float) -> tuple[float, float]:
+    share = min(1.0, max(0.0, sample.mean))
+    exact = clopper_pearson(_whole(share * sample.effective), sample.effective, level=level)
+    return exact.low, exact.high
+
+
+def _exact_of_differences(rows: Array, sample: _Groups, level: float) -> tuple[float, float]:
+    """What was gained and what was lost, each with its exact interval, and their difference."""
+    import numpy as np
+
+    number = sample.effective
+    gain, loss = (min(1.0, float(np.maximum(sign * rows, 0.0).mean())) for sign in (1, -1))
+    gains, losses = (min(number, _whole(share * number)) for share in (gain, loss))
+    gained, lost = (clopper_pearson(count, number, level=level) for count in (gains, losses))
+    # A question that is gained is not lost, so the two shares are negatively correlated.
+    scale = (1 - gain) * (1 - loss)
+    together = min(1.0, math.sqrt(gain * loss / scale)) if scale > 0 else 1.0 * (gain * loss > 0)
+    down = _joined(gain - gained.low, lost.high - loss, together)
+    up = _joined(gained.high - gain, loss - lost.low, together)
+    low, high = sample.mean - down, sample.mean + up
+    told = mcnemar_exact(gains, losses) < 1 - level
+    return (low, high) if told else (min(0.0, low), max(0.0, high))
+
+
+def _bootstrap_t(sample: _Groups, level: float, num_resamples: int, seed: int) -> tuple[float, float]:
+    """How far below and above the mean the limits of the bootstrap-t lie; groups are drawn with replacement."""
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed))
+    number = len(sample.sizes)
+    studentised: list[Array] = []
+    powers = np.stack([sample.sums, sample.sizes, sample.sums**2, sample.sums * sample.sizes, sample.sizes**2])
+    chunk = max(1, _CHUNK // number)
+    for start in range(0, num_resamples, chunk):
+        drawn = generator.integers(0, number, size=(min(chunk, num_resamples - start), number))
+        total, size, squares, products, sizes = (power[drawn].sum(axis=1) for power in powers)
+        mean = total / size
+        spread = squares - 2 * mean * products + mean * mean * sizes
+        error = np.sqrt(number / (number - 1) * np.maximum(spread, 0.0)) / size
+        # A draw of one group alone has no spread; it tells nothing.
+        told = error > 1e-9 * sample.error
+        studentised.append((mean - sample.mean)[told] / error[told])
+    # Of few groups the sample is less skewed than what it was drawn from, and the limits would fall short.
+    tail = (1 - level) / 2 * max(0.4, 1 - 15 / number)
+    low, high = np.quantile(np.concatenate(studentised), [tail, 1 - tail])
+    return float(high) * sample.error, -float(low) * sample.error
+
+
+def _differences(base: Sequence[float], tuned: Sequence[float]) -> list[float]:
+    if len(base) != len(tuned) or not base:
+        raise ConfigError(f"paired scores need two per question, got {len(base)} and {len(tuned)}")
+    return [after - before for before, after in zip(base, tuned, strict=True)]
+
+
+def _whole(value: float) -> float:
+    """*value* without the rounding of a product that is a whole number."""
+    return float(round(value)) if math.isclose(value, round(value), rel_tol=1e-9, abs_tol=1e-9) else value
 
 
 def _quantile(level: float) -> float:
@@ -289,18 +416,48 @@ def _quantile(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
-def _cluster_sums(
-    differences: Sequence[float], groups: Sequence[Hashable]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The sum of the differences and the number of questions of each group, in order of first appearance."""
-    import numpy as np
-
-    index: dict[Hashable, int] = {}
-    members = np.array([index.setdefault(group, len(index)) for group in groups], dtype=np.int64)
-    sums = np.bincount(members, weights=np.array(differences, dtype=np.float64)).astype(np.float64)
-    return sums, np.bincount(members).astype(np.float64)
-
-
-def _joined(one: float, other: float, correlation: float) -> float:
+def _joined(one: float, other: float, together: float) -> float:
     """The length of two margins put together at an angle given by their correlation."""
-    return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
+    return math.sqrt(max(0.0, one * one + 2 * together * one * other + other * other))
+
+
+def _beta_quantile(a: float, b: float, share: float) -> float:
+    """The x with P(X ≤ x) = *share* for X ~ Beta(a, b): Newton's method, kept within a shrinking bracket."""
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    low, high, x = 0.0, 1.0, a / (a + b)
+    for _ in range(200):
+        over = _beta_below(a, b, x) - share
+        low, high = (low, x) if over > 0 else (x, high)
+        slope = math.exp(min(700.0, scale + (a - 1) * math.log(x) + (b - 1) * math.log1p(-x)))
+        following = x - over / slope if slope > 0 else low
+        if not low < following < high:
+            following = (low + high) / 2
+        if abs(following - x) <= 1e-14 * x or following in (low, high):
+            return following
+        x = following
+    return x
+
+
+def _beta_below(a: float, b: float, x: float) -> float:
+    """P(X ≤ x) for X ~ Beta(a, b): the regularised incomplete beta function.
+
+    By its continued fraction (*DLMF* 8.17.22), evaluated by Lentz's method on the side where it converges fast.
+    """
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta_below(b, a, 1 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    value, c, d = 1.0, 1.0, 0.0
+    for step in range(1, 10_000):
+        half = step // 2
+        if step % 2:
+            term = -(a + half) * (a + b + half) * x / ((a + 2 * half) * (a + 2 * half + 1))
+        else:
+            term = half * (b - half) * x / ((a + 2 * half - 1) * (a + 2 * half))
+        d = 1 / (1 + term * d or 1e-300)
+        c = 1 + term / c or 1e-300
+        value *= c * d
+        if abs(c * d - 1) < 1e-15:  # noqa: PLR2004 - the last digit of a double
+            break
+    return min(1.0, front / value)

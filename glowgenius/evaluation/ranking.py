@@ -12,8 +12,8 @@ from typing_extensions import override
 from glowgenius._output import showable
 from glowgenius.data.message import Message
 from glowgenius.errors import EvaluationError
-from glowgenius.evaluation.figures import percent
-from glowgenius.evaluation.intervals import Interval, wilson
+from glowgenius.evaluation.figures import limits, percent
+from glowgenius.evaluation.intervals import Interval, score_interval
 from glowgenius.evaluation.normalize import normalize
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ class RankingResult:
 
     @property
     def interval(self) -> Interval:
-        """Wilson's 95 % interval of `accuracy`, with groups as the sample."""
-        number = len({row.cluster for row in self.rows})
-        return wilson(self.accuracy * number, number)
+        """The 95 % interval of `accuracy`, with groups as the sample."""
+        return score_interval([float(row.is_right) for row in self.rows], [row.cluster for row in self.rows])
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -139,12 +138,11 @@ class RankingResult:
 
     @override
     def __str__(self) -> str:
-        limits = f"{100 * self.interval.low:.0f} to {100 * self.interval.high:.0f}"
+        interval = self.interval
         return showable(
             f"{self.name}: the most probable answer is right for {percent(self.accuracy)} of {len(self.rows)} "
-            f"questions "
-            f"(95 % interval {limits}), per byte for {percent(self.accuracy_per_byte)}; chance "
-            f"{percent(self.chance)}, majority {percent(self.majority)}"
+            f"questions (95 % interval {limits(interval.low, interval.high)}), per byte for "
+            f"{percent(self.accuracy_per_byte)}; chance {percent(self.chance)}, majority {percent(self.majority)}"
         )
 
 

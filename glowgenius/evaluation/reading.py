@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from glowgenius.evaluation.figures import percent, points
-from glowgenius.evaluation.intervals import wilson
+from glowgenius.evaluation.figures import limits, percent, points
+from glowgenius.evaluation.verdicts import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,8 @@ def sentences(parts: Mapping[str, SliceComparison]) -> tuple[str, ...]:
 def _moved(part: SliceComparison) -> str:
     """Before and after, with the interval of the difference."""
     old, new = part.base.means[part.metric], part.tuned.means[part.metric]
-    limits = f"{points(part.interval.low)} to {points(part.interval.high)} points"
-    return f"{percent(old)} → {percent(new)} of {part.n} (95 % interval of the difference {limits})"
+    interval = f"{points(part.interval.low)} to {points(part.interval.high)} points"
+    return f"{percent(old)} → {percent(new)} of {part.n} (95 % interval of the difference {interval})"
 
 
 def _learned(seen: SliceComparison | None, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
@@ -82,12 +82,12 @@ def _facts(seen: SliceComparison, paraphrase: SliceComparison | None, unseen: Sl
 
 
 def _gained(part: SliceComparison) -> bool:
-    return part.is_clear and part.interval.low > 0
+    return part.finding == "higher"
 
 
 def _maybe(part: SliceComparison) -> bool:
     """Whether the interval leaves room for a gain that would matter."""
-    return not part.is_clear and part.interval.high > 0.05  # noqa: PLR2004 - five points
+    return part.finding == "unknown" and part.interval.high > MARGIN
 
 
 def _form(part: SliceComparison) -> str:
@@ -113,21 +113,21 @@ def _form(part: SliceComparison) -> str:
 def _kept(part: SliceComparison) -> str:
     """What is left of what the base model knew."""
     known = len(part.both_right) + len(part.broken)
-    if not known or part.retention is None:
+    interval = part.retention_interval
+    if part.retention is None or interval is None:
         return f"{part.name}: the base model answered none of {part.n} questions, so there was nothing to keep."
-    limits = wilson(len(part.both_right), known)
     return (
         f"{part.name}: it keeps {percent(part.retention)} of what the base model answered, {len(part.both_right)} of "
-        f"{known} questions (95 % interval {100 * limits.low:.0f} to {100 * limits.high:.0f})."
+        f"{known} questions (95 % interval {limits(interval.low, interval.high)})."
     )
 
 
 def _invented(part: SliceComparison) -> str:
     """How often it answers as if what does not exist did."""
     old, new = 1 - part.base.means["abstains"], 1 - part.tuned.means["abstains"]
-    limits = part.tuned.interval("abstains")
+    interval = part.tuned.interval("abstains")
     return (
         f"{part.name}: it answers {percent(new)} of {part.n} questions about things that do not exist as if they did "
-        f"(95 % interval {100 * (1 - limits.high):.0f} to {100 * (1 - limits.low):.0f}); before training "
+        f"(95 % interval {limits(1 - interval.high, 1 - interval.low)}); before training "
         f"{percent(old)}."
     )

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from glowgenius._output import showable
 from glowgenius.errors import EvaluationError, nearest
-from glowgenius.evaluation.intervals import Interval, wilson
+from glowgenius.evaluation.intervals import Interval, score_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +137,7 @@ class EvaluationResult:
         return len({row.cluster for row in self.rows})
 
     def interval(self, metric: str, *, level: float = 0.95) -> Interval:
-        """Wilson's interval of a metric's mean, with groups instead of questions as the sample.
+        """The exact interval of a metric's mean over questions, with groups as the sample (see `score_interval`).
 
         Args:
             metric: One of `metrics`.
@@ -147,7 +147,8 @@ class EvaluationResult:
             EvaluationError: The metric was not measured.
         """
         self.require(metric)
-        return wilson(self.means[metric] * self.num_clusters, self.num_clusters, level=level)
+        scores = [row.scores[metric] for row in self.rows]
+        return score_interval(scores, [row.cluster for row in self.rows], level=level)
 
     def require(self, metric: str) -> None:
         """Refuse a metric that was not measured.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import frozen
 
-from glowgenius.evaluation.figures import percent, points
-from glowgenius.evaluation.intervals import NUM_RESAMPLES, Interval, mcnemar_exact, paired_interval
+from glowgenius.evaluation.figures import at_most, percent, points
+from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
 from glowgenius.evaluation.result import RIGHT, EvaluationResult, EvaluationRow, finite
+from glowgenius.evaluation.verdicts import FEWEST_GROUPS, Finding, found
 
 if TYPE_CHECKING:
     from glowgenius.evaluation.evaluate import MajorityBaseline
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 ABSTAINS: Final = "abstains"
 """The metric of slices about things that do not exist; one minus it is the share of confident nonsense."""
-
-FEWEST_GROUPS: Final = 10
-"""With fewer independent groups of questions no interval is believed."""
 
 
 @final
@@ -92,11 +90,10 @@ class SliceComparison:
     """Mean score of tuned minus mean score of base, from -1 to 1."""
 
     interval: Interval
-    """The 95 % interval of the difference, from `paired_interval`: it resamples groups, not questions."""
+    """The 95 % interval of the difference, from `paired_interval`, over groups of questions; of this one run."""
 
     mcnemar_p: float
-    """Exact two-sided p of fixed against broken. It takes questions as independent: with several rows per group,
-    believe the interval."""
+    """Exact two-sided p of fixed against broken, from `paired_p`: counted in groups where questions have them."""
 
     baseline: MajorityBaseline
     """What one fixed answer to every question scores."""
@@ -122,8 +119,6 @@ class SliceComparison:
         *,
         metric: str,
         baseline: MajorityBaseline,
-        seed: int = 0,
-        num_resamples: int = NUM_RESAMPLES,
     ) -> SliceComparison:
         """Compare two results whose rows are known to pair.
 
@@ -133,8 +128,6 @@ class SliceComparison:
             tuned: The answers to the same questions after training.
             metric: The metric that decides, measured in both.
             baseline: Of the slice, by the same metric.
-            seed: Of the bootstrap.
-            num_resamples: Of the bootstrap.
         """
         pairs = [Pair(base=before, tuned=after) for before, after in zip(base.rows, tuned.rows, strict=True)]
         sorted_by: dict[tuple[bool, bool], list[Pair]] = {
@@ -156,8 +149,8 @@ class SliceComparison:
             both_right=tuple(sorted_by[True, True]),
             both_wrong=tuple(sorted_by[False, False]),
             difference=math.fsum([*new, *(-score for score in old)]) / len(pairs),
-            interval=paired_interval(old, new, groups, seed=seed, num_resamples=num_resamples),
-            mcnemar_p=mcnemar_exact(len(fixed), len(broken)),
+            interval=paired_interval(old, new, groups),
+            mcnemar_p=paired_p(old, new, groups),
             baseline=baseline,
         )
 
@@ -178,35 +171,56 @@ class SliceComparison:
         return len(self.both_right) / known if known else None
 
     @property
+    def retention_interval(self) -> Interval | None:
+        """The 95 % interval of `retention`, over the groups of the questions that the base answered right."""
+        known = [*self.both_right, *self.broken]
+        if not known:
+            return None
+        kept = [1.0] * len(self.both_right) + [0.0] * len(self.broken)
+        return score_interval(kept, [pair.base.cluster for pair in known])
+
+    @property
+    def finding(self) -> Finding:
+        """What the interval says by the rule of `evaluation.verdicts`."""
+        return found(self.interval, groups=self.num_groups)
+
+    @property
     def is_clear(self) -> bool:
-        """Whether there are enough questions to tell: at least `FEWEST_GROUPS` groups, and 0 outside the interval."""
-        return self.num_groups >= FEWEST_GROUPS and 0.0 not in self.interval
+        """Whether it is better or worse by the rule: at least `FEWEST_GROUPS` groups, and 0 outside the interval."""
+        return self.finding in ("higher", "lower")
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether the tuned score is surely above the majority baseline: its Wilson interval lies above it."""
+        """Whether the tuned score is surely above the majority baseline: its interval lies above it."""
         return self.tuned.interval(self.metric).low > self.baseline.score
 
     @property
     def verdict(self) -> str:
-        """The finding in one sentence, by rule.
+        """The finding in one sentence, by the rule that `evaluation.verdicts.RULE` says in words.
 
-        "no change" if no question changed sides and the difference is 0; "too few questions to tell" unless `is_clear`;
-        and "not above its majority baseline" unless `beats_baseline`.
+        "better", "worse", "at most x points either way", or "too few questions to tell"; and "not above its majority
+        baseline" unless `beats_baseline`.
         """
-        limits = f"95 % interval {points(self.interval.low)} to {points(self.interval.high)}"
+        limits = f"(95 % interval {points(self.interval.low)} to {points(self.interval.high)})"
         counts = f"{len(self.fixed)} fixed, {len(self.broken)} broken"
         counts = f"{counts}, {len(self.both_right) + len(self.both_wrong)} same"
-        if not self.fixed and not self.broken and self.difference == 0:
-            finding = f"no change, {self.n} same ({limits})"
-        elif self.is_clear:
-            finding = f"{counts}: {points(self.difference)} points, {limits}"
-        else:
-            finding = f"{counts}: {points(self.difference)} points, but too few questions to tell ({limits})"
+        finding = f"{counts}: {self._said} {limits}"
         if self.beats_baseline:
             return finding
         always = f"always {self.baseline.answer!r}: {percent(self.baseline.score)}"
         return f"{finding}; not above its majority baseline ({always})"
+
+    @property
+    def _said(self) -> str:
+        """The verdict's word with its amount."""
+        amount = points(self.difference)
+        if self.is_clear:
+            return f"{'better' if self.difference > 0 else 'worse'} by {amount.lstrip('+-')} points"
+        if self.finding == "same":
+            return f"at most {at_most(self.interval.low, self.interval.high)} points either way"
+        unit = "groups" if self.num_groups < self.n else "questions"
+        few = f", as {self.num_groups} {unit} are fewer than {FEWEST_GROUPS}" if self.num_groups < FEWEST_GROUPS else ""
+        return f"too few questions to tell{few}: {amount} points"
 
     def to_dict(self) -> dict[str, Any]:
         """The slice as `results.json` holds it: counts, means, and what else was measured; `details` has the rest."""

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 from glowgenius.evaluation.figures import p_value, percent, points
+from glowgenius.evaluation.verdicts import FEWEST_GROUPS, RULE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,8 @@ def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] 
     titles = [title for base, tuned in names for title in _titles(base, tuned)]
     said = [line for part in parts for line in _block(part)]
     together = ["", *_wrapped(sentences)] if sentences else []
-    return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said, *together])
+    rule = ["", *_wrapped([RULE])]
+    return "\n".join([*_wrapped(titles), "", lines[0], "-" * len(lines[0]), *lines[1:], "", *said, *together, *rule])
 
 
 def notes(part: SliceComparison) -> list[str]:
@@ -39,8 +41,7 @@ def notes(part: SliceComparison) -> list[str]:
     found: list[str] = []
     if part.num_groups < part.n:
         found.append(
-            f"{part.n} questions in {part.num_groups} group{'s' * (part.num_groups > 1)}; "
-            f"the interval resamples groups, McNemar's p counts questions"
+            f"{part.n} questions in {part.num_groups} group{'s' * (part.num_groups > 1)}; interval and p go by groups"
         )
     found.extend(
         f"{result.num_truncated} of {part.n} answers of {role} were cut off at max_tokens={result.max_tokens}"
@@ -87,8 +88,13 @@ def _row(part: SliceComparison) -> tuple[str, ...]:
         str(len(part.broken)),
         points(part.difference),
         f"{points(part.interval.low)} to {points(part.interval.high)}",
-        p_value(part.mcnemar_p),
+        shown_p(part),
     )
+
+
+def shown_p(part: SliceComparison) -> str:
+    """The p of a slice; a dash where there are too few groups for any verdict."""
+    return p_value(part.mcnemar_p) if part.num_groups >= FEWEST_GROUPS else "-"
 
 
 def _block(part: SliceComparison) -> list[str]:

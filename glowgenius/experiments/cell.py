@@ -23,6 +23,10 @@ TAIL: Final = 0.1
 """The share of the last steps over which `train_loss` is the mean: one batch alone is too noisy."""
 
 
+RISE: Final = 0.5
+"""A loss that ended so many nats per token above where it began has diverged; less is noise, or overfitting."""
+
+
 @final
 @frozen(kw_only=True, order=True)
 class Cell:
@@ -144,14 +148,15 @@ def losses(history: History) -> tuple[float, float | None, float | None]:
 
 
 def divergence(history: History) -> str | None:
-    """Why a run counts as diverged: a loss that is no number, or one that ended above where it began."""
+    """Why a run counts as diverged: a loss that is no number, or one that ended `RISE` above where it began."""
     for metric, name in (("train_loss", "training"), ("eval_loss", "held-out")):
         for step, value in history.series(metric):
             if not math.isfinite(value):
                 return f"the {name} loss is {value:g} at step {step}"
     train, base, held = losses(history)
-    if base is not None and held is not None and held > base:
-        return f"the held-out loss ended at {held:.3g}, above the {base:.3g} that it began with"
-    if base is None and train > history.train_loss[0]:
-        return f"the training loss ended at {train:.3g}, above the {history.train_loss[0]:.3g} that it began with"
+    if base is not None and held is not None and held > base + RISE:
+        return f"the held-out loss ended at {held:.3g}, over {RISE:g} nats above the {base:.3g} that it began with"
+    if base is None and train > history.train_loss[0] + RISE:
+        first = history.train_loss[0]
+        return f"the training loss ended at {train:.3g}, over {RISE:g} nats above the {first:.3g} that it began with"
     return None

@@ -55,7 +55,7 @@ def _map(points: Sequence[SweepPoint], metric: str, base: float | None) -> Marku
     keys = [
         f"stronger colour: {better} {metric}, which is better",
         "outlined: the best",
-        "=: surely within the margin of the best",
+        "=: at most the margin either way from the best",
     ]
     return heat_map(
         f"{metric} by rank and learning rate",
@@ -78,22 +78,23 @@ def _shade(point: SweepPoint, low: float, high: float) -> float | None:
 
 def _text(point: SweepPoint) -> str:
     mark = {"flat": " =", "unclear": " ?"}.get(point.standing, "")
-    if point.standing == "diverged":
-        return "diverged"
+    if point.value is None:
+        return "diverged" if point.diverged else "–"
     value = shown(point.metric, point.value).removesuffix(" nats")
     return f"{value}{mark}"
 
 
 def _below(point: SweepPoint) -> str:
     if point.standing == "diverged":
-        return f"{len(point.diverged)} of {len(point.cells)} seeds" if len(point.cells) > 1 else ""
+        return f"{len(point.diverged)} of {len(point.cells)} diverged" if len(point.cells) > 1 else "diverged"
     return "" if point.interval is None else span(point.metric, point.interval)
 
 
 def _title(point: SweepPoint) -> str:
     place = f"rank {point.rank}, learning rate {point.learning_rate:g}"
     if point.diverged:
-        return f"{place}: {'; '.join(point.diverged)}"
+        value = "" if point.value is None else f"{shown(point.metric, point.value)}; "
+        return f"{place}: {value}{'; '.join(point.diverged)}"
     limits = "" if point.interval is None else f", 95 % interval {span(point.metric, point.interval)}"
     apart = ""
     if point.standing != "best" and point.difference is not None and point.difference_interval is not None:

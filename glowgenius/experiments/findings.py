@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from glowgenius.evaluation.verdicts import FEWEST_GROUPS
 from glowgenius.experiments.units import margin_text, shown, shown_difference, span, span_of_difference
 
 if TYPE_CHECKING:
@@ -12,26 +13,53 @@ if TYPE_CHECKING:
     from glowgenius.experiments.point import SweepPoint
 
 
-def sentences(points: Sequence[SweepPoint], *, margin: float, base: float | None) -> tuple[str, ...]:
+def sentences(
+    points: Sequence[SweepPoint], *, margin: float, base: float | None, groups: int | None = None
+) -> tuple[str, ...]:
     """The findings of a sweep.
 
     Args:
         points: Every point of the grid, by one metric.
         margin: Within which a point counts as flat.
         base: The value before training, if it is known.
+        groups: How many independent groups of questions the values rest on; None for a loss of the run.
     """
     best = next((point for point in points if point.standing == "best"), None)
     if best is None:
-        return ("Every run diverged: try lower learning rates.", *_diverged(points))
+        return (_none(points), *_diverged(points))
     at_rate = [point for point in points if point.learning_rate == best.learning_rate]
     at_rank = [point for point in points if point.rank == best.rank]
     return (
         _best(best, base),
+        *_few(points, groups),
         *_axis(at_rate, margin, "rank", f"at learning rate {best.learning_rate:g}", lambda point: f"{point.rank}"),
         *_axis(at_rank, margin, "learning rate", f"at rank {best.rank}", lambda point: f"{point.learning_rate:g}"),
         *_edge(points, best),
         *_diverged(points),
     )
+
+
+def _none(points: Sequence[SweepPoint]) -> str:
+    """Why no point is the best."""
+    if all(len(point.diverged) == len(point.cells) for point in points):
+        return "Every run diverged: try lower learning rates."
+    metric = points[0].metric
+    if all(point.value is None for point in points):
+        return f"No point has a {metric} of every seed: there is nothing to compare."
+    if not any(point.value for point in points):
+        return (
+            f"No run scores above 0 by {metric}, so there is nothing to tell: judge by nll, which moves first, or "
+            "train for longer."
+        )
+    return "Every point has a run that diverged: try lower learning rates."
+
+
+def _few(points: Sequence[SweepPoint], groups: int | None) -> list[str]:
+    """That nothing is told from so few questions."""
+    if groups is None or groups >= FEWEST_GROUPS or len(points) == 1:
+        return []
+    found = f"{groups} independent one{'s' * (groups != 1)}"
+    return [f"Too few questions to tell points apart: {found}, and the rule asks for {FEWEST_GROUPS}."]
 
 
 def _best(best: SweepPoint, base: float | None) -> str:
@@ -55,8 +83,11 @@ def _axis(
         return [f"One number a run cannot tell {axis}s apart {where}: add seeds, or questions."]
     if all(point.standing == "flat" for point in told):
         labels = _listed([label(point) for point in points if point.standing in ("flat", "best")])
-        return [f"Flat in {axis} {where}: {labels} are all within {within} of the best."]
-    kinds = (("flat", f"within {within}"), ("unclear", "not to be told apart with so few questions and seeds"))
+        return [f"Flat in {axis} {where}: {labels} differ from the best by at most {within} either way."]
+    kinds = (
+        ("flat", f"at most {within} either way"),
+        ("unclear", "not to be told apart with so few questions and seeds"),
+    )
     parts = [
         f"{_listed([label(point) for point in told if point.standing == kind])} {text}"
         for kind, text in kinds

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from attrs import field, frozen
 
-from glowgenius.evaluation.intervals import Interval, crossed_bootstrap, student, wilson
+from glowgenius.evaluation.intervals import Interval, Kind, crossed_interval, student
+from glowgenius.evaluation.verdicts import found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.experiments.cell import SweepCell
-
-NUM_RESAMPLES: Final = 2_000
-"""Of each bootstrap of a sweep, which needs two of them per point."""
 
 Standing = Literal["best", "flat", "worse", "unclear", "diverged", "unknown"]
 """How a point stands to the best one; see `SweepPoint.standing`."""
@@ -39,21 +37,22 @@ class SweepPoint:
     """The runs, one per seed, in the order of the seeds."""
 
     value: float | None
-    """The mean over seeds and questions; None where a run diverged, or nothing was measured."""
+    """The mean over questions and those seeds whose values are numbers, diverged ones among them; None without any."""
 
     interval: Interval | None
     """The 95 % interval of `value`: over questions and seeds, or over seeds alone for a loss of the run; None where
     there is only one number."""
 
     difference: float | None
-    """`value` minus that of the best point."""
+    """`value` minus that of the best point; None where a run diverged."""
 
     difference_interval: Interval | None
     """The 95 % interval of `difference`, paired by seed and question."""
 
     standing: Standing
-    """`best`; `flat`: surely within the margin of the best; `worse`: surely worse than it; `unclear`: too few questions
-    and seeds to tell; `diverged`; `unknown`: not measured, or one number that cannot be judged."""
+    """`best`; `worse`: surely worse than it; `flat`: not surely worse, and surely within the margin of the best;
+    `unclear`: too few questions and seeds to tell; `diverged`: a run of it diverged; `unknown`: not measured, one
+    number that cannot be judged, or a grid in which nothing was right."""
 
     @property
     def diverged(self) -> tuple[str, ...]:
@@ -80,12 +79,15 @@ class SweepPoint:
 
 
 def measured(cells: Sequence[SweepCell], metric: str) -> list[tuple[float, ...]] | None:
-    """The values of *metric*, a row per cell; None if a run diverged or lacks it, or a value is no number."""
-    rows = [cell.values(metric) for cell in cells if cell.diverged is None]
-    if len(rows) < len(cells):
-        return None
-    found = [row for row in rows if row is not None and all(map(math.isfinite, row))]
-    return found if len(found) == len(cells) and cells else None
+    """The values of *metric*, a row per cell that has numbers; None if a cell that did not diverge has none."""
+    rows: list[tuple[float, ...]] = []
+    for cell in cells:
+        row = cell.values(metric)
+        if row is not None and all(map(math.isfinite, row)):
+            rows.append(row)
+        elif cell.diverged is None:
+            return None
+    return rows or None
 
 
 def mean(rows: Sequence[Sequence[float]]) -> float:
@@ -93,47 +95,42 @@ def mean(rows: Sequence[Sequence[float]]) -> float:
     return math.fsum(value for row in rows for value in row) / (len(rows) * len(rows[0]))
 
 
-def spread(rows: Sequence[Sequence[float]], groups: Sequence[object], *, seed: int, score: bool) -> Interval | None:
-    """The 95 % interval of the mean of *rows*.
+def spread(rows: Sequence[Sequence[float]], groups: Sequence[object], kind: Kind) -> Interval | None:
+    """The 95 % interval of the mean of *rows*; None where nothing can be said.
 
     Args:
         rows: One per seed; one value per question, or the one loss of a run.
         groups: The group of each question; empty for a loss of a run.
-        seed: Of the bootstrap.
-        score: Whether the values are scores from 0 to 1: the interval is then widened where needed to cover Wilson's,
-            as a bootstrap of scores that are all 1 has no width.
+        kind: What the values are.
     """
     if not groups:
         return student([row[0] for row in rows]) if len(rows) > 1 else None
-    keys = [repr(group) for group in groups]
-    drawn = crossed_bootstrap(rows, keys, num_resamples=NUM_RESAMPLES, seed=seed)
-    if not score:
-        return drawn
-    number = len(set(keys))
-    limits = wilson(min(1.0, mean(rows)) * number, number)
-    return Interval(low=min(drawn.low, limits.low), high=max(drawn.high, limits.high))
+    limits = crossed_interval(rows, [repr(group) for group in groups], kind=kind)
+    return limits if math.isfinite(limits.low) else None
 
 
 def difference(
-    rows: Sequence[Sequence[float]],
-    best: Sequence[Sequence[float]],
-    groups: Sequence[object],
-    *,
-    seed: int,
+    rows: Sequence[Sequence[float]], best: Sequence[Sequence[float]], groups: Sequence[object], kind: Kind
 ) -> tuple[float, Interval | None]:
     """How much *rows* differ from those of the best point, and the 95 % interval of that."""
     apart = [
         [value - other for value, other in zip(row, top, strict=True)] for row, top in zip(rows, best, strict=True)
     ]
-    return mean(apart), spread(apart, groups, seed=seed, score=False)
+    return mean(apart), spread(apart, groups, kind)
 
 
-def standing_of(interval: Interval | None, *, margin: float, low_is_good: bool) -> Standing:
-    """How a point stands to the best one, by the interval of its difference."""
+def standing_of(interval: Interval | None, *, margin: float, low_is_good: bool, groups: int | None = None) -> Standing:
+    """How a point stands to the best one, by the interval of its difference and the rule of comparisons.
+
+    Args:
+        interval: Of the difference.
+        margin: Within which a difference counts as none.
+        low_is_good: Whether lower values are better.
+        groups: How many independent groups of questions it rests on; None for a loss of the run.
+    """
     if interval is None:
         return "unknown"
-    if -margin <= interval.low and interval.high <= margin:
-        return "flat"
-    if (interval.low > 0) if low_is_good else (interval.high < 0):
+    finding = found(interval, groups=groups, margin=margin)
+    if finding == ("higher" if low_is_good else "lower"):
         return "worse"
-    return "unclear"
+    return "flat" if finding == "same" else "unclear"

@@ -13,6 +13,7 @@ from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.experiments import findings, point, tables
 from glowgenius.experiments.cell import WHOLE, SweepCell
 from glowgenius.experiments.point import SweepPoint
+from glowgenius.experiments.units import is_loss
 from glowgenius.training.history import direction
 
 if TYPE_CHECKING:
@@ -102,16 +103,17 @@ class SweepResult:
     def best(self, metric: str | None = None) -> SweepPoint:
         """The point with the best mean; of equals that of the lowest rank, and then of the lowest rate.
 
-        It was chosen because it came out best, so its own value is on the lucky side.
+        It was chosen because it came out best, so its own value is on the lucky side. A point with a run that diverged
+        is never the best.
 
         Raises:
             ConfigError: The metric was not measured.
-            EvaluationError: Every run diverged.
+            EvaluationError: Every point has a run that diverged, or no answer of any run was right.
         """
         for found in self.points(metric):
             if found.standing == "best":
                 return found
-        raise EvaluationError(f"no point of the sweep has a value of {self._known(metric)}: its runs diverged")
+        raise EvaluationError(f"the sweep has no best point: {self.findings(metric)[0]}")
 
     def base_value(self, metric: str | None = None) -> float | None:
         """The value of the model before training; None where it is not known, as for `train_loss`."""
@@ -124,7 +126,10 @@ class SweepResult:
 
     def findings(self, metric: str | None = None) -> tuple[str, ...]:
         """What the sweep says, in a few sentences made by rule, with their numbers."""
-        return findings.sentences(self.points(metric), margin=self.flat_within, base=self.base_value(metric))
+        groups = len(set(self.groups_of(self._known(metric)))) or None
+        return findings.sentences(
+            self.points(metric), margin=self.flat_within, base=self.base_value(metric), groups=groups
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as JSON values."""
@@ -163,7 +168,7 @@ class SweepResult:
         questions = f"{len(groups)} question{'s' * (len(groups) != 1)}"
         number = len(set(groups))
         grouped = f" in {number} groups" if number < len(groups) else ""
-        over = "questions and seeds" if len(self.seeds) > 1 else "questions"
+        over = "questions and seeds" if len(self.seeds) > 1 else "the questions of this seed"
         return f"mean of {questions}{grouped} and {seeds}, with its 95 % interval over {over}"
 
     def _known(self, metric: str | None) -> str:
@@ -184,23 +189,30 @@ class SweepResult:
 def _points(result: SweepResult, metric: str) -> tuple[SweepPoint, ...]:
     """The points of *result*; remembered, as every figure and table asks for them."""
     groups, low_is_good = result.groups_of(metric), direction(metric) == "min"
-    score = metric.rpartition("/")[2] not in ("nll", "train_loss", "eval_loss")
+    is_score = not is_loss(metric)
     at: dict[tuple[int, float], list[SweepCell]] = {}
     for cell in sorted(result.cells, key=lambda found: found.cell):
         at.setdefault((cell.cell.rank, cell.cell.learning_rate), []).append(cell)
     rows = {key: point.measured(cells, metric) for key, cells in at.items()}
     known = {key: point.mean(values) for key, values in rows.items() if values is not None}
-    best = min(known, key=lambda key: (known[key] if low_is_good else -known[key], *key), default=None)
+    whole = {key: value for key, value in known.items() if not any(cell.diverged for cell in at[key])}
+    nothing = is_score and not any(known.values())
+    best = min(whole, key=lambda key: (whole[key] if low_is_good else -whole[key], *key), default=None)
+    best = None if nothing else best
     found: list[SweepPoint] = []
     for key, cells in at.items():
         values, top = rows[key], None if best is None else rows[best]
-        interval = apart = apart_interval = None
+        interval = None if values is None else point.spread(values, groups, "scores" if is_score else "unbounded")
+        apart = apart_interval = None
         standing: point.Standing = "diverged" if any(cell.diverged for cell in cells) else "unknown"
-        if values is not None:
-            interval = point.spread(values, groups, seed=0, score=score)
-        if values is not None and top is not None and len(top) == len(values):
-            apart, apart_interval = point.difference(values, top, groups, seed=0)
-            standing = point.standing_of(apart_interval, margin=result.flat_within, low_is_good=low_is_good)
+        if key in whole and values is not None and top is not None and len(top) == len(values):
+            apart, apart_interval = point.difference(values, top, groups, "differences" if is_score else "unbounded")
+            standing = point.standing_of(
+                apart_interval,
+                margin=result.flat_within,
+                low_is_good=low_is_good,
+                groups=len(set(groups)) if groups else None,
+            )
         found.append(
             SweepPoint(
                 rank=key[0],

@@ -41,7 +41,7 @@ def sweep_table(points: Sequence[SweepPoint], *, asked: str, findings: Sequence[
                 texts = [cells[rank, rate][row].rjust(widths[rate]) for rate in block]
                 lines.append("  ".join([label.rjust(len(head[0])), *texts]).rstrip())
         lines.append("")
-    legend = {" *": "* best", " =": "= flat (surely within the margin of the best)", " ?": "? not to be told apart"}
+    legend = {" *": "* best", " =": "= flat (at most the margin either way)", " ?": "? not to be told apart"}
     used = [text for mark, text in legend.items() if any(MARKS.get(point.standing) == mark for point in points)]
     wrapped = [line for text in findings for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
     return "\n".join([*lines, *(["   ".join(used), ""] if used else []), *wrapped])
@@ -50,10 +50,14 @@ def sweep_table(points: Sequence[SweepPoint], *, asked: str, findings: Sequence[
 def _lines(point: SweepPoint) -> tuple[str, str]:
     """The value with its mark, and below it the interval."""
     if point.standing == "diverged":
-        total = len(point.cells)
-        return "diverged", "" if total == 1 else f"{len(point.diverged)} of {total} seeds"
+        runs = f"{len(point.diverged)} of {len(point.cells)} diverged" if len(point.cells) > 1 else "diverged"
+        return ("diverged", "" if len(point.cells) == 1 else runs) if point.value is None else (_value(point), runs)
     limits = "" if point.interval is None else span(point.metric, point.interval)
-    return f"{shown(point.metric, point.value)}{MARKS.get(point.standing, '  ')}", f"{limits}  " if limits else ""
+    return _value(point), f"{limits}  " if limits else ""
+
+
+def _value(point: SweepPoint) -> str:
+    return f"{shown(point.metric, point.value)}{MARKS.get(point.standing, '  ')}"
 
 
 def _blocks(rates: Sequence[float], widths: dict[float, int]) -> list[list[float]]:

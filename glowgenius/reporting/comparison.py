@@ -21,8 +21,8 @@ OPEN_UP_TO: Final = 20
 _EXPLANATION: Final = (
     "Fixed: wrong before training, right after. Broken: the reverse. Kept: the share of what the base answered right "
     "that the tuned model still answers. Majority: what always giving the most frequent answer scores. "
-    "Intervals hold 95 %: Wilson's for a score; for a difference the bootstrap over groups of questions, widened where "
-    "needed to cover Newcombe's interval for pairs. p is McNemar's exact test of fixed against broken. "
+    "Intervals hold 95 %, over questions (their groups, where they have any) and not over training seeds. "
+    "p is McNemar's exact test of fixed against broken, counted in groups likewise. "
     "Nats per token: how unlikely the reference answers are, before and after."
 )
 

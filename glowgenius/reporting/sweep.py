@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _STANDING = {
     "best": "best",
-    "flat": "flat: within the margin of the best",
+    "flat": "flat: at most the margin either way",
     "worse": "worse",
     "unclear": "not to be told apart",
     "diverged": "diverged",
@@ -40,9 +40,10 @@ def sweep_sections(sweep: SweepResult) -> list[Markup]:
             "p",
             "The best of several points is on the lucky side: its interval holds for a point that was named "
             "beforehand. "
-            "Intervals hold 95 %: over questions and seeds the pigeonhole bootstrap (Owen 2007), for scores widened "
-            "where needed to cover Wilson's; over seeds alone Student's t. Differences are paired by question "
-            "and seed.",
+            "Intervals hold 95 %, over questions and seeds: never narrower than Student's over the seeds, and with one "
+            "seed over its questions alone. Differences are paired by question and seed. Worse: the interval of the "
+            "difference leaves out 0. Flat: it holds 0 and stays within the margin. Fewer than 10 questions (groups of "
+            "them, where they have groups) tell nothing.",
             class_="soft",
         ),
     ]

@@ -10,8 +10,10 @@ from attrs import evolve
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError, EvaluationError
 from glowgenius.evaluation import MajorityBaseline, compare, contains, evaluate
-from glowgenius.evaluation.intervals import Interval, paired_interval
+from glowgenius.evaluation.figures import at_most
+from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
 from glowgenius.evaluation.slices import SliceComparison
+from glowgenius.evaluation.verdicts import RULE, found
 from tests.support.answers import ScriptedModel
 
 BOROUGHS = ("Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island")
@@ -74,32 +76,47 @@ def test_the_four_kinds_of_questions():
 def test_the_interval_resamples_groups():
     base, tuned, _ = sides(12, 2, 40, 6)
     rows = places("k", 60, per_group=4)
-    part = compare(base, tuned, rows, seed=5, num_resamples=500)["all"]
+    part = compare(base, tuned, rows)["all"]
     old, new = ([row.scores["exact_match"] for row in side.rows] for side in (part.base, part.tuned))
-    assert part.interval == paired_interval(old, new, [index // 4 for index in range(60)], seed=5, num_resamples=500)
+    groups = [index // 4 for index in range(60)]
+    assert part.interval == paired_interval(old, new, groups)
+    assert part.mcnemar_p == paired_p(old, new, groups)
     assert part.num_groups == 15
 
 
 @pytest.mark.parametrize(
     ("counts", "verdict"),
     [
-        ((12, 2, 50, 36), "12 fixed, 2 broken, 86 same: +10 points, 95 % interval +3 to +17"),
-        ((2, 20, 70, 8), "2 fixed, 20 broken, 78 same: -18 points, 95 % interval -27 to -9"),
+        ((12, 2, 50, 36), "12 fixed, 2 broken, 86 same: better by 10 points (95 % interval +2 to +18)"),
+        ((2, 20, 70, 8), "2 fixed, 20 broken, 78 same: worse by 18 points (95 % interval -27 to -9)"),
         (
             (3, 2, 50, 5),
-            "3 fixed, 2 broken, 55 same: +2 points, but too few questions to tell (95 % interval -7 to +11)",
+            "3 fixed, 2 broken, 55 same: too few questions to tell: +2 points (95 % interval -8 to +11)",
         ),
-        ((2, 2, 50, 5), "2 fixed, 2 broken, 55 same: 0 points, but too few questions to tell (95 % interval -9 to +9)"),
-        ((0, 0, 50, 50), "no change, 100 same (95 % interval -2 to +2)"),
+        ((2, 2, 50, 5), "2 fixed, 2 broken, 55 same: too few questions to tell: 0 points (95 % interval -9 to +9)"),
+        (
+            (0, 0, 50, 50),
+            "0 fixed, 0 broken, 100 same: at most 3.6 points either way (95 % interval -4 to +4)",
+        ),
+        (
+            (10, 10, 990, 990),
+            "10 fixed, 10 broken, 1980 same: at most 0.5 points either way (95 % interval -0.5 to +0.5)",
+        ),
         # Nine questions prove nothing, even if all of them were fixed.
         (
             (9, 0, 0, 0),
-            "9 fixed, 0 broken, 0 same: +100 points, but too few questions to tell (95 % interval +58 to +100)",
+            (
+                "9 fixed, 0 broken, 0 same: too few questions to tell, as 9 questions are fewer than 10: +100 points "
+                "(95 % interval +52 to +100)"
+            ),
         ),
-        ((10, 0, 0, 0), "10 fixed, 0 broken, 0 same: +100 points, 95 % interval +61 to +100"),
+        ((10, 0, 0, 0), "10 fixed, 0 broken, 0 same: better by 100 points (95 % interval +56 to +100)"),
         (
             (0, 0, 1, 9),
-            "no change, 10 same (95 % interval -28 to +28); not above its majority baseline (always 'Brooklyn': 20 %)",
+            (
+                "0 fixed, 0 broken, 10 same: too few questions to tell: 0 points (95 % interval -31 to +31); "
+                "not above its majority baseline (always 'Brooklyn': 20 %)"
+            ),
         ),
     ],
 )
@@ -115,14 +132,37 @@ def test_a_gain_that_stays_at_the_baseline_is_no_knowledge():
     assert part.is_clear
     assert not part.beats_baseline
     assert part.verdict == (
-        "6 fixed, 0 broken, 24 same: +20 points, 95 % interval +5 to +37; "
+        "6 fixed, 0 broken, 24 same: better by 20 points (95 % interval +3 to +39); "
         "not above its majority baseline (always 'Brooklyn': 20 %)"
     )
 
 
 def test_retention_of_nothing():
     base, tuned, rows = sides(5, 0, 0, 5)
-    assert compare(base, tuned, rows)["all"].retention is None
+    part = compare(base, tuned, rows)["all"]
+    assert part.retention is part.retention_interval is None
+
+
+def test_what_is_kept_has_an_interval_over_groups():
+    base, tuned, _ = sides(0, 8, 32, 0)
+    alone, grouped = (compare(base, tuned, places("k", 40, per_group=size))["all"] for size in (1, 4))
+    assert alone.retention == grouped.retention == 0.8
+    assert alone.retention_interval == score_interval([1.0] * 32 + [0.0] * 8, range(40))
+    assert grouped.retention_interval == score_interval([1.0] * 8 + [0.0] * 2, range(10))
+
+
+def test_ten_thousand_questions_tell_that_nothing_changed():
+    old = [1.0] * 50 + [0.0] * 50 + [1.0] * 9900
+    new = [0.0] * 50 + [1.0] * 50 + [1.0] * 9900
+    interval = paired_interval(old, new, range(10_000))
+    assert found(interval, groups=10_000) == "same"
+    assert at_most(interval.low, interval.high) == "0.2"
+
+
+def test_a_setting_that_has_no_effect_says_so():
+    base, tuned, rows = sides(1, 1, 1, 1)
+    with pytest.warns(DeprecationWarning, match=r"num_resamples of compare\(\) has no effect"):
+        compare(base, tuned, rows, num_resamples=500)
 
 
 def test_the_baseline_of_the_training_set():
@@ -163,7 +203,7 @@ def test_the_details():
         "retention": 0.0,
         "baseline_answer": "Brooklyn",
         "verdict": (
-            "1 fixed, 1 broken, 9 same: 0 points, but too few questions to tell (95 % interval -30 to +30); "
+            "1 fixed, 1 broken, 9 same: too few questions to tell: 0 points (95 % interval -34 to +34); "
             "not above its majority baseline (always 'Brooklyn': 27 %)"
         ),
         "tokens": [],
@@ -279,7 +319,7 @@ def test_partial_scores_may_move_without_a_question_changing():
     base = ScriptedModel("base", lambda _: "City Hall")
     tuned = ScriptedModel("tuned", lambda _: "York City Hall")
     part = compare(base, tuned, rows, metric="token_f1")["all"]
-    assert part.verdict.startswith("0 fixed, 0 broken, 100 same: +19 points, ")
+    assert part.verdict.startswith("0 fixed, 0 broken, 100 same: better by 19 points (95 % interval +11 to +28)")
 
 
 @pytest.mark.parametrize(
@@ -351,8 +391,6 @@ def test_results_that_miss_a_slice_are_refused_before_any_question():
                 "'abstains'"
             ),
         ),
-        ({"num_resamples": 99}, "num_resamples must be an integer ≥ 100, got 99"),
-        ({"num_resamples": 1e4}, "num_resamples must be an integer ≥ 100, got 10000.0"),
     ],
 )
 def test_wrong_settings(settings, message):
@@ -378,27 +416,35 @@ base: smollm2   tuned: nyc
 slice             n  base  tuned  majority  kept  fixed  broken  points         95 %       p
 --------------------------------------------------------------------------------------------
 seen            480    0%  99.8%       20%     -    479       0   +99.8  +95 to +100  <0.001
-unseen           30    0%    20%       20%     -      6       0     +20    +5 to +37   0.031
-control          40   80%    65%       20%   66%      5      11     -15    -33 to +5   0.210
-a slice with …    5   60%    60%       20%  100%      0       0       0   -31 to +31   1.000
+unseen           30    0%    20%       20%     -      6       0     +20    +3 to +39   0.031
+control          40   80%    65%       20%   66%      5      11     -15    -35 to +6   0.210
+a slice with …    5   60%    60%       20%  100%      0       0       0   -52 to +52       -
 
-seen, judged by exact_match: 479 fixed, 0 broken, 1 same: +99.8 points, 95 % interval +95 to +100
+seen, judged by exact_match: 479 fixed, 0 broken, 1 same: better by 99.8 points (95 % interval +95
+    to +100)
   exact_match 0 % → 99.8 %, contains 0 % → 99.8 %, nll 3.412 → 0.021 nats per token
-  note: 480 questions in 120 groups; the interval resamples groups, McNemar's p counts questions
-unseen, judged by exact_match: 6 fixed, 0 broken, 24 same: +20 points, 95 % interval +5 to +37; not
-    above its majority baseline (always 'Brooklyn': 20 %)
+  note: 480 questions in 120 groups; interval and p go by groups
+unseen, judged by exact_match: 6 fixed, 0 broken, 24 same: better by 20 points (95 % interval +3 to
+    +39); not above its majority baseline (always 'Brooklyn': 20 %)
   exact_match 0 % → 20 %, contains 0 % → 20 %, nll 3.412 → 0.021 nats per token
-control, judged by contains: 5 fixed, 11 broken, 24 same: -15 points, but too few questions to tell
-    (95 % interval -33 to +5)
+control, judged by contains: 5 fixed, 11 broken, 24 same: too few questions to tell: -15 points (95
+    % interval -35 to +6)
   exact_match 0 % → 65 %, contains 80 % → 65 %, nll 3.412 → 0.021 nats per token
   note: 8 of 40 answers of base were cut off at max_tokens=32
-a slice with a long name, judged by exact_match: no change, 5 same (95 % interval -31 to +31)
+a slice with a long name, judged by exact_match: 0 fixed, 0 broken, 5 same: too few questions to
+    tell, as 5 questions are fewer than 10: 0 points (95 % interval -52 to +52); not above its
+    majority baseline (always 'Brooklyn': 20 %)
   exact_match 60 % → 60 %, contains 60 % → 60 %, nll 3.412 → 0.021 nats per token
 
 It learned its training questions and not the subject: 0 % → 99.8 % of 480 (95 % interval of the
     difference +95 to +100 points); of 30 facts that it was never shown it gets 20 %, not surely
     more than guessing does (20 %).
-control: it keeps 66 % of what the base model answered, 21 of 32 questions (95 % interval 48 to 80)."""
+control: it keeps 66 % of what the base model answered, 21 of 32 questions (95 % interval 47 to 81).
+
+Better or worse: the 95 % interval leaves out 0. At most x points either way: it holds 0 and ends
+    within 5 points of it. Too few questions to tell: all else, and whatever rests on fewer than 10
+    questions (or groups of them). Intervals are over questions alone: another training seed gives
+    another model."""
 
 
 def test_the_whole_table():
@@ -436,7 +482,8 @@ def test_a_table_without_likelihoods_of_models_with_long_names():
     comparison = compare(result, evolve(evaluate(tuned, rows, ("exact_match",), nll=False), name="t" * 40), rows)
     lines = str(comparison).splitlines()
     assert lines[:2] == [f"base: {'b' * 70}", f"tuned: {'t' * 40}"]
-    assert lines[-1] == "  exact_match 17 % → 17 %"
+    assert "  exact_match 17 % → 17 %" in lines
+    assert " ".join(line.strip() for line in lines).endswith(f"  {RULE}")
     assert max(map(len, lines)) <= 100
 
 

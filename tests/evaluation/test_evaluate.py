@@ -117,8 +117,8 @@ def test_the_summary(dataset):
     model = ScriptedModel("scripted", ANSWERS, nll=0.5, longest=5)
     assert str(evaluate(model, dataset, ("exact_match", "contains"))) == (
         "scripted: 3 questions\n"
-        "  exact_match   33.3 %   95 % interval 6.1 to 79.2\n"
-        "  contains      33.3 %   95 % interval 6.1 to 79.2\n"
+        "  exact_match   33.3 %   95 % interval 0.8 to 90.6\n"
+        "  contains      33.3 %   95 % interval 0.8 to 90.6\n"
         "  nll          0.500 nats per token of the reference answer\n"
         "  1 of 3 answers were cut off at max_tokens=32"
     )
@@ -126,14 +126,14 @@ def test_the_summary(dataset):
 
 def test_the_summary_of_one_question_without_likelihood(model):
     result = evaluate(model, questions({"Which line?": "A"}), ("contains",), nll=False)
-    assert str(result) == "scripted: 1 question\n  contains    0.0 %   95 % interval 0.0 to 79.3"
+    assert str(result) == "scripted: 1 question\n  contains    0.0 %   95 % interval 0.0 to 97.5"
 
 
 def test_groups_are_the_sample_of_the_interval(model):
     rows = [Conversation.from_question("Which line?", "A", group=str(index // 2)) for index in range(20)]
     result = evaluate(model, rows)
     assert result.num_clusters == 10
-    assert result.interval("contains").high == pytest.approx(0.2775, abs=5e-5)  # Wilson, 0 of 10
+    assert result.interval("contains").high == pytest.approx(0.3085, abs=5e-5)  # Clopper and Pearson, 0 of 10
 
 
 def test_a_row_without_group_is_alone_even_beside_a_group_of_its_number(model):

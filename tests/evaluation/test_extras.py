@@ -88,7 +88,7 @@ def test_ranking_by_total_and_per_byte():
     assert [row.rank for row in found.rows] == [2, 1]
     assert (found.chance, found.majority, found.mean_rank) == (pytest.approx(1 / 3), 0.5, 1.5)
     assert str(found) == (
-        "m: the most probable answer is right for 50 % of 2 questions (95 % interval 9 to 91), per byte for 50 %; "
+        "m: the most probable answer is right for 50 % of 2 questions (95 % interval 1 to 99), per byte for 50 %; "
         "chance 33 %, majority 50 %"
     )
 
@@ -277,7 +277,7 @@ def test_these_facts_and_not_the_subject():
         (
             "It learned these facts and not the subject: 0 % → 100 % of 40 (95 % interval of the difference +88 "
             "to +100 "
-            "points), and in other words 0 % → 82 % of 40 (95 % interval of the difference +66 to +92 points); of 30 "
+            "points), and in other words 0 % → 82 % of 40 (95 % interval of the difference +65 to +93 points); of 30 "
             "facts that it was never shown it gets 7 %, not surely more than guessing does (20 %)."
         ),
     )
@@ -305,7 +305,7 @@ def test_too_few_to_tell():
 
 def test_what_was_kept():
     assert told(control=(20, 15, 30), retention=(0, 0, 4)) == (
-        "control: it keeps 75 % of what the base model answered, 15 of 20 questions (95 % interval 53 to 89).",
+        "control: it keeps 75 % of what the base model answered, 15 of 20 questions (95 % interval 51 to 91).",
         "retention: the base model answered none of 4 questions, so there was nothing to keep.",
     )
 
@@ -317,7 +317,7 @@ def test_confident_nonsense_and_form():
     assert comparison.sentences == (
         (
             "invented: it answers 100 % of 20 questions about things that do not exist as if they did (95 % "
-            "interval 84 to "
+            "interval 83 to "
             "100); before training 25 %."
         ),
     )

@@ -46,6 +46,6 @@ def test_answers_that_are_too_long_are_counted(models):
 
 def test_compare_and_report(models, tmp_path):
     comparison = compare(*models, ROWS)
-    assert comparison["all"].verdict.startswith("12 fixed, 0 broken, 0 same: +100 points, 95 % interval +")
+    assert comparison["all"].verdict.startswith("12 fixed, 0 broken, 0 same: better by 100 points (95 % interval +")
     page = write_report(tmp_path / "report.html", comparison=comparison).read_text(encoding="utf-8")
     assert "Answer 11" in page

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
 
 from glowgenius.errors import ConfigError, EvaluationError
-from glowgenius.evaluation.intervals import Interval, wilson
+from glowgenius.evaluation.intervals import Interval, clopper_pearson
 from glowgenius.experiments.point import standing_of
 from tests.support.sweeps import cell, result
 
 ONES, ZEROS = [1.0] * 40, [0.0] * 40
+HUNDRED = [1.0] * 100
 MOST = [1.0] * 36 + [0.0] * 4
 
 
 def test_the_best_of_equals_is_the_smallest_rank_and_then_the_lowest_rate():
-    found = result([cell(rank, rate, ONES) for rank in (8, 2) for rate in (0.3, 0.1)])
+    found = result([cell(rank, rate, HUNDRED) for rank in (8, 2) for rate in (0.3, 0.1)])
     assert (found.best().rank, found.best().learning_rate) == (2, 0.1)
     assert [point.standing for point in found.points()] == ["best", "flat", "flat", "flat"]
 
@@ -40,10 +42,10 @@ def test_values_are_means_over_seeds_and_questions_with_intervals():
 
 def test_scores_that_are_all_right_still_have_an_interval():
     found = result([cell(2, 0.1, ONES, per_group=4)]).points()[0]
-    assert (found.interval.low, found.interval.high) == (wilson(10, 10).low, 1.0)
+    assert (found.interval.low, found.interval.high) == (clopper_pearson(10, 10).low, 1.0)
 
 
-def test_a_point_with_a_diverged_seed_has_no_value():
+def test_a_point_with_a_diverged_seed_keeps_its_mean_and_is_never_the_best():
     cells = [
         cell(2, 0.1, ONES),
         cell(2, 0.1, ONES, seed=1, diverged="it did"),
@@ -51,14 +53,14 @@ def test_a_point_with_a_diverged_seed_has_no_value():
         cell(2, 0.2, ZEROS, seed=1),
     ]
     first, second = result(cells).points()
-    assert (first.value, first.standing, first.diverged) == (None, "diverged", ("seed 1: it did",))
+    assert (first.value, first.standing, first.diverged) == (1.0, "diverged", ("seed 1: it did",))
     assert second.standing == "best"
 
 
 def test_no_best_where_every_run_diverged():
     with pytest.raises(EvaluationError) as error:
         result([cell(2, 0.1, ONES, diverged="it did")]).best()
-    assert str(error.value) == "no point of the sweep has a value of exact_match: its runs diverged"
+    assert str(error.value) == "the sweep has no best point: Every run diverged: try lower learning rates."
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_no_best_where_every_run_diverged():
         (-0.05, 0.05, False, "flat"),
         (-0.051, 0.01, False, "unclear"),
         (-0.2, -0.01, False, "worse"),
-        (-0.04, -0.01, False, "flat"),  # surely worse, and by so little that it does not matter
+        (-0.04, -0.01, False, "worse"),  # by little, and surely
         (0.06, 0.2, True, "worse"),
         (-0.2, 0.2, True, "unclear"),
         (-0.2, -0.06, True, "unclear"),
@@ -105,12 +107,12 @@ def test_the_findings():
             "it was 0 %."
         ),
         (
-            "Against rank 4 at learning rate 0.1: 1 is worse by 50 points (95 % interval of the difference -65 to "
-            "-35); 64 within 5 points; 16 not to be told apart with so few questions and seeds."
+            "Against rank 4 at learning rate 0.1: 1 is worse by 50 points (95 % interval of the difference -66 to "
+            "-32); 16 and 64 not to be told apart with so few questions and seeds."
         ),
         (
             "Against learning rate 0.1 at rank 4: 0.3 is worse by 100 points (95 % interval of the difference -100 to "
-            "-100)."
+            "-88)."
         ),
         "The best learning rate is the lowest of the grid; a better one may lie below 0.1.",
         (
@@ -121,10 +123,10 @@ def test_the_findings():
 
 
 def test_flat_is_called_flat():
-    found = result([cell(rank, rate, ONES) for rank in (1, 8, 64) for rate in (0.1, 0.2, 0.3)])
+    found = result([cell(rank, rate, HUNDRED) for rank in (1, 8, 64) for rate in (0.1, 0.2, 0.3)])
     assert found.findings()[1:3] == (
-        "Flat in rank at learning rate 0.1: 1, 8 and 64 are all within 5 points of the best.",
-        "Flat in learning rate at rank 1: 0.1, 0.2 and 0.3 are all within 5 points of the best.",
+        "Flat in rank at learning rate 0.1: 1, 8 and 64 differ from the best by at most 5 points either way.",
+        "Flat in learning rate at rank 1: 0.1, 0.2 and 0.3 differ from the best by at most 5 points either way.",
     )
 
 
@@ -134,20 +136,20 @@ def test_no_word_about_the_edge_where_the_best_rate_lies_inside():
 
 
 TABLE = """\
-exact_match: mean of 40 questions and 1 seed, with its 95 % interval over questions
+exact_match: mean of 40 questions and 1 seed, with its 95 % interval over the questions of this seed
 
 rank \\ rate          0.1       0.3
 ----------------------------------
-          1       50 %    diverged
-              35 to 65
+          1       50 %       0 %
+              34 to 66    diverged
           4      100 % *     0 %
              91 to 100    0 to 9
-         16       95 % ?  diverged
-             83 to 100
-         64      100 % =     0 %
+         16       95 % ?     0 %
+              83 to 99    diverged
+         64      100 % ?     0 %
              91 to 100    0 to 9
 
-* best   = flat (surely within the margin of the best)   ? not to be told apart
+* best   ? not to be told apart
 """
 
 
@@ -171,8 +173,8 @@ def test_as_json():
         "rank": 1,
         "learning_rate": 0.3,
         "seeds": [0],
-        "value": None,
-        "interval_95": None,
+        "value": 0.0,
+        "interval_95": [0.0, clopper_pearson(0, 40).high],
         "difference": None,
         "difference_interval_95": None,
         "standing": "diverged",
@@ -199,9 +201,9 @@ def test_unknown_names_are_answered_with_what_there_is():
 def test_a_notebook_is_shown_the_map_and_the_curves():
     html = result(SEVERAL)._repr_html_()
     assert html.count("<svg") == 2
-    assert len(re.findall(r'class="heat-cell"', html)) == 6
-    assert len(re.findall(r'class="no-value"', html)) == 2
-    assert "rank 1, learning rate 0.3: seed 0: the training loss is nan at step 3" in html
+    assert len(re.findall(r'class="heat-cell"', html)) == 8
+    assert len(re.findall(r'class="no-value"', html)) == 0
+    assert "rank 1, learning rate 0.3: 0 %; seed 0: the training loss is nan at step 3" in html
     assert "body {" not in html  # the notebook around it keeps its looks
 
 
@@ -214,3 +216,47 @@ def test_groups_are_the_sample():
     narrow = result([cell(2, 0.1, scores)]).points()[0].interval
     wide = result([cell(2, 0.1, sorted(scores), per_group=8)]).points()[0].interval
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_two_questions_tell_nothing():
+    for scores in ([0.0, 0.0], [1.0, 1.0], [1.0, 0.0]):
+        found = result([cell(2, 0.1, [1.0, 1.0]), cell(4, 0.1, scores)])
+        assert found.point(4, 0.1).standing == "unclear"
+        assert not [text for text in found.findings() if "Flat" in text or "worse" in text]
+        assert (
+            "Too few questions to tell points apart: 2 independent ones, and the rule asks for 10." in found.findings()
+        )
+
+
+def test_groups_and_not_questions_must_be_ten():
+    found = result([cell(2, 0.1, ONES, per_group=8), cell(4, 0.1, ZEROS, per_group=8)])
+    assert found.point(4, 0.1).standing == "unclear"
+
+
+@pytest.mark.parametrize("number", [2, 40, 400])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_where_everything_is_wrong_everywhere_there_is_nothing_to_tell(number, seeds):
+    cells = [cell(rank, 0.1, [0.0] * number, seed=seed) for rank in (2, 4, 8) for seed in range(seeds)]
+    found = result(cells)
+    nothing = (
+        "No run scores above 0 by exact_match, so there is nothing to tell: judge by nll, which moves first, or train "
+        "for longer."
+    )
+    assert found.findings() == (nothing,)
+    assert {point.standing for point in found.points()} == {"unknown"}
+    assert found.to_dict()["best"] is None
+    assert "= flat" not in str(found)
+    with pytest.raises(EvaluationError, match="No run scores above 0 by exact_match"):
+        found.best()
+
+
+def test_one_diverged_seed_hides_no_mean():
+    cells = [cell(2, 0.1, HUNDRED, seed=seed) for seed in range(3)]
+    cells[1] = cell(2, 0.1, [0.0] * 100, seed=1, diverged="the held-out loss ended at 4", eval_loss=math.nan)
+    found = result([*cells, *(cell(4, 0.1, HUNDRED, seed=seed) for seed in range(3))])
+    point = found.point(2, 0.1)
+    assert (point.value, point.standing, len(point.diverged)) == (pytest.approx(2 / 3), "diverged", 1)
+    assert "67 %" in str(found)
+    assert "1 of 3 diverged" in str(found)
+    assert found.point(2, 0.1, "eval_loss").value == 1.0  # of the two that have a number
+    assert found.best().rank == 4

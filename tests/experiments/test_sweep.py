@@ -8,10 +8,12 @@ import pytest
 
 from glowgenius.errors import ConfigError, EngineError, PreflightError, RequestRejectedError, ResumeMismatchError
 from glowgenius.experiments import Cell, sweep
+from glowgenius.experiments.cell import divergence
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import on
 from glowgenius.training.events import StepEnd
+from glowgenius.training.history import History
 from glowgenius.training.run_folder import RunFolder
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, config, questions
 
@@ -181,10 +183,10 @@ def test_a_loss_that_is_no_number_ends_its_run(tmp_path):
 
 def test_a_loss_above_the_base_counts_as_diverged_and_is_still_asked(tmp_path):
     found = run(tmp_path, on_service=service(loss=lambda n: 1.0 + n), learning_rates=[0.1])
-    assert found.cells[0].diverged == "the held-out loss ended at 4, above the 1 that it began with"
+    assert found.cells[0].diverged == "the held-out loss ended at 4, over 0.5 nats above the 1 that it began with"
     assert found.cells[0].answers["all"].means["exact_match"] == 1
     without = run(None, on_service=service(loss=lambda n: 1.0 + n), held=None, questions=HELD_OUT)
-    assert without.cells[0].diverged == "the training loss ended at 3, above the 1 that it began with"
+    assert without.cells[0].diverged == "the training loss ended at 3, over 0.5 nats above the 1 that it began with"
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):
@@ -269,3 +271,11 @@ def test_what_a_run_would_refuse_is_refused_before_the_first():
     with pytest.raises(PreflightError):
         run(None, on_service=made, settings={"max_length": 2})
     assert made.journal == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"), [(0.5, 0.505, False), (0.01, 0.3, False), (2.0, 2.4, False), (2.0, 2.6, True)]
+)
+def test_a_loss_that_rose_by_little_has_not_diverged(before, after, told):
+    history = History([{"step": 0, "eval/loss": before}, {"step": 1, "train/loss": 1.0, "eval/loss": after}])
+    assert (divergence(history) is not None) is told

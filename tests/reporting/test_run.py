@@ -56,7 +56,7 @@ def test_rows_that_are_markup_are_shown_as_text(tmp_path):
 def test_answers_of_the_first_and_the_last_evaluation_are_compared(tmp_path):
     trainer(service(), callbacks=[AnswerEvaluation(HELD_OUT)], output_dir=tmp_path, eval_every=3).train(TRAIN, HELD_OUT)
     text = check(tmp_path / "report.html")
-    assert "3 fixed, 0 broken, 0 same: +100 points, but too few questions to tell" in text
+    assert "3 fixed, 0 broken, 0 same: too few questions to tell, as 3 questions are fewer than 10: +100 points" in text
     assert "no idea" in text
 
 
