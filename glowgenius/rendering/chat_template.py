@@ -66,6 +66,7 @@ class ChatTemplateRenderer(Renderer):
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template_kwargs or {})
         self._shape = probe(self._template)
+        self._template.thinks = self._shape.reasoning is not None or self._template.knows_reasoning
         self._marked = use_generation_markers and self._template.has_generation_markers
 
     @property
@@ -76,7 +77,7 @@ class ChatTemplateRenderer(Renderer):
     @property
     @override
     def stop_sequences(self) -> tuple[int, ...]:
-        return (self._shape.stop_id,)
+        return self._shape.stop_ids
 
     @property
     @override
@@ -93,7 +94,8 @@ class ChatTemplateRenderer(Renderer):
     def description(self) -> str:
         masks = "generation markers" if self._marked else "prefix differences"
         history = ", earlier turns rewritten" if self._shape.rewrites else ""
-        return f"chat template of the tokenizer (masks from {masks}, stop token {self._shape.stop}{history})"
+        stops = ", of calls ".join(ending.stop for ending in self._shape.endings)
+        return f"chat template of the tokenizer (masks from {masks}, stop token {stops}{history})"
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
@@ -149,11 +151,10 @@ class ChatTemplateRenderer(Renderer):
         Reasoning becomes `reasoning_content` where the template shows how it is written.
         """
         ids = [int(token) for token in tokens]
-        stopped = self._shape.stop_id in ids
-        if stopped:
-            ids = ids[: ids.index(self._shape.stop_id)]
-        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return self._shape.read(text.removesuffix(self._shape.closing) if stopped else text)
+        place = next((at for at, token in enumerate(ids) if token in self._shape.stop_ids), None)
+        text = self._tokenizer.decode(ids[:place], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        plain = self._shape.endings[0]
+        return self._shape.read(text.removesuffix(plain.closing) if ids[place:][:1] == [plain.stop_id] else text)
 
     def _render(self, messages: Sequence[Message], tools: Tools) -> RenderedText:
         given, text = self._write(messages, tools)

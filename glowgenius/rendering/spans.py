@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final, final
 from attrs import evolve, frozen
 
 from glowgenius.rendering.encoder import MARK, TokenizedText
+from glowgenius.rendering.lost import holds, lost
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.renderer import unrenderable
-from glowgenius.rendering.template import holds, lost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.errors import RenderingError
-    from glowgenius.rendering.template import ChatTemplate, Given, TurnShape
+    from glowgenius.rendering.template import ChatTemplate, Ending, Given, TurnShape
 
 _STAND_INS: Final = ("glowgenius one", "another GLOWGENIUS")
 """Two contents with different first and different last letters: what renders alike around them is not content."""
@@ -68,19 +68,20 @@ class RenderedText:
         """
         prompt = self._written(index, add_generation_prompt=True)
         turn = self._text if self._is_last(index) else self._written(index + 1)
-        shape = self._shape
-        if not turn.endswith(shape.stop + shape.tail):
+        ending = self._shape.ending(turn)
+        if ending is None:
+            stops = " or ".join(repr(ending.stop) for ending in self._shape.endings)
             raise unrenderable(
-                f"the template ends it with {_shown(turn[-_SNIPPET:])} and not with the stop token {shape.stop!r}",
+                f"the template ends it with {_shown(turn[-_SNIPPET:])} and not with the stop token {stops}",
                 "messages whose turns end with that token, or do not train this one",
                 field=f"messages[{index}]",
             )
-        turn = turn[: len(turn) - len(shape.tail)]
+        turn = turn[: len(turn) - len(ending.tail)]
         start = self._tokens_of(prompt, index, prompt=True)
         if isinstance(start, Rewritten):
             return start
         self._refuse_incomplete(index, turn[len(prompt) :])
-        known = self._end_of_last() if self._is_last(index) else None
+        known = self._end_of_last(ending) if self._is_last(index) else None
         end = self._tokens_of(turn, index) if known is None else known
         return end if isinstance(end, Rewritten) else (start, end)
 
@@ -139,7 +140,8 @@ class RenderedText:
         if isinstance(start, Rewritten):
             raise start.error
         # No text of a message is encoded as the stop token, so the next one is the template's own.
-        stop = next((at for at in range(start, len(self.tokens)) if self.tokens[at] == self._shape.stop_id), None)
+        stops = self._shape.stop_ids
+        stop = next((at for at in range(start, len(self.tokens)) if self.tokens[at] in stops), None)
         return start, len(self.tokens) if stop is None else stop + 1
 
     def content(self, index: int) -> Span:
@@ -203,11 +205,11 @@ class RenderedText:
         messages[index] = evolve(messages[index], content=content)
         return self._template.text(messages, self.given.tools)
 
-    def _end_of_last(self) -> int | None:
+    def _end_of_last(self, ending: Ending) -> int | None:
         """The end of a last answer without encoding it again: behind its stop token the tail is always the same."""
-        tail = self._shape.tail_tokens
+        tail = ending.tail_tokens
         end = len(self.tokens) - len(tail)
-        fits = end > 0 and self.tokens[end - 1] == self._shape.stop_id and self.tokens[end:] == list(tail)
+        fits = end > 0 and self.tokens[end - 1] == ending.stop_id and self.tokens[end:] == list(tail)
         return end if fits else None
 
     def _tokens_of(self, beginning: str, index: int, *, prompt: bool = False) -> int | Rewritten:
@@ -243,9 +245,16 @@ class RenderedText:
 
     def _kwargs(self, index: int) -> str:
         """What might make the prompt fit the answer of message *index*."""
-        if "enable_thinking" in self._template.source and not self._messages[index].reasoning_content:
-            return "chat_template_kwargs={'enable_thinking': False} for answers without reasoning, or "
-        return "chat_template_kwargs that fit the answer, or "
+        switch = "enable_thinking" in self._template.source
+        if self._messages[index].reasoning_content:
+            setting = "={'enable_thinking': True} for answers with" if switch else " that let the model write"
+            return f"chat_template_kwargs{setting} reasoning, or "
+        if switch:
+            return (
+                "chat_template_kwargs={'enable_thinking': False} for answers without reasoning, "
+                "'reasoning_content' for those with it, or "
+            )
+        return "chat_template_kwargs or 'reasoning_content' that fit the answer, or "
 
     def _refuse_incomplete(self, index: int, written: str) -> None:
         """Refuse an answer of which the template leaves something out."""

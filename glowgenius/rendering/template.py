@@ -14,6 +14,8 @@ from glowgenius.errors import RenderingError
 from glowgenius.models.hub import render_with_marks, template_writer
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.encoder import MARK, Encoder
+from glowgenius.rendering.lost import LossCheck
+from glowgenius.rendering.reasoning import begins_with_reasoning, split_reasoning
 from glowgenius.rendering.renderer import unrenderable
 
 if TYPE_CHECKING:
@@ -27,8 +29,16 @@ if TYPE_CHECKING:
 _QUESTION: Final = Message("user", "glowgenius asks")
 _ANSWER: Final = "glowgenius answers"
 _REASONING: Final = "glowgenius ponders"
-_STAND_IN: Final = "glowgenius says {} things"
-_FORMS_KEPT: Final = 256
+_ARGUMENTS: Final = {"glowgenius_key": "glowgenius value", "glowgenius_other": "another GLOWGENIUS"}
+_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "glowgenius_tool",
+        "description": "A glowgenius description.",
+        "parameters": {"type": "object", "properties": {key: {"type": "string"} for key in _ARGUMENTS}},
+    },
+}
+_REASONING_FIELD: Final = re.compile(r"reasoning_content|(?:\.|\[['\"])(?:reasoning|thinking)\b")
 _GENERATION_MARKER: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 _REMEDY: Final = (
@@ -66,7 +76,11 @@ class ChatTemplate:
         """The control tokens of the tokenizer."""
         self.encoder = Encoder(tokenizer, self.control)
         """Encodes what the template writes; it writes its own BOS, so none is added."""
-        self._unwritten: dict[tuple[Any, ...], frozenset[int]] = {}
+        self._losses = LossCheck(self.text)
+        self._as_text: bool | None = None
+        self.thinks = False
+        """Whether the template knows `reasoning_content`: then `<think>…</think>` before an answer is taken for it."""
+        self._tags = [tag for tag in ("</think>", "<think>") if tag in self.source]
         self._quick: tuple[Any, Callable[..., Any] | None] | None = None
 
     @property
@@ -80,18 +94,55 @@ class ChatTemplate:
         """Whether the template says by itself which text the assistant generates."""
         return _GENERATION_MARKER.search(self.source) is not None
 
+    @property
+    def knows_reasoning(self) -> bool:
+        """Whether the template speaks of the reasoning of messages, in whichever mode it writes it."""
+        return _REASONING_FIELD.search(self.source) is not None
+
     def given(self, messages: Sequence[Message], tools: Tools = ()) -> Given:
         """*messages* and *tools* as the template takes them, with a `MARK` in every control token of their text.
 
         Raises:
             RenderingError: The tokenizer cannot encode such text as text.
         """
+        if self.thinks:
+            messages = split_reasoning(messages)
+        rows = self.encoder.rows(messages)
+        for index, (message, row) in enumerate(zip(messages, rows, strict=True)):
+            if message.role == "assistant" and self._tags:
+                self._spell_tags(index, message, row)
+        calls = [call for row in rows for call in row.get("tool_calls", ())]
+        if calls and self._text_of_arguments():
+            for call in calls:
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
         return Given(
             messages=messages,
             tools=tools,
-            rows=self.encoder.rows(messages),
+            rows=rows,
             schemas=self.encoder.values(thaw(tuple(tools)), "tools") if tools else None,
         )
+
+    def _spell_tags(self, index: int, message: Message, row: dict[str, Any]) -> None:
+        """Put the mark into the tags of reasoning that an answer only mentions: the template would cut it there."""
+        field = f"messages[{index}]"
+        if any(tag in (message.reasoning_content or "") for tag in self._tags):
+            tag = next(tag for tag in self._tags if tag in (message.reasoning_content or ""))
+            raise unrenderable(
+                f"the reasoning holds {tag!r}, at which the chat template would end it",
+                "reasoning without it",
+                field=f"{field}.reasoning_content",
+            )
+        found = [tag for tag in self._tags if tag in message.content]
+        if not found or (begins_with_reasoning(message.content) and not self.thinks):
+            return
+        if not self.encoder.writes_data:
+            raise unrenderable(
+                f"the text holds {found[0]!r}, at which the chat template would cut it",
+                "write it differently, for example with a space inside",
+                field=f"{field}.content",
+            )
+        for tag in found:
+            row["content"] = row["content"].replace(tag, f"{tag[0]}{MARK}{tag[1:]}")
 
     def text(self, messages: Sequence[Message], tools: Tools = (), *, add_generation_prompt: bool = False) -> str:
         """What the template writes; control tokens in the text of messages have a `MARK` in them.
@@ -122,7 +173,7 @@ class ChatTemplate:
             raise  # jinja2 is missing: not a fault of the messages
         except Exception as error:  # a template raises whatever it likes: jinja2's errors or Python's
             raise unrenderable(
-                f"the chat template refuses it: {error}", "messages that the template accepts", field="messages"
+                f"the chat template refuses it: {error}", _accepted(given, error), field="messages"
             ) from error
         if not isinstance(text, str):
             raise RenderingError(f"apply_chat_template(tokenize=False) must return a str, got {type(text).__name__}")
@@ -155,55 +206,56 @@ class ChatTemplate:
         return render_with_marks(self.tokenizer, given.rows, options)
 
     def refuse_lost(self, given: Given, text: str) -> None:
-        """Refuse a rendering that lacks what a system, developer or user message says, a tool, or a tool call.
-
-        An assistant's earlier message may lawfully be shortened: thinking models drop past reasoning.
+        """Refuse a rendering that lacks something that its messages or tools say.
 
         Raises:
             RenderingError: It names the message that the template leaves out.
         """
-        for at, tool in enumerate(given.tools):
-            if not holds(text.replace(MARK, ""), str(tool.get("function", tool).get("name", ""))):
-                raise lost(f"tools[{at}]", "a model whose chat template knows tools, or rows without them")
-        unwritten = self._unwritten_in(given.messages, given.tools)
-        for index, message in enumerate(given.messages):
-            if index in unwritten and message.content.strip():
-                raise lost(f"messages[{index}].content", f"a role that the template knows, instead of {message.role!r}")
-            for at, call in enumerate(message.tool_calls):
-                function = call.get("function", call)
-                if not holds(text.replace(MARK, ""), str(function.get("name", ""))):
-                    raise lost(f"messages[{index}].tool_calls[{at}]", "a model whose chat template knows tool calls")
+        self._losses.refuse(given.messages, given.tools, text.replace(MARK, ""))
 
-    def _unwritten_in(self, messages: Sequence[Message], tools: Tools) -> frozenset[int]:
-        """Which system, developer and user messages the template does not write, whatever they say.
+    def _text_of_arguments(self) -> bool:
+        """Whether the template asks for the arguments of calls as JSON text, and not as an object.
 
-        Every content is replaced by a text of our own that occurs once, so that what one message says is never taken
-        for another that says the same. It depends on who speaks when, so conversations of one form are looked at once.
+        Templates are written for one of the two: the other is encoded twice, printed as Python would, or refused.
         """
-        rows = ((row.role, row.name, row.reasoning_content, row.tool_call_id, row.tool_calls) for row in messages)
-        form = (*rows, tuple(tools))
-        if form not in self._unwritten:
-            stand_ins = [
-                evolve(message, content=_STAND_IN.format(index), weight=None) for index, message in enumerate(messages)
-            ]
-            text = self.text(stand_ins, tools)
-            if len(self._unwritten) >= _FORMS_KEPT:
-                self._unwritten.clear()
-            self._unwritten[form] = frozenset(
-                index
-                for index, message in enumerate(stand_ins)
-                if message.role in ("system", "developer", "user") and message.content not in text
-            )
-        return self._unwritten[form]
+        if self._as_text is None:
+            self._as_text = any(self._asks_for_text(tools) for tools in (None, [_TOOL]))
+        return self._as_text
+
+    def _asks_for_text(self, tools: Rows | None) -> bool:
+        found: list[str] = []
+        for arguments in (_ARGUMENTS, json.dumps(_ARGUMENTS)):
+            call = {
+                "id": "callgg001",
+                "type": "function",
+                "function": {"name": "glowgenius_tool", "arguments": arguments},
+            }
+            rows = [_QUESTION.to_dict(), {"role": "assistant", "content": "", "tool_calls": [call]}]
+            try:
+                found.append(str(self._writer(rows, tools, add_generation_prompt=False)))
+            except ImportError:
+                raise
+            except Exception:  # noqa: BLE001 - a template raises whatever it likes
+                found.append("")
+        as_object, as_text = found
+        fits = [all(word in text for word in _ARGUMENTS.values()) for text in found]
+        fits[0] = fits[0] and repr(_ARGUMENTS) not in as_object
+        fits[1] = fits[1] and json.dumps(json.dumps(_ARGUMENTS))[1:-1] not in as_text
+        return fits == [False, True]
+
+
+def _accepted(given: Given, error: Exception) -> str:
+    """What to do about a template that raises *error*."""
+    functions = [schema.get("function", schema) for schema in given.schemas or ()]
+    missing = [key for key in ("description", "parameters") if any(key not in function for function in functions)]
+    asked = [key for key in missing if repr(key) in str(error)]
+    return f"tools that all have {' and '.join(map(repr, asked))}" if asked else "messages that the template accepts"
 
 
 @final
 @frozen(kw_only=True)
-class TurnShape:
-    """What stands around the content of an assistant message: `prompt | opening content closing stop tail`."""
-
-    opening: str
-    """What the model writes before its answer, such as an empty thinking block; mostly nothing."""
+class Ending:
+    """How a turn of the assistant ends: `closing stop tail`."""
 
     closing: str
     """What the template puts between answer and stop token; mostly nothing."""
@@ -220,6 +272,18 @@ class TurnShape:
     tail_tokens: tuple[int, ...]
     """The same as tokens."""
 
+
+@final
+@frozen(kw_only=True)
+class TurnShape:
+    """What stands around the content of an assistant message: `prompt | opening content closing stop tail`."""
+
+    opening: str
+    """What the model writes before its answer, such as an empty thinking block; mostly nothing."""
+
+    endings: tuple[Ending, ...]
+    """How an answer ends, and how a turn ends that makes a call, where that is otherwise."""
+
     trims: bool
     """Whether the template strips white space around the answer."""
 
@@ -228,6 +292,20 @@ class TurnShape:
 
     reasoning: tuple[str, str] | None
     """What stands before and after `reasoning_content`, where the template writes it."""
+
+    @property
+    def stop(self) -> str:
+        """The token that ends an answer."""
+        return self.endings[0].stop
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end a turn, that of an answer first."""
+        return tuple(ending.stop_id for ending in self.endings)
+
+    def ending(self, turn: str) -> Ending | None:
+        """How *turn* ends; None where it ends with none of the stop tokens."""
+        return next((ending for ending in self.endings if turn.endswith(ending.stop + ending.tail)), None)
 
     def read(self, text: str) -> Message:
         """The message in what the model wrote, up to `closing`."""
@@ -267,17 +345,11 @@ def probe(template: ChatTemplate) -> TurnShape:
             "this chat template cannot be used: add_generation_prompt=True does not begin the assistant's turn, "
             f"so that the model would have to write {opening!r} itself; {_REMEDY}"
         )
-    closing, stop, stop_id, tail = _ending(template, rest)
-    turn = prompt + generated
-    body = turn[: len(turn) - len(tail)]
-    encode = template.encoder.encode
+    ending = _ending(template, prompt + generated, rest)
+    body = prompt + generated[: len(generated) - len(ending.tail)]
     return TurnShape(
         opening="" if answer.reasoning_content else opening,
-        closing=closing,
-        stop=stop,
-        stop_id=stop_id,
-        tail=tail,
-        tail_tokens=tuple(encode(turn)[len(encode(body)) :]),
+        endings=(ending, *_ending_of_calls(template, ending)),
         trims=_generated(template, prompt, evolve(answer, content=f" \n{_ANSWER}\n ")) == generated,
         rewrites=not _followed(template, answer).startswith(body),
         reasoning=_reasoning(template, prompt),
@@ -295,8 +367,8 @@ def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
     return plain
 
 
-def _ending(template: ChatTemplate, rest: str) -> tuple[str, str, int, str]:
-    """What stands behind an answer: what closes it, the stop token and its id, and what the model never writes.
+def _ending(template: ChatTemplate, turn: str, rest: str) -> Ending:
+    """How *turn* ends, of which *rest* stands behind the answer: what closes it, the stop token, what comes after.
 
     Of several control tokens without a letter between them, the last one ends the turn.
     """
@@ -304,14 +376,42 @@ def _ending(template: ChatTemplate, rest: str) -> tuple[str, str, int, str]:
     last = 0
     while last + 1 < len(places) and places[last][1] == places[last + 1][0]:
         last += 1
-    stop_id = places[last][2] if places else None
-    if stop_id is None:
+    if not places or places[last][2] is None:
         raise RenderingError(
             "this chat template cannot be used: it puts no special token after the assistant's answer, "
             f"so that the model would never learn to stop; {_REMEDY}"
         )
-    start, end, _ = places[last]
-    return rest[:start], rest[start:end], stop_id, rest[end:]
+    return _cut(template, turn, rest, places[last])
+
+
+def _cut(template: ChatTemplate, turn: str, rest: str, place: tuple[int, int, int | None]) -> Ending:
+    """The ending of *turn* whose stop token is at *place* in *rest*."""
+    start, end, stop_id = place
+    tail = rest[end:]
+    encode = template.encoder.encode
+    tail_tokens = encode(turn)[len(encode(turn[: len(turn) - len(tail)])) :]
+    return Ending(
+        closing=rest[:start], stop=rest[start:end], stop_id=stop_id or 0, tail=tail, tail_tokens=tuple(tail_tokens)
+    )
+
+
+def _ending_of_calls(template: ChatTemplate, plain: Ending) -> list[Ending]:
+    """How a turn ends that makes a call, where it ends otherwise than an answer: with a stop token of its own."""
+    call = {"id": "callgg001", "function": {"name": "glowgenius_tool", "arguments": _ARGUMENTS}}
+    calling = Message("assistant", "", tool_calls=[call])
+    for tools in ((), (_TOOL,)):
+        try:
+            turn = template.text([_QUESTION, calling], tools)
+        except RenderingError:
+            continue
+        _, found, rest = turn.rpartition("glowgenius_tool")
+        places = [place for place in template.control.all_in(rest) if place[2] is not None]
+        if not found or not all(word in turn for word in _ARGUMENTS.values()) or not places:
+            continue
+        if turn.endswith(plain.stop + plain.tail) or rest[places[-1][1] :].strip():
+            return []
+        return [_cut(template, turn, rest, places[-1])]
+    return []
 
 
 def _followed(template: ChatTemplate, answer: Message) -> str:
@@ -340,13 +440,3 @@ def _reasoning(template: ChatTemplate, prompt: str) -> tuple[str, str] | None:
     before, found, rest = generated.partition(_REASONING)
     between, answered, _ = rest.partition(_ANSWER)
     return (before, between) if found and answered and between.strip() else None
-
-
-def lost(field: str, accepted: str) -> RenderingError:
-    """The error for something that the template does not write."""
-    return unrenderable("the chat template does not write it", accepted, field=field)
-
-
-def holds(text: str, part: str) -> bool:
-    """Whether *part* stands in *text*, white space aside: templates trim and indent."""
-    return part in text or "".join(part.split()) in "".join(text.split())

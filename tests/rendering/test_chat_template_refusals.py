@@ -6,7 +6,7 @@ import pytest
 
 from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import NothingToTrainError, RenderingError
-from glowgenius.rendering import ChatTemplateRenderer, TrainOn, template
+from glowgenius.rendering import ChatTemplateRenderer, TrainOn, lost
 from glowgenius.rendering.control import ControlTokens
 from glowgenius.rendering.encoder import Encoder
 from glowgenius.testing import ByteTokenizer
@@ -131,7 +131,7 @@ def test_an_answer_that_does_not_continue_its_prompt_is_refused():
     assert refusal(renderer, [QUESTION, thought]) == (
         "messages[1]: sampling starts from '\\n</think>\\n\\n' "
         "where this conversation has 'Hm.\\n</think>\\n\\nQueens.<|i' "
-        "→ chat_template_kwargs that fit the answer, or each turn as an example of its own, "
+        "→ chat_template_kwargs={'enable_thinking': True} for answers with reasoning, or each turn as an example of its own, "
         "as render_examples() makes them"
     )
 
@@ -241,7 +241,8 @@ def test_content_that_the_template_rewrites_cannot_be_trained():
     )
     tool = [QUESTION, ANSWER, Message("tool", "result"), ANSWER]
     assert refusal(ChatTemplateRenderer(bpe_tokenizer(constant)), tool, TrainOn.ALL_MESSAGES) == (
-        "messages[2]: the chat template does not write its content as it is → a train_on that leaves it out"
+        "messages[2].content: the chat template does not write it → a model whose chat template knows the results of "
+        "tools, or their text in a user's message"
     )
 
 
@@ -348,12 +349,12 @@ def test_a_missing_jinja2_is_not_blamed_on_the_template():
 
 
 def test_many_forms_of_conversation_are_looked_at_and_few_are_kept(monkeypatch):
-    monkeypatch.setattr(template, "_FORMS_KEPT", 3)
+    monkeypatch.setattr(lost, "_FORMS_KEPT", 3)
     renderer = ChatTemplateRenderer(ByteTokenizer())
     for turns in [*range(6), *range(6)]:
         prompt = renderer.render_prompt([*[QUESTION, ANSWER] * turns, QUESTION])
         assert prompt.tolist().count(257) == 2 * turns + 2
-        assert len(renderer._template._unwritten) <= 3
+        assert renderer._template._losses.num_forms <= 3
 
 
 def test_a_tokenizer_without_control_tokens_has_nothing_to_stop_at():
