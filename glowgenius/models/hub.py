@@ -17,7 +17,7 @@ from glowgenius.models import catalog
 from glowgenius.models.plain import read_plain_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from glowgenius.models.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ def render_with_marks(
     Args:
         tokenizer: One of `transformers`.
         messages: As `apply_chat_template` takes them.
-        variables: Further variables of the template.
+        variables: Further variables of the template; values, or functions in the place of its own.
 
     Returns:
         The text, and the first letter and the one behind the last of each marked stretch.
@@ -79,47 +79,68 @@ def render_with_marks(
 
     given = dict(variables)
     template = tokenizer.get_chat_template(given.pop("chat_template", None), given.get("tools"))
-    texts, marks = cast("Any", chat_template_utils).render_jinja_template(
-        conversations=[messages],
-        chat_template=template,
-        return_assistant_tokens_mask=True,
-        **{**tokenizer.special_tokens_map, **given},
-    )
-    return str(texts[0]), [(int(start), int(end)) for start, end in marks[0]]
+    library = cast("Any", chat_template_utils)
+    given = {**tokenizer.special_tokens_map, **given}
+    render: Any = getattr(library, "_render_with_assistant_indices", None)
+    compile_template: Any = getattr(library, "_compile_jinja_template", None)
+    if render is None or compile_template is None:
+        texts, marks = library.render_jinja_template(
+            conversations=[messages], chat_template=template, return_assistant_tokens_mask=True, **given
+        )
+        return str(texts[0]), [(int(start), int(end)) for start, end in marks[0]]
+    # Called directly, as `render_jinja_template` makes text of functions.
+    alias: Any = getattr(library, "_alias_reasoning_fields", list[Any])
+    options = {"tools": None, "documents": None, "add_generation_prompt": False, **given}
+    text, stretches = render(compiled_template=compile_template(template), messages=alias(messages), **options)
+    return str(text), [(int(start), int(end)) for start, end in stretches]
 
 
-def template_writer(tokenizer: Any, variables: Mapping[str, Any]) -> Callable[..., str] | None:
+def template_writer(
+    tokenizer: Any, variables: Mapping[str, Any], *, join: Callable[[Iterable[str]], str] = "".join
+) -> Callable[..., str] | None:
     """A quick `tokenizer.apply_chat_template(messages, tokenize=False, **variables)`; None where there is none.
 
-    That function copies and compares everything it is given, which takes longer than the template itself.
+    That function copies and compares everything it is given, which takes longer than the template itself, and it makes
+    text of functions.
     None for a tokenizer whose class has a function of its own, and for variables that are more than variables.
 
     Args:
         tokenizer: One of `transformers`, or another with the same method.
-        variables: Further variables of the template.
+        variables: Further variables of the template; values, or functions in the place of its own.
+        join: Puts the pieces together that the template writes one after the other.
 
     Returns:
-        A function of *messages*, *tools* and *add_generation_prompt*. Messages are plain values, without
-        `reasoning_content`, which goes by several names in templates.
+        A function of *messages*, *tools* and *add_generation_prompt*. Messages are plain values.
     """
     from transformers import PreTrainedTokenizerBase
     from transformers.utils import chat_template_utils
 
-    compile_template: Any = getattr(chat_template_utils, "_compile_jinja_template", None)
+    library = cast("Any", chat_template_utils)
+    compile_template: Any = getattr(library, "_compile_jinja_template", None)
     usual: Any = cast("Any", PreTrainedTokenizerBase).apply_chat_template
     own = getattr(cast("Any", type(tokenizer)), "apply_chat_template", None) is not usual
     taken = {"messages", *inspect.signature(usual).parameters}
-    if own or compile_template is None or not isinstance(tokenizer.chat_template, str) or taken & set(variables):
+    if own or compile_template is None or taken & set(variables):
         return None
-    template = compile_template(tokenizer.chat_template)
-    # What `template.render` puts together again at every call.
-    given = {**template.globals, "documents": None, **tokenizer.special_tokens_map, **variables}
+    # Reasoning goes by several names in templates; where the library sees to that, so do we.
+    alias: Any = getattr(library, "_alias_reasoning_fields", list[Any])
+    compiled: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def write(
         messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, *, add_generation_prompt: bool
     ) -> str:
+        source = tokenizer.chat_template
+        source = source if isinstance(source, str) else tokenizer.get_chat_template(None, tools)
+        if source not in compiled:
+            template = compile_template(source)
+            # What `template.render` puts together again at every call.
+            given = {**template.globals, "documents": None, **tokenizer.special_tokens_map, **variables}
+            compiled[source] = template, given
+        template, given = compiled[source]
+        if any("reasoning_content" in message for message in messages):
+            messages = alias(messages)
         values = {**given, "messages": messages, "tools": tools, "add_generation_prompt": add_generation_prompt}
-        return "".join(template.root_render_func(template.new_context(values, shared=True)))
+        return join(template.root_render_func(template.new_context(values, shared=True)))
 
     return write
 

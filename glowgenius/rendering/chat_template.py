@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any, final
 
 from attrs import frozen
@@ -13,7 +14,8 @@ from glowgenius.rendering.control import double_bos
 from glowgenius.rendering.example import ExampleBuilder, as_token_array
 from glowgenius.rendering.renderer import Renderer, fingerprint_of
 from glowgenius.rendering.spans import RenderedText, Rewritten
-from glowgenius.rendering.template import ChatTemplate, probe
+from glowgenius.rendering.surroundings import MAX_CHARACTERS, MAX_LOOPS, Surroundings
+from glowgenius.rendering.template import ChatTemplate, look_around, probe
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ class ChatTemplateRenderer(Renderer):
         *,
         chat_template_kwargs: Mapping[str, JSON] | None = None,
         use_generation_markers: bool = True,
+        today: date | None = None,
+        max_characters: int = MAX_CHARACTERS,
+        max_loops: int = MAX_LOOPS,
     ) -> None:
         """Learn the shape of the template's turns.
 
@@ -57,15 +62,34 @@ class ChatTemplateRenderer(Renderer):
             tokenizer: It has to have a chat template.
             chat_template_kwargs: Further variables for the template, such as `{"enable_thinking": False}`.
             use_generation_markers: False leaves `{% generation %}` markers of the template aside.
+            today: The day that a template is told which writes the date into its prompts, as gpt-oss and Llama 3.2 do.
+                None is the day on which the renderer is made; a run that is resumed goes on with its own.
+            max_characters: The longest text that the template may write.
+            max_loops: How often its loops over `range(…)` may turn in one text.
 
         Raises:
+            ConfigError: *today* is no date, or a limit is not an integer ≥ 1.
             RenderingError: There is no chat template, or it cannot be used for training; the message says why.
         """
         if not tokenizer.chat_template:
             raise RenderingError("the tokenizer has no chat template; use QuestionAnswerRenderer(tokenizer)")
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, chat_template_kwargs or {})
+        self._settings: dict[str, Any] = {
+            "chat_template_kwargs": chat_template_kwargs,
+            "use_generation_markers": use_generation_markers,
+            "max_characters": max_characters,
+            "max_loops": max_loops,
+        }
+        self._is_dated = today is not None
+        surroundings = Surroundings(
+            today or date.today(),  # noqa: DTZ011 - the day where the user is, as in the template's own function
+            max_characters=max_characters,
+            max_loops=max_loops,
+        )
+        self._template = ChatTemplate(tokenizer, chat_template_kwargs or {}, surroundings)
         self._shape = probe(self._template)
+        look_around(self._template)
+        self._day = surroundings.today if surroundings.asked_for_today else None
         self._template.thinks = self._shape.reasoning is not None or self._template.knows_reasoning
         self._marked = use_generation_markers and self._template.has_generation_markers
 
@@ -87,6 +111,8 @@ class ChatTemplateRenderer(Renderer):
             "chat_template_kwargs": self._template.options,
             "generation_markers": self._marked,
         }
+        if self._day is not None:
+            settings["today"] = self._day.isoformat()
         return fingerprint_of("ChatTemplateRenderer", self._tokenizer, settings)
 
     @property
@@ -95,7 +121,19 @@ class ChatTemplateRenderer(Renderer):
         masks = "generation markers" if self._marked else "prefix differences"
         history = ", earlier turns rewritten" if self._shape.rewrites else ""
         stops = ", of calls ".join(ending.stop for ending in self._shape.endings)
-        return f"chat template of the tokenizer (masks from {masks}, stop token {stops}{history})"
+        day = "" if self._day is None else f", writes the date {self._day.isoformat()} into every prompt"
+        return f"chat template of the tokenizer (masks from {masks}, stop token {stops}{history}{day})"
+
+    @property
+    @override
+    def day(self) -> date | None:
+        return self._day
+
+    @override
+    def on_day(self, day: date) -> ChatTemplateRenderer:
+        if self._is_dated or self._day in (None, day):
+            return self
+        return ChatTemplateRenderer(self._tokenizer, today=day, **self._settings)
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:

@@ -17,6 +17,7 @@ from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
     from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
@@ -77,6 +78,15 @@ class Renderer(ABC):
     @abstractmethod
     def description(self) -> str:
         """What renders, in one line for the header of a run."""
+
+    @property
+    def day(self) -> date | None:
+        """The day that is written into the prompts; None where they are the same on every day."""
+        return None
+
+    def on_day(self, day: date) -> Renderer:  # noqa: ARG002 - for those that write it
+        """The same renderer on another *day*; itself where no day is written, or where its day was chosen."""
+        return self
 
     @abstractmethod
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:

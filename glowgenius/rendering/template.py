@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import evolve, frozen
@@ -17,11 +18,13 @@ from glowgenius.rendering.encoder import MARK, Encoder
 from glowgenius.rendering.lost import LossCheck
 from glowgenius.rendering.reasoning import begins_with_reasoning, split_reasoning
 from glowgenius.rendering.renderer import unrenderable
+from glowgenius.rendering.surroundings import TooMuchError, draws_at_random
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.rendering.surroundings import Surroundings
     from glowgenius.typing import Tools
 
     Rows = list[dict[str, Any]]
@@ -69,9 +72,13 @@ class Given:
 class ChatTemplate:
     """The chat template of a tokenizer, with fixed options; nothing is ever added to what it writes."""
 
-    def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any], surroundings: Surroundings) -> None:
         self.tokenizer = tokenizer
         self.options = dict(options)
+        self._surroundings = surroundings
+        self._functions = {
+            name: function for name, function in surroundings.functions(self.source).items() if name not in self.options
+        }
         self.control = ControlTokens(tokenizer)
         """The control tokens of the tokenizer."""
         self.encoder = Encoder(tokenizer, self.control)
@@ -165,12 +172,19 @@ class ChatTemplate:
                 "begin with a system or user message, or do not train the assistant's first message",
                 field="messages[0]",
             )
-        # Reasoning goes by several names in templates, which the tokenizer's own method sees to.
-        quick = None if any("reasoning_content" in row for row in rows) else self._quick_writer()
+        quick = self._quick_writer()
+        self._surroundings.begin()
         try:
             text = (quick or self._writer)(rows, given.schemas, add_generation_prompt=add_generation_prompt)
+            self._surroundings.refuse_length(len(text))
         except ImportError:
             raise  # jinja2 is missing: not a fault of the messages
+        except TooMuchError as error:
+            raise unrenderable(
+                f"the chat template does too much: {error.message.partition('; ')[0]}",
+                error.message.partition("; ")[2],
+                field="messages",
+            ) from error
         except Exception as error:  # a template raises whatever it likes: jinja2's errors or Python's
             raise unrenderable(
                 f"the chat template refuses it: {error}", _accepted(given, error), field="messages"
@@ -186,23 +200,32 @@ class ChatTemplate:
         )
 
     def _quick_writer(self) -> Callable[..., Any] | None:
-        """The same without its detours, where there is one that writes the same."""
+        """The same without its detours, where there is one that writes the same, with the functions of `Surroundings`.
+
+        The tokenizer's own method takes no functions.
+        """
         if self._quick is None or self._quick[0] is not self.tokenizer.chat_template:
-            writer = template_writer(self.tokenizer, self.options)
-            self._quick = (self.tokenizer.chat_template, writer if writer and self._writes_alike(writer) else None)
+            plain = template_writer(self.tokenizer, self.options)
+            same = plain is not None and all(
+                self._outcome(plain, messages) == self._outcome(self._writer, messages)
+                for messages in ([_QUESTION], [_QUESTION, Message("assistant", _ANSWER, reasoning_content=_REASONING)])
+            )
+            variables = {**self._functions, **self.options}
+            quick = template_writer(self.tokenizer, variables, join=self._surroundings.joined) if same else None
+            self._quick = (self.tokenizer.chat_template, quick)
         return self._quick[1]
 
-    def _writes_alike(self, writer: Callable[..., Any]) -> bool:
-        rows = self.encoder.rows([_QUESTION])
+    def _outcome(self, write: Callable[..., Any], messages: Sequence[Message]) -> Any:
         try:
-            written = [write(rows, None, add_generation_prompt=True) for write in (writer, self._writer)]
-        except Exception:  # noqa: BLE001 - a template raises whatever it likes, and says so when messages are rendered
-            return False
-        return bool(written[0] == written[1])
+            return write(self.encoder.rows(messages), None, add_generation_prompt=messages[-1].role == "user")
+        except Exception as error:  # noqa: BLE001 - a template raises whatever it likes, and says so when it is used
+            return str(error)
 
     def marked_letters(self, given: Given) -> tuple[str, list[tuple[int, int]]]:
         """What the template writes, and which stretches of it lie between generation markers, in letters."""
-        options = self.options if given.schemas is None else {**self.options, "tools": given.schemas}
+        options = {**self._functions, **self.options}
+        if given.schemas is not None:
+            options["tools"] = given.schemas
         return render_with_marks(self.tokenizer, given.rows, options)
 
     def refuse_lost(self, given: Given, text: str) -> None:
@@ -328,6 +351,10 @@ def probe(template: ChatTemplate) -> TurnShape:
     Raises:
         RenderingError: The template has no generation prompt, no stop token, or a second BOS.
     """
+    if draws_at_random(template.source):
+        raise RenderingError(
+            f"this chat template cannot be used: it draws at random, so no row would be the same twice; {_REMEDY}"
+        )
     try:
         prompt = template.text([_QUESTION], add_generation_prompt=True)
         answer = _typical_answer(template, prompt)
@@ -354,6 +381,13 @@ def probe(template: ChatTemplate) -> TurnShape:
         rewrites=not _followed(template, answer).startswith(body),
         reasoning=_reasoning(template, prompt),
     )
+
+
+def look_around(template: ChatTemplate) -> None:
+    """Let the template write what it may only write with a system message or tools, such as the day."""
+    for messages, tools in (([Message("system", "glowgenius"), _QUESTION], ()), ([_QUESTION], (_TOOL,))):
+        with suppress(RenderingError):
+            template.text(messages, tools, add_generation_prompt=True)
 
 
 def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
