@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -79,6 +81,8 @@ class _Run:
         from glowgenius.rendering.renderer import Renderer
 
         renderer = Renderer.for_model(self.base_model)
+        with suppress(KeyError, TypeError, ValueError):  # most renderers write no day
+            renderer = renderer.on_day(date.fromisoformat(self.settings["day"]))
         then = self.settings["fingerprints"]["renderer"]
         if renderer.fingerprint != then:
             raise CheckpointError(

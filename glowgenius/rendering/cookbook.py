@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
@@ -54,7 +56,26 @@ class CookbookRenderer(Renderer):
     """A renderer of tinker-cookbook: its tokens and its weights, unchanged."""
 
     def __init__(self, renderer: Any) -> None:
+        self._given = renderer
+        self._day: date | None = None
+        if getattr(renderer, "use_system_prompt", False) and getattr(renderer, "current_date", "") is None:
+            # That of gpt-oss writes the day on which it is asked; here it stays the day on which it was taken.
+            self._day = date.today()  # noqa: DTZ011 - the day where the user is, as there
+            renderer = _on_day(renderer, self._day)
         self._renderer = renderer
+
+    @property
+    @override
+    def day(self) -> date | None:
+        return self._day
+
+    @override
+    def on_day(self, day: date) -> CookbookRenderer:
+        if self._day in (None, day):
+            return self
+        other = CookbookRenderer(self._given)
+        other._day, other._renderer = day, _on_day(self._given, day)
+        return other
 
     @property
     @override
@@ -98,7 +119,8 @@ class CookbookRenderer(Renderer):
     @property
     @override
     def description(self) -> str:
-        return f"{self._name} (a tinker-cookbook renderer)"
+        day = "" if self._day is None else f", writes the date {self._day.isoformat()} into every prompt"
+        return f"{self._name} (a tinker-cookbook renderer{day})"
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
@@ -185,6 +207,13 @@ class CookbookRenderer(Renderer):
             return error
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return unrenderable(f"{self._name} refuses it: {reason}", "messages that it accepts", field="messages")
+
+
+def _on_day(renderer: Any, day: date) -> Any:
+    """A copy of *renderer* that writes *day*."""
+    twin = copy.copy(renderer)
+    twin.current_date = day.isoformat()
+    return twin
 
 
 def _train_on_what(train_on: TrainOn) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import numpy as np
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
 
 _NO_FAMILY: Final = ("auto", "custom", "default")
 """Names of `renderers` that stand for no family."""
+
+
+_DAY: Final = "conversation_start_date"
+"""The option of `renderers` that says which day is written into prompts."""
+
+
+def _as_day(said: object) -> date | None:
+    """The day that an option says; None for a word that is no date, which is written as it is."""
+    with suppress(TypeError, ValueError):
+        return date.fromisoformat(str(said))
+    return None
 
 
 def _library() -> ModuleType:
@@ -81,6 +94,13 @@ class FamilyRenderer(Renderer):
                 raise ConfigError(
                     f"the family {family!r} has the options {listed}, not {option!r}{nearest(option, fields)}"
                 )
+        # The family of gpt-oss writes the day into every prompt; here it stays the day on which the renderer was made.
+        self._options = dict(options)
+        self._day: date | None = None
+        if _DAY in fields:
+            said = options.get(_DAY) or date.today().isoformat()  # noqa: DTZ011 - the day where the user is
+            options[_DAY] = said
+            self._day = _as_day(said)
         try:
             self._renderer: Any = library.create_renderer(tokenizer, kind(**options))
         except Exception as error:  # whatever that package raises: a token that is missing, a value that is none
@@ -110,7 +130,19 @@ class FamilyRenderer(Renderer):
     @property
     @override
     def description(self) -> str:
-        return f"family {self._family} (renderers {self._settings['version']})"
+        day = "" if self._day is None else f", writes the date {self._day.isoformat()} into every prompt"
+        return f"family {self._family} (renderers {self._settings['version']}{day})"
+
+    @property
+    @override
+    def day(self) -> date | None:
+        return self._day
+
+    @override
+    def on_day(self, day: date) -> FamilyRenderer:
+        if self._options.get(_DAY) or self._day in (None, day):
+            return self
+        return FamilyRenderer(self._tokenizer, self._family, **{**self._options, _DAY: day.isoformat()})
 
     @override
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:

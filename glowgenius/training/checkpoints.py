@@ -174,6 +174,9 @@ def _differences(name: str, before: JSON, after: JSON) -> list[str]:
         "eval": "the evaluation data",
         "renderer": "the renderer (template, vocabulary or settings)",
     }
+    if name == "day":
+        then_now = f"{before or 'none'} then, {after or 'none'} now"
+        return [f"the day in every prompt: {then_now} (renderer=ChatTemplateRenderer(…, today=…) chooses it)"]
     if name in words:
         return [f"{words[name]}: {_short(before)} then, {_short(after)} now"]
     return [f"{name}: {before!r} then, {after!r} now"]

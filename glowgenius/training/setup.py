@@ -164,6 +164,8 @@ def run_identity(
         "train": train.fingerprint,
         "eval": None if evaluation is None else evaluation.fingerprint,
     }
+    if renderer.day is not None:
+        identity["day"] = renderer.day.isoformat()
     return cast("dict[str, JSON]", json.loads(json.dumps(identity)))
 
 
@@ -223,6 +225,7 @@ def settings_file(
         "lora": None if lora is None else attrs.asdict(lora),
         "training": config.to_json(),
         "renderer": renderer.description,
+        **({} if renderer.day is None else {"day": renderer.day.isoformat()}),
         "fingerprints": {
             "train": identity["train"],
             "eval": identity["eval"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -218,6 +219,14 @@ class Start:
     def complete(self) -> bool:
         """Whether nothing is left to train."""
         return bool(self.records) and self.records[-1].final
+
+    @property
+    def day(self) -> date | None:
+        """The day that the run writes into its prompts; None where it begins, or writes none."""
+        said = self.records[-1].identity.get("day") if self.records else None
+        with suppress(TypeError, ValueError):
+            return date.fromisoformat(said)  # type: ignore[arg-type]  # what a file says may be anything
+        return None
 
     def checked(self, identity: Mapping[str, JSON], total_steps: int) -> Start:
         """The start of a run that goes on with the same updates, up to *total_steps*.

@@ -368,6 +368,8 @@ class SupervisedTrainer:
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
         start = starting_point(resume, folder, winds_back=self._client is None)
+        if start.day is not None:
+            self._renderer = self.renderer.on_day(start.day)
         engine = self._engine()
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)

@@ -71,8 +71,10 @@ def test_blank_reasoning_is_none(blank):
     [
         (
             Message("assistant", "<think>Hm. Queens."),
-            "messages[1].content: it begins with reasoning that does not end → "
-            "'</think>' and the answer behind it, or the reasoning as 'reasoning_content'",
+            (
+                "messages[1].content: it begins with reasoning that does not end → "
+                "'</think>' and the answer behind it, or the reasoning as 'reasoning_content'"
+            ),
         ),
         (
             Message("assistant", INLINE, reasoning_content="Hm."),
@@ -80,8 +82,10 @@ def test_blank_reasoning_is_none(blank):
         ),
         (
             Message("assistant", "Queens.", reasoning_content="I close </think> here."),
-            "messages[1].reasoning_content: the reasoning holds '</think>', at which the chat template would end it → "
-            "reasoning without it",
+            (
+                "messages[1].reasoning_content: the reasoning holds '</think>', at which the chat template would end it → "
+                "reasoning without it"
+            ),
         ),
     ],
 )

@@ -344,3 +344,41 @@ def test_by_default_no_more_than_an_epoch_is_made_again(tmp_path):
     assert result.final_checkpoint.step == 9
     assert len(service.operations("optim_step")) == 5 + 6
     assert [record.step for record in result.checkpoints] == [3, 6, 9]
+
+
+def test_a_template_that_writes_the_day_goes_on_with_the_day_of_its_run(tmp_path, monkeypatch):
+    from datetime import date
+
+    from glowgenius.rendering import ChatTemplateRenderer, chat_template
+    from tests.support.chat_tokenizers import CHATML, bpe_tokenizer
+
+    tokenizer = bpe_tokenizer("{{ strftime_now('%Y-%m-%d') }}" + CHATML)
+
+    class Day(date):
+        @classmethod
+        def today(cls):
+            return days[0]
+
+    def run(folder, days_now, resume=None, today=None, **settings):
+        days[:] = [days_now]
+        made = SupervisedTrainer(
+            "m",
+            service=service,
+            renderer=ChatTemplateRenderer(tokenizer, today=today),
+            config=config(output_dir=folder, save_every=1, num_epochs=1, **settings),
+        )
+        return made.train(TRAIN, resume_from_checkpoint=resume), made
+
+    monkeypatch.setattr(chat_template, "date", Day)
+    days, service = [date(2026, 1, 2)], ScriptedService(tokenizer=tokenizer)
+    first, _ = run(tmp_path / "run", date(2026, 1, 2), max_steps=1)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["day"] == "2026-01-02"
+    again, made = run(tmp_path / "run", date(2026, 1, 3), resume=True, max_steps=2)
+    assert made.renderer.day == date(2026, 1, 2)
+    assert len(again.history) > len(first.history)
+    with pytest.raises(
+        ResumeMismatchError, match=r"the day in every prompt: 2026-01-02 then, 2026-01-05 now \(renderer="
+    ):
+        run(tmp_path / "run", date(2026, 1, 4), resume=True, today=date(2026, 1, 5), max_steps=3)
+    # The advice works.
+    run(tmp_path / "run", date(2026, 1, 4), resume=True, today=date(2026, 1, 2), max_steps=3)
