@@ -38,7 +38,7 @@ from glowgenius.training.setup import (
     run_identity,
 )
 from glowgenius.training.signals import handled
-from glowgenius.training.start import starting_point
+from glowgenius.training.start import Start, starting_point
 from glowgenius.training.surroundings import Outlook
 from glowgenius.training.teacher import taught, teacher_lines
 from glowgenius.training.waiting import Clock
@@ -367,9 +367,7 @@ class SupervisedTrainer:
         self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None, clock: Clock
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
-        start = starting_point(resume, folder, winds_back=self._client is None)
-        if start.day is not None:
-            self._renderer = self.renderer.on_day(start.day)
+        start = self._start(resume, folder)
         engine = self._engine()
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)
@@ -408,6 +406,13 @@ class SupervisedTrainer:
             can_restart=self._client is None,
         )
         return session.train(functools.partial(self._make_client, engine))
+
+    def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
+        """Where the run begins; the renderer writes the day of the run that it goes on with."""
+        start = starting_point(resume, folder, winds_back=self._client is None)
+        if start.day is not None:
+            self._renderer = self.renderer.on_day(start.day)
+        return start
 
     @property
     def _rank(self) -> int | None:

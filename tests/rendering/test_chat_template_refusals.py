@@ -131,8 +131,8 @@ def test_an_answer_that_does_not_continue_its_prompt_is_refused():
     assert refusal(renderer, [QUESTION, thought]) == (
         "messages[1]: sampling starts from '\\n</think>\\n\\n' "
         "where this conversation has 'Hm.\\n</think>\\n\\nQueens.<|i' "
-        "→ chat_template_kwargs={'enable_thinking': True} for answers with reasoning, or each turn as an example of its "
-        "own, as render_examples() makes them"
+        "→ chat_template_kwargs={'enable_thinking': True} for answers with reasoning, or each turn as an example "
+        "of its own, as render_examples() makes them"
     )
 
 

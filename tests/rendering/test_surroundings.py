@@ -97,7 +97,10 @@ def test_what_is_no_day_is_refused(today):
         dated(today=today)
 
 
-LONG = "{% for message in messages %}{% for n in range(message.content | length * 1000) %}{{ 'abc' }}{% endfor %}{% endfor %}"
+LONG = (
+    "{% for message in messages %}{% for n in range(message.content | length * 1000) %}{{ 'abc' }}"
+    "{% endfor %}{% endfor %}"
+)
 LOOPS = (
     "{% for message in messages %}{% for n in range(message.content | length * 1000) %}{% for m in range(1000) %}"
     "{% endfor %}{% endfor %}{% endfor %}"
