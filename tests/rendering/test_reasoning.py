@@ -83,8 +83,8 @@ def test_blank_reasoning_is_none(blank):
         (
             Message("assistant", "Queens.", reasoning_content="I close </think> here."),
             (
-                "messages[1].reasoning_content: the reasoning holds '</think>', at which the chat template would end it "
-                "→ reasoning without it"
+                "messages[1].reasoning_content: the reasoning holds '</think>', at which the chat template would end "
+                "it → reasoning without it"
             ),
         ),
     ],
