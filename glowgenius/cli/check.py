@@ -64,6 +64,7 @@ def check(
         max_length=max_length,
         near=near,
         problems=read.problems,
+        notes=read.notes,
     )
     leaks = None if tests is None else find_leaks(Dataset(read.conversations), tests, near=near)
     if as_json:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.leaks import find_leaks
+from glowgenius.data.limits import ReadLimits
 from glowgenius.data.message import ROLES, Conversation, Message, Source
 from glowgenius.data.report import DatasetReport, Finding, LeakReport, TokenStatistics
+from glowgenius.data.untrained import UntrainedColumn
 
 __all__ = [
     "ROLES",
@@ -15,7 +17,9 @@ __all__ = [
     "Finding",
     "LeakReport",
     "Message",
+    "ReadLimits",
     "Source",
     "TokenStatistics",
+    "UntrainedColumn",
     "find_leaks",
 ]

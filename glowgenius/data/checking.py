@@ -129,6 +129,7 @@ def check_rows(
     max_length: int | None = None,
     near: bool | None = None,
     problems: Sequence[Problem] = (),
+    notes: Sequence[str] = (),
 ) -> DatasetReport:
     """Everything about the rows, in one report; `Dataset.check` documents the arguments.
 
@@ -155,6 +156,7 @@ def check_rows(
         splits=dict(walk.splits),
         tags=dict(walk.tags),
         untrained=untrained_columns(rows, format),
+        notes=tuple(notes),
         tokens=tokens,
         findings=tuple(sorted(found, key=lambda item: item.severity)),
         problems=tuple(problems),

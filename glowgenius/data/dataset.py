@@ -7,18 +7,19 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final, overload
 
 from typing_extensions import override
 
 from glowgenius.data.columns import Fault
-from glowgenius.data.files import write_lines
+from glowgenius.data.files import user_path, write_lines
+from glowgenius.data.limits import limits_given
 from glowgenius.data.loading import load, shape_named
+from glowgenius.data.memory import memory_rows
 from glowgenius.data.message import Conversation
 from glowgenius.data.readers import file_name, file_rows
 from glowgenius.data.renaming import Renaming
-from glowgenius.data.rows import RawRow, check_records, record_row
+from glowgenius.data.rows import RawRow
 from glowgenius.data.splits import parts_named, permutation, split_positions
 from glowgenius.errors import ConfigError, DatasetError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from glowgenius.data.checking import CountsTokens
+    from glowgenius.data.limits import ReadLimits
     from glowgenius.data.report import DatasetReport
     from glowgenius.data.untrained import UntrainedColumn
 
@@ -43,7 +45,7 @@ class Dataset(Sequence[Conversation]):
     Two are equal if they hold the same rows in the same order, wherever those were read.
     """
 
-    __slots__ = ("_fingerprint", "_format", "_rows")
+    __slots__ = ("_fingerprint", "_format", "_notes", "_rows")
 
     def __init__(self, conversations: Iterable[Conversation] = ()) -> None:
         """A data set of conversations; unlike `from_records` it may be empty.
@@ -54,15 +56,21 @@ class Dataset(Sequence[Conversation]):
         rows = _conversations_only(conversations)
         self._rows: tuple[Conversation, ...] = load(rows, path=None, shape=None)[0] if rows else ()
         self._format = "messages"
+        self._notes: tuple[str, ...] = ()
         self._fingerprint: str | None = None
 
     @classmethod
-    def _of(cls, rows: Iterable[Conversation], format_: str) -> Dataset:
+    def _of(cls, rows: Iterable[Conversation], format_: str, notes: tuple[str, ...] = ()) -> Dataset:
         """A data set of rows that have been checked already."""
         made = cls()
         made._rows = tuple(rows)
         made._format = format_
+        made._notes = notes
         return made
+
+    def _with(self, rows: Iterable[Conversation]) -> Dataset:
+        """A data set of rows of this one."""
+        return Dataset._of(rows, self._format, self._notes)
 
     @classmethod
     def from_file(
@@ -71,6 +79,7 @@ class Dataset(Sequence[Conversation]):
         *,
         format: str | None = None,  # noqa: A002 - public name
         columns: Mapping[str, str] | None = None,
+        limits: ReadLimits | None = None,
     ) -> Dataset:
         """Read a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file; each may be packed as `.gz`. Text is UTF-8.
 
@@ -84,15 +93,19 @@ class Dataset(Sequence[Conversation]):
             format: The format's name, as in `dataset.format`, where the columns fit more than one. Columns
                 of the other formats are then kept as metadata.
             columns: Name in the file → name here, such as `{"query": "question"}`; a column given the name
-                `metadata` is kept there under its own.
+                `metadata` is kept there under its own. Several may become `context`, `choices` or `metadata`.
+            limits: What the file may hold at most; None takes the defaults of `glowgenius.data.ReadLimits`, as
+                far as the environment variable `GLOWGENIUS_READ_LIMITS` does not set others.
 
         Raises:
-            ConfigError: There is no such format or column.
+            ConfigError: There is no such format, column or limit.
             DatasetError: Any row cannot be used; the error lists every problem with its line.
             MissingDependencyError: The file is Parquet, and the package `pyarrow` is not installed.
         """
         name = file_name(path)
-        return cls._of(*load(file_rows(name, Renaming(columns)), path=name, shape=shape_named(format)))
+        return cls._of(
+            *load(file_rows(name, Renaming(columns), limits_given(limits)), path=name, shape=shape_named(format))
+        )
 
     @classmethod
     def from_records(
@@ -104,6 +117,9 @@ class Dataset(Sequence[Conversation]):
     ) -> Dataset:
         """Rows from memory: mappings with the columns that files have, or conversations, or both.
 
+        A `pandas` or `polars` data frame, an Arrow table and a `datasets.Dataset` are taken as well.
+        In every column NaN is a value that is missing, an array is a list, and a date is its ISO text.
+
         Args:
             records: The rows; at least one.
             format: As for `from_file`.
@@ -114,9 +130,9 @@ class Dataset(Sequence[Conversation]):
             DatasetError: Any record cannot be used; the error lists every problem with its 0-based row.
         """
         names = Renaming(columns)
-        check_records(records)
-        rows = map(record_row, records)
-        return cls._of(*load(names.apply(rows) if names else rows, path=None, shape=shape_named(format)))
+        shape = shape_named(format)
+        rows = memory_rows(records, limits_given(None))
+        return cls._of(*load(names.apply(rows) if names else rows, path=None, shape=shape))
 
     @classmethod
     def from_huggingface(
@@ -176,6 +192,11 @@ class Dataset(Sequence[Conversation]):
         return tuple(dict.fromkeys(row.group for row in self._rows if row.group is not None))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed in the rows while they were read, in words; nothing, as a rule."""
+        return self._notes
+
+    @property
     def untrained_columns(self) -> tuple[UntrainedColumn, ...]:
         """The columns that are kept as metadata and not trained, each with an example and how to use it."""
         from glowgenius.data.untrained import untrained_columns
@@ -189,7 +210,7 @@ class Dataset(Sequence[Conversation]):
         for row in self._rows:
             if row.split is not None:
                 parts.setdefault(row.split, []).append(row)
-        return {name: Dataset._of(rows, self._format) for name, rows in parts.items()}
+        return {name: self._with(rows) for name, rows in parts.items()}
 
     @override
     def __len__(self) -> int:
@@ -202,7 +223,7 @@ class Dataset(Sequence[Conversation]):
     @override
     def __getitem__(self, index: int | slice) -> Conversation | Dataset:
         if isinstance(index, slice):
-            return Dataset._of(self._rows[index], self._format)
+            return self._with(self._rows[index])
         try:
             return self._rows[index]
         except IndexError:
@@ -243,11 +264,11 @@ class Dataset(Sequence[Conversation]):
             DatasetError: Some results are no conversations that can be trained on.
         """
         changed = Dataset([function(row) for row in self._rows])
-        return Dataset._of(changed, self._format)
+        return self._with(changed)
 
     def filter(self, keep: Callable[[Conversation], bool]) -> Dataset:
         """The rows for which *keep* is true, in their order; it may be none."""
-        return Dataset._of((row for row in self._rows if keep(row)), self._format)
+        return self._with(row for row in self._rows if keep(row))
 
     def select(self, indices: Iterable[int]) -> Dataset:
         """The rows at these positions, in the order given; a negative position counts from the end.
@@ -256,7 +277,7 @@ class Dataset(Sequence[Conversation]):
             ConfigError: A position is no integer, or there is no row there.
         """
         positions = [_position(index, len(self)) for index in indices]
-        return Dataset._of((self._rows[position] for position in positions), self._format)
+        return self._with(self._rows[position] for position in positions)
 
     def shuffle(self, seed: int = 0) -> Dataset:
         """The rows in an order that the seed decides, the same on every machine and version (see `permutation`)."""
@@ -269,7 +290,8 @@ class Dataset(Sequence[Conversation]):
                 raise ConfigError(f"concatenate takes Dataset objects, got {other!r} ({type(other).__name__})")
         parts = [part for part in (self, *others) if part]
         formats = dict.fromkeys(name for part in parts for name in part.format.split(" + "))
-        return Dataset._of((row for part in parts for row in part), " + ".join(formats) or self._format)
+        notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        return Dataset._of((row for part in parts for row in part), " + ".join(formats) or self._format, notes)
 
     def __add__(self, other: Dataset) -> Dataset:
         if not isinstance(other, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
@@ -316,7 +338,7 @@ class Dataset(Sequence[Conversation]):
         """
         from glowgenius.data.replay import choose_replay
 
-        return self.concatenate(Dataset._of(choose_replay(self._rows, replay, share=share, seed=seed), replay.format))
+        return self.concatenate(replay._with(choose_replay(self._rows, replay, share=share, seed=seed)))
 
     def check(
         self,
@@ -347,7 +369,13 @@ class Dataset(Sequence[Conversation]):
         sources = dict.fromkeys("" if row.source is None else row.source.path for row in self._rows)
         name = " + ".join(source or "rows from memory" for source in sources) if any(sources) else "data set"
         return check_rows(
-            self._rows, name=name, format=self._format, renderer=renderer, max_length=max_length, near=near
+            self._rows,
+            name=name,
+            format=self._format,
+            renderer=renderer,
+            max_length=max_length,
+            near=near,
+            notes=self._notes,
         )
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
@@ -357,7 +385,7 @@ class Dataset(Sequence[Conversation]):
             ConfigError: The name does not end in `.jsonl`.
             DatasetError: There are no rows, or the file cannot be written.
         """
-        target = Path(path)
+        target = user_path(file_name(path))
         if target.suffix.lower() != ".jsonl":
             raise ConfigError(f"path must end in .jsonl, got {os.fspath(path)!r}")
         if not self._rows:

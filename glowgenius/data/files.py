@@ -5,16 +5,19 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast, final
 
 from attrs import frozen
 
 from glowgenius._files import write_whole
+from glowgenius.data.limits import UnreadableError
 from glowgenius.errors import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
+
+    from glowgenius.data.limits import ReadLimits
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".tsv")
 """The files that can be read, by the end of their names; `.gz` may follow."""
@@ -48,16 +51,6 @@ def nothing_there(*, empty: bool) -> str:
     return "an empty file" if empty else "a file with nothing but white space"
 
 
-class UnreadableError(Exception):
-    """The rest of a file cannot be read; never leaves the package, the loader makes a `Problem` of it."""
-
-    def __init__(self, found: str, accepted: str, *, line: int | None = None) -> None:
-        Exception.__init__(self, found, accepted, line)
-        self.found = found
-        self.accepted = accepted
-        self.line = line
-
-
 @final
 @frozen
 class Line:
@@ -73,17 +66,26 @@ class Line:
     """Which byte is not UTF-8, or None."""
 
 
-def lines(path: Path) -> Iterator[Line]:
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """The path that a user means: `~` and `~name` stand for home folders, where there are such."""
+    path = Path(name)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # `~name` without such a user is a file of that name
+        return path
+
+
+def lines(path: Path, limits: ReadLimits) -> Iterator[Line]:
     r"""Every line of a file, one at a time, split at `\n` only; a byte order mark is skipped.
 
     JSON text may hold U+2028 and other characters that `str.splitlines` takes for line ends.
 
     Raises:
-        UnreadableError: The file cannot be opened, or it is no text file.
+        UnreadableError: The file cannot be opened, it is no text file, or it holds more than the limits allow.
     """
     offset = 0
     with _opened(path) as file:
-        for number, raw in enumerate(_reading(file), start=1):
+        for number, raw in enumerate(_reading(_lines(file, limits), _watch(path, limits)), start=1):
             start = 0
             if number == 1:
                 _refuse_binary(raw)
@@ -92,16 +94,17 @@ def lines(path: Path) -> Iterator[Line]:
             offset += len(raw)
 
 
-def text_parts(path: Path) -> Iterator[str]:
+def text_parts(path: Path, limits: ReadLimits) -> Iterator[str]:
     """The text of a file in parts of about a million letters, without a byte order mark.
 
     Raises:
-        UnreadableError: The file cannot be opened, it is no text file, or a byte is not UTF-8; behind what is.
+        UnreadableError: The file cannot be opened, it is no text file, a byte is not UTF-8 (behind what is), or it
+            holds more than the limits allow.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, line = 0, 1
     with _opened(path) as file:
-        for raw in _reading(_parts(file)):
+        for raw in _reading(_parts(file), _watch(path, limits)):
             start = 0
             if not offset:
                 _refuse_binary(raw)
@@ -130,12 +133,42 @@ def _parts(file: BinaryIO) -> Iterator[bytes]:
         yield raw
 
 
-def _reading(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(file: BinaryIO, limits: ReadLimits) -> Iterator[bytes]:
+    """Every line, none of them read further than a line may be long."""
+    longest = -1 if limits.line_bytes is None else limits.line_bytes + 1
+    number = 0
+    while raw := file.readline(longest):
+        number += 1
+        limits.check("line_bytes", len(raw), "bytes in one line", line=number, whole=False)
+        yield raw
+
+
+def unpacked(path: Path, limits: ReadLimits) -> Iterator[bytes]:
+    """The bytes of a file that is packed by gzip, in parts.
+
+    Raises:
+        UnreadableError: The file cannot be opened, is damaged, or holds more than the limits allow.
+    """
+    with _opened(path) as file:
+        yield from _reading(_parts(file), _watch(path, limits))
+
+
+def _watch(path: Path, limits: ReadLimits) -> Callable[[int], None]:
+    """What looks at how much of a packed file has been unpacked."""
+    if path.suffix.lower() != PACKED:
+        return lambda _: None
+    size = path.stat().st_size
+    return lambda total: limits.check_unpacked(total, size)
+
+
+def _reading(pieces: Iterable[bytes], watch: Callable[[int], None]) -> Iterator[bytes]:
     """The *pieces* of a file; what goes wrong on the way is an `UnreadableError` after so many lines."""
-    whole_lines = 0
+    whole_lines = total = 0
     try:
         for raw in pieces:
             whole_lines += raw.count(b"\n")
+            total += len(raw)
+            watch(total)
             yield raw
     except EOFError:
         found, accepted = "the gzip archive ends too early", "the complete file: copy or download it again"

@@ -14,6 +14,7 @@ from glowgenius.data.message import Conversation, Message
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
 from glowgenius.data.tools import read_tools
 from glowgenius.data.turns import SOME_TEXT, blank_fault, order_faults, read_messages, read_sharegpt, text_fault
+from glowgenius.data.unified import true_tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -254,7 +255,7 @@ def _read_common(row: Row, faults: list[Fault]) -> dict[str, Any]:
             value = str(value) if is_integer(value) and json_fault(value) is None else value
             fault = text_fault(column, value)
         elif column == "tools":
-            value, fault = read_tools(value)
+            value, fault = read_tools(true_tools(value))
         elif column == "weight":
             fault = None if is_finite(value) and value > 0 else Fault(column, describe(value), "a number > 0")
         else:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from glowgenius._lazy import require
-from glowgenius.data.parquet_files import without_nulls
+from glowgenius.data.parquet_files import labelled
+from glowgenius.data.plain import plain, refuse_repeated
 from glowgenius.data.rows import row_of
+from glowgenius.data.unified import without_nulls
 from glowgenius.errors import ConfigError, DatasetError, nearest
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ def read_huggingface(source: object, split: str | None) -> tuple[Iterator[RawRow
     if isinstance(source, str | os.PathLike):
         name = os.fspath(cast("str | os.PathLike[str]", source))
         found = _loaded(library, name, split)
-        return _rows(_part(library, found, None if isinstance(found, _kinds(library)) else split)), name
+        return dataset_rows(_part(library, found, None if isinstance(found, _kinds(library)) else split)), name
     part = _part(library, source, split)
-    return _rows(part), None
+    return dataset_rows(part), None
 
 
 def _kinds(library: ModuleType) -> tuple[type, ...]:
@@ -81,14 +83,10 @@ def _part(library: ModuleType, found: object, split: str | None) -> Any:
     return parts[cast("str", split)]
 
 
-def _rows(found: Any) -> Iterator[RawRow]:
+def dataset_rows(found: Any) -> Iterator[RawRow]:
     """The rows as Python values, labels by their names, without the nulls that Arrow filled in."""
     features: Mapping[str, Any] = found.features or {}
-    labels = {column: kind for column, kind in features.items() if type(kind).__name__ == "ClassLabel"}
+    refuse_repeated(found.column_names or ())
+    names = {column: kind.names for column, kind in features.items() if type(kind).__name__ == "ClassLabel"}
     for row in found.with_format(None):
-        named = {
-            column: kind.int2str(row[column])
-            for column, kind in labels.items()
-            if isinstance(row[column], int) and row[column] >= 0
-        }
-        yield row_of(without_nulls({**row, **named}), None)
+        yield row_of(plain(without_nulls(labelled(dict(row), names))), None)

@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any, final
 
 from glowgenius.data.columns import OWN_NAMES
-from glowgenius.data.files import Line, UnreadableError, lines, nothing_there, text_parts
+from glowgenius.data.files import Line, lines, nothing_there, text_parts
+from glowgenius.data.limits import UnreadableError
 from glowgenius.data.rows import EXAMPLE, RawRow, row_of, unreadable_row
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder, skip_space
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from glowgenius.data.columns import Fault
+    from glowgenius.data.limits import ReadLimits
 
 
-def read_jsonl(path: Path) -> Iterator[RawRow]:
+def read_jsonl(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
     """One JSON object a line; blank lines are no rows.
 
     Raises:
@@ -30,7 +32,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
     decoder = StrictDecoder()
     first = True
     line = None
-    for line in lines(path):
+    for line in lines(path, limits):
         if not line.text.strip():
             continue
         if first:
@@ -45,7 +47,7 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
             found = f"no JSON at column {error.position + 1}: {error.reason}"
             yield unreadable_row(line.number, found, f"one JSON object a line, such as {EXAMPLE}")
         else:
-            yield row_of(value, line.number, faults)
+            yield row_of(value, line.number, faults, limits)
     if first:
         raise UnreadableError(nothing_there(empty=line is None), f"at least one row, such as {EXAMPLE}")
 
@@ -58,7 +60,7 @@ def _refuse_document(line: Line) -> None:
         raise UnreadableError(found, "one JSON object a line; or name the file .json", line=line.number)
 
 
-def read_json(path: Path) -> Iterator[RawRow]:
+def read_json(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
     """An array of objects, or `{"data": [...]}` around it and nothing else.
 
     The array is walked row by row, and no more of the file is held than the row at hand and what was read with it.
@@ -67,7 +69,7 @@ def read_json(path: Path) -> Iterator[RawRow]:
     Raises:
         UnreadableError: The file cannot be opened, is no array of rows, is broken, or ends too early.
     """
-    walk = _ArrayWalk(text_parts(path))
+    walk = _ArrayWalk(text_parts(path, limits), limits)
     mark = walk.skip()
     if not mark:
         raise UnreadableError(nothing_there(empty=not walk.began), f"an array of rows, such as [{EXAMPLE}]")
@@ -97,8 +99,9 @@ _LONGEST_WORD = 16
 class _ArrayWalk:
     """Reads the rows of one array in a text that comes in parts; knows lines, and how many rows it has given out."""
 
-    def __init__(self, parts: Iterator[str]) -> None:
+    def __init__(self, parts: Iterator[str], limits: ReadLimits) -> None:
         self._parts = parts
+        self._limits = limits
         self._decoder = StrictDecoder()
         self._ended = False
         self._fault: UnreadableError | None = None  # why the file cannot be read on
@@ -147,6 +150,7 @@ class _ArrayWalk:
         self._first_line, column = self.place()
         self._left_of_text = column - 1
         kept = [self._text[self._at :]]
+        self._limits.check("line_bytes", len(kept[0]), "characters in one row", line=self._first_line, whole=False)
         more = 0
         while more <= len(kept[0]) and not self._ended:
             try:
@@ -172,6 +176,8 @@ class _ArrayWalk:
                     raise self._broken(error.reason, error.position, cut_off=error.cut_off) from None
             else:
                 if end < len(self._text) or self._ended:
+                    size = end - self._at
+                    self._limits.check("line_bytes", size, "characters in one row", line=self._row_line, whole=False)
                     self._at = end
                     return value, faults
             self._read_on()
@@ -186,7 +192,7 @@ class _ArrayWalk:
             line = self.place()[0]
             self._row_line = line if self._at < len(self._text) else None
             value, faults = self._value()
-            yield row_of(value, line, faults)
+            yield row_of(value, line, faults, self._limits)
             self._rows += 1
             self._row_line = None
             mark = self.skip()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 from attrs import frozen
 
 from glowgenius.data.columns import SHAPES, Fault, Shape, advised, likeliest, plan, recognise
-from glowgenius.data.files import UnreadableError
 from glowgenius.data.formats import MISSING, read_row, row_faults, row_id, used_columns
 from glowgenius.data.frozen import shortened
 from glowgenius.data.judged import SCORE, preference_fault
+from glowgenius.data.limits import UnreadableError
 from glowgenius.data.message import Conversation, Source
+from glowgenius.data.unified import without_invented
 from glowgenius.errors import PROBLEMS_SHOWN, ConfigError, DatasetError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from glowgenius.data.rows import RawRow
 
 _COLUMNS_NAMED = 8
+_DIALOGUES = ("messages", "sharegpt", "prompt/completion")
 _FORMATS = ", ".join(" + ".join(shape.required) for shape in SHAPES.values())
 
 
@@ -55,11 +57,14 @@ class Loaded:
     headline: str
     """What an error about the problems begins with."""
 
+    notes: tuple[str, ...] = ()
+    """What was changed in the rows while they were read, in words."""
+
 
 def load(
     rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None
-) -> tuple[tuple[Conversation, ...], str]:
-    """Every row as a conversation, and the name of the format.
+) -> tuple[tuple[Conversation, ...], str, tuple[str, ...]]:
+    """Every row as a conversation, the name of the format, and what was changed in the rows.
 
     Args:
         rows: As for `read_all`.
@@ -72,7 +77,7 @@ def load(
     found = read_all(rows, path=path, shape=shape)
     if found.problems:
         raise DatasetError(found.headline, found.problems)
-    return found.conversations, found.format
+    return found.conversations, found.format, found.notes
 
 
 def read_all(rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None) -> Loaded:
@@ -107,6 +112,7 @@ class _Loader:
         self._everywhere: dict[Fault, list[Problem]] = {}  # faults of columns, which often are the same in all rows
         self._total = 0
         self._bad = 0
+        self._calls: list[int] = []  # which conversations have tool calls, and came from rows
 
     def add(self, row: RawRow | Conversation) -> None:
         """The next row."""
@@ -136,6 +142,8 @@ class _Loader:
         source = None if self._path is None else Source(self._path, row.line, position)
         conversation = read_row(row.columns, shape, columns, source)
         if isinstance(conversation, Conversation):
+            if shape.name in _DIALOGUES and any(message.tool_calls for message in conversation.messages):
+                self._calls.append(len(self._conversations))
             self._conversations.append(conversation)
             return
         own: list[Fault] = []
@@ -170,6 +178,7 @@ class _Loader:
                 self._bad += 1
             else:
                 self._read(position, row, shape)
+        notes = self._take_out_invented()
         problems = self._ordered_problems()
         if broken is not None:
             problems.append(Problem(path=self._path, line=broken.line, found=broken.found, accepted=broken.accepted))
@@ -180,7 +189,18 @@ class _Loader:
             format="messages" if shape is None else shape.name,
             problems=tuple(problems),
             headline=self._headline(broken),
+            notes=notes,
         )
+
+    def _take_out_invented(self) -> tuple[str, ...]:
+        """Rows of Arrow that were written as JSON have arguments that no call had; see `without_invented`."""
+        changed = without_invented(self._conversations, self._calls)
+        for position, row in changed.items():
+            self._conversations[position] = row
+        if not changed:
+            return ()
+        rows = "1 row" if len(changed) == 1 else f"{len(changed):,} rows"
+        return (f"null arguments that Arrow has put into tool calls were taken out of {rows}",)
 
     def _ordered_problems(self) -> list[Problem]:
         """By row; a column that is wrong in every row of a long file is one problem, not thousands of them."""

@@ -78,9 +78,9 @@ def message_fields(
     if given is None:
         faults.append(Fault(field, describe(turn), "an object with 'role' and 'content'"))
         return None
-    # Exports write `"name": null` and `"tool_calls": []` for every message: nothing is what they hold.
+    # Exports write `"name": null`, `"tool_calls": []` and `"annotations": []`: nothing is what they hold.
     keys = {
-        str(key): item for key, item in given.items() if item is not None and not (key in _LISTS and item in ([], ()))
+        str(key): item for key, item in given.items() if item is not None and (key == "content" or item not in _EMPTY)
     }
     found = _in_our_words(field, keys)
     parts = as_list(keys.get("content"))
@@ -96,8 +96,7 @@ def message_fields(
     return {"role": keys["role"], "content": keys.get("content", ""), "weight": weight, **options}
 
 
-_LISTS = ("tool_calls",)
-"""Keys that exports write as an empty list where there is nothing."""
+_EMPTY: tuple[object, ...] = ([], (), {})
 
 
 def _in_our_words(field: str, keys: dict[str, Any]) -> list[Fault]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from glowgenius.data.files import SUFFIXES, UnreadableError, kind_of
+from glowgenius.data.files import SUFFIXES, kind_of, user_path
 from glowgenius.data.json_files import read_json, read_jsonl
+from glowgenius.data.limits import UnreadableError, limits_given
 from glowgenius.data.parquet_files import read_parquet
 from glowgenius.data.table_files import read_table
 from glowgenius.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from glowgenius.data.limits import ReadLimits
     from glowgenius.data.message import Conversation
     from glowgenius.data.renaming import Renaming
     from glowgenius.data.rows import RawRow
@@ -25,29 +28,30 @@ _LOOKED_AT: Final = 64
 """Bytes of a file without a helpful name that are looked at."""
 
 
-def read_rows(path: Path, names: Renaming) -> Iterator[RawRow]:
+def read_rows(path: Path, names: Renaming, limits: ReadLimits) -> Iterator[RawRow]:
     """The rows of a file, by the end of its name, with its own names of columns.
 
     Args:
         path: The file.
         names: What its columns are called here; in a table that decides which cells are more than text.
+        limits: What the file may hold at most.
 
     Raises:
         UnreadableError: The file is of no known kind, cannot be opened, or cannot be read on.
     """
     match kind_of(path):
         case ".jsonl":
-            yield from read_jsonl(path)
+            yield from read_jsonl(path, limits)
         case ".json":
-            yield from read_json(path)
+            yield from read_json(path, limits)
         case ".csv":
-            yield from read_table(path, ",", names)
+            yield from read_table(path, ",", names, limits)
         case ".tsv":
-            yield from read_table(path, "\t", names)
+            yield from read_table(path, "\t", names, limits)
         case ".parquet":
-            yield from read_parquet(path)
+            yield from read_parquet(path, limits)
         case suffix if path.is_dir():
-            yield from read_jsonl(path)  # which says that it is a folder, and what it holds
+            yield from read_jsonl(path, limits)  # which says that it is a folder, and what it holds
         case suffix:
             found = f"the suffix {suffix!r}" if suffix else "a file name without a suffix"
             raise UnreadableError(
@@ -73,18 +77,39 @@ def file_name(path: str | os.PathLike[str]) -> str:
     Raises:
         ConfigError: It is no path of text.
     """
-    name = os.fspath(path)
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a path of bytes at run time
-        raise ConfigError(f"path must be a str or a pathlib.Path, got {path!r} ({type(path).__name__})")
-    return name
+    name: Any = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(name, str):
+        return name
+    kind = type(path).__name__
+    hint = ""
+    if isinstance(name, list | tuple):
+        hint = "; each file is one Dataset.from_file(…), and first.concatenate(second) joins them"
+    elif isinstance(name, Iterable) and not isinstance(name, bytes):
+        hint = "; Dataset.from_records(…) takes rows from memory"
+        if isinstance(name, Mapping):
+            hint = "; Dataset.from_huggingface(…, split=…) takes a DatasetDict"
+    shown = f"{name!r} ({kind})" if isinstance(name, bytes | int | float | None) else f"a {kind}"
+    raise ConfigError(f"path must be a str or a pathlib.Path, got {shown}{hint}")
 
 
-def file_rows(name: str, names: Renaming) -> Iterator[RawRow | Conversation]:
+def file_rows(name: str, names: Renaming, limits: ReadLimits | None = None) -> Iterator[RawRow | Conversation]:
     """The rows of a file with the names of columns that they have here.
 
+    Args:
+        name: The file, as the user named it.
+        names: As for `read_rows`.
+        limits: As for `read_rows`; None takes those of the environment.
+
     Raises:
-        ConfigError: No row has one of the columns to rename.
+        ConfigError: No row has one of the columns to rename, or the limits of the environment are wrong.
         UnreadableError: As for `read_rows`.
     """
-    rows = read_rows(Path(name), names)
+    rows = counted(read_rows(user_path(name), names, limits := limits_given(limits)), limits)
     return names.apply(rows) if names else rows
+
+
+def counted(rows: Iterable[RawRow], limits: ReadLimits) -> Iterator[RawRow]:
+    """The *rows*, as many as the limits allow."""
+    for count, row in enumerate(rows, start=1):
+        limits.check("rows", count, "rows", line=row.line, whole=False)
+        yield row

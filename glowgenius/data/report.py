@@ -147,6 +147,9 @@ class DatasetReport:
     untrained: tuple[UntrainedColumn, ...] = ()
     """Columns that are kept as metadata and not trained."""
 
+    notes: tuple[str, ...] = ()
+    """What was changed in the rows while they were read."""
+
     tokens: TokenStatistics | None = None
     """Lengths in tokens; None where no renderer was given."""
 
@@ -192,6 +195,7 @@ class DatasetReport:
             read,
             *(f"  {line}" for line in (*counts, *(self.tokens.lines() if self.tokens else ()))),
             *(f"  kept, not trained: {column}: {column.advice}" for column in self.untrained),
+            *(f"  {note}" for note in self.notes),
             *([f"PROBLEM {len(self.problems):,} × cannot be read:", *unreadable] if unreadable else []),
             *found,
             f"near duplicates: {self.near}",

@@ -6,7 +6,8 @@ import csv
 from typing import TYPE_CHECKING, Any, final
 
 from glowgenius.data.columns import Fault
-from glowgenius.data.files import UnreadableError, lines, nothing_there
+from glowgenius.data.files import lines, nothing_there
+from glowgenius.data.limits import UnreadableError
 from glowgenius.data.rows import RawRow, unreadable_row
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from glowgenius.data.limits import ReadLimits
     from glowgenius.data.renaming import Renaming
 
 _LONGEST_CELL = 2**31 - 1
@@ -29,16 +31,16 @@ _EMPTY_IS_ABSENT = (
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
-def read_table(path: Path, separator: str, names: Renaming) -> Iterator[RawRow]:
+def read_table(path: Path, separator: str, names: Renaming, limits: ReadLimits) -> Iterator[RawRow]:
     """A table with a header line; blank lines are no rows, and quoted cells may span lines.
 
     Raises:
         UnreadableError: The file cannot be opened, or has no usable header or no rows.
     """
     # The standard limit of 131,072 characters refuses long conversations; it is a setting of the whole process.
-    limit = csv.field_size_limit(_LONGEST_CELL)
+    limit = csv.field_size_limit(min(_LONGEST_CELL, limits.line_bytes or _LONGEST_CELL))
     try:
-        yield from _Table(path, separator, names).rows()
+        yield from _Table(path, separator, names, limits).rows()
     finally:
         csv.field_size_limit(limit)
 
@@ -47,8 +49,8 @@ def read_table(path: Path, separator: str, names: Renaming) -> Iterator[RawRow]:
 class _Lines:
     """The lines of a file for the csv module, which counts rows, not lines; remembers bytes that are not UTF-8."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = lines(path)
+    def __init__(self, path: Path, limits: ReadLimits) -> None:
+        self._lines = lines(path, limits)
         self.number = 0
         self.fault: str | None = None
 
@@ -66,8 +68,9 @@ class _Lines:
 class _Table:
     """The state of reading one table."""
 
-    def __init__(self, path: Path, separator: str, names: Renaming) -> None:
-        self._lines = _Lines(path)
+    def __init__(self, path: Path, separator: str, names: Renaming, limits: ReadLimits) -> None:
+        self._lines = _Lines(path, limits)
+        self._limits = limits
         # Without strict, a quote that is never closed swallows the rest of the file into one cell, silently.
         self._reader = csv.reader(self._lines, delimiter=separator, strict=True)
         self._separator = separator
@@ -82,6 +85,7 @@ class _Table:
         if header is None:
             accepted = "a header such as question,answer with rows below it"
             raise UnreadableError(nothing_there(empty=header_line == 1), accepted)
+        self._limits.check("columns", len(header), "columns", line=header_line)
         _check_header(header, self._separator, header_line)
         self._names.settle(header)
         line, cells = self._next_cells()
@@ -105,6 +109,9 @@ class _Table:
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
+                if "field limit" in str(error):
+                    longest = csv.field_size_limit()
+                    self._limits.check("line_bytes", longest + 1, "characters in one cell", line=line, whole=False)
                 return line, unreadable_row(line, *_quoting(str(error)))
             if self._lines.fault:
                 return line, unreadable_row(line, self._lines.fault, "text in UTF-8")

@@ -122,6 +122,9 @@ def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
         if all(isinstance(item, Conversation) for item in items):
             return Dataset(items)
         hint = "Dataset.from_records(...)"
+    elif hasattr(given, "__iter__") and not isinstance(given, str):
+        from_hub = type(given).__module__.partition(".")[0] == "datasets"
+        hint = "Dataset.from_huggingface(..., split=...)" if from_hub else "Dataset.from_records(...)"
     raise ConfigError(f"{name} must be a Dataset, got {kind}; make one with {hint}")
 
 

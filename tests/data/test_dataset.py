@@ -53,7 +53,7 @@ def test_problems_of_records_name_the_row():
     mapping = 'a mapping such as {"question": "…", "answer": "…"}, or a Conversation'
     assert str(caught.value).splitlines() == [
         "5 of 6 records cannot be used; nothing was loaded",
-        f"  row 1: a Python str → {mapping} (of a pandas.DataFrame, pass frame.to_dict('records'))",
+        f"  row 1: a Python str → {mapping}",
         f"  row 2: a Python int → {mapping}",
         f"  row 3 (id 'x'): messages: no message of the assistant → {ended}",
         "  row 4: messages[1].content: only white space (' ') → a string with something in it",
@@ -65,7 +65,7 @@ def test_problems_of_records_name_the_row():
     ("records", "found"),
     [
         ("a.jsonl", "a str; Dataset.from_file reads files"),
-        ({"question": ["Q"]}, "a dict"),
+        ({"question": "Q"}, "a dict"),
         (b"x", "a bytes"),
         (5, "a int"),
     ],

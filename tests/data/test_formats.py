@@ -246,8 +246,8 @@ ONLY_ONE = "the columns of one format only: columns={'prompt': 'metadata'} keeps
         ({"question": "Q", "answer": "A", "metadata": [1]}, ["metadata: a list of 1 → an object"]),
         ({"question": "Q", "answer": "A", "metadata": {"k": {1}}}, ["metadata: a Python set → JSON values"]),
         (
-            {"question": "Q", "answer": "A", "score": float("nan")},
-            ["score: the number nan → JSON values (what is no column of ours is kept as metadata)"],
+            {"question": "Q", "answer": "A", "n": float("inf")},
+            ["n: the number inf → JSON values (what is no column of ours is kept as metadata)"],
         ),
         (
             {"question": "Q", "answer": "A", "k": 1, "metadata": {"k": 2}},

@@ -108,7 +108,7 @@ def test_what_is_wrong_in_a_parquet_file_is_named_by_row(folder):
 
 def test_files_that_are_no_parquet(folder):
     assert ": no Parquet file, or a damaged one (" in error("a.parquet", GOOD)
-    assert ": no Parquet file, or a damaged one (" in error("a.parquet.gz", GOOD)
+    assert ": no gzip archive, or a damaged one (" in error("a.parquet.gz", GOOD)
     assert error("a.jsonl", b"PAR1rest") == cannot("a.jsonl", ": a Parquet file → a name that ends in .parquet")
     whole = (folder / parquet("b.parquet", ROWS[:1])).read_bytes()
     assert "a damaged one" in error("c.parquet", whole[:-10])
