@@ -299,7 +299,7 @@ class Dataset(Sequence[Conversation]):
         return self.concatenate(other)
 
     def train_test_split(
-        self, test_size: float, seed: int = 0, by: Literal["group", "row"] = "group"
+        self, test_size: float, seed: int = 0, by: Literal["group", "row", "label"] = "group"
     ) -> tuple[Dataset, Dataset]:
         """Two data sets, to train on and to test on, each in the order of the data.
 
@@ -309,12 +309,14 @@ class Dataset(Sequence[Conversation]):
         Args:
             test_size: A share of the rows above 0 and below 1, or a number of rows.
             seed: Decides which groups are for testing.
-            by: `group`, or `row` to let rows of one group straddle the split.
+            by: `group`; `row` to let rows of one group straddle the split; or `label` to have each answer of a closed
+                set, such as the labels of a classification, in the same share on both sides, groups still whole.
 
         Raises:
             ConfigError: An argument is not valid, or the rows' own column `split` names several parts: those are
                 `splits`, each of which can be split again.
-            DatasetError: One side would be empty, since all rows belong together.
+            DatasetError: One side would be empty, since all rows belong together; or an answer would be on one side
+                only.
         """
         if len(self.splits) > 1:
             raise ConfigError(parts_named({name: len(part) for name, part in self.splits.items()}))

@@ -15,6 +15,7 @@ from glowgenius.data.limits import UnreadableError
 from glowgenius.errors import nearest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator
 
     from glowgenius.data.limits import ReadLimits

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from glowgenius._validators import is_integer
+from glowgenius.data.frozen import shortened
 from glowgenius.data.sameness import question_key
 from glowgenius.errors import ConfigError, DatasetError
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from glowgenius.data.message import Conversation
 
-_SPLITS_BY = ("group", "row")
+_SPLITS_BY = ("group", "row", "label")
+_LABELS_SHOWN = 5
 
 
 def check_seed(seed: int) -> None:
@@ -81,7 +83,8 @@ def split_positions(
         rows: The rows to split.
         test_size: A share of the rows, between 0 and 1, or a number of rows.
         seed: Decides which families go to the test side.
-        by: `group` keeps families whole; `row` splits row by row.
+        by: `group` keeps families whole; `row` splits row by row; `label` keeps families whole and gives each answer
+            the same share of both sides.
 
     Raises:
         ConfigError: An argument is not valid.
@@ -89,21 +92,70 @@ def split_positions(
     """
     check_seed(seed)
     if by not in _SPLITS_BY:
-        raise ConfigError(f"by must be 'group' or 'row', got {by!r}")
+        raise ConfigError(f"by must be 'group', 'row' or 'label', got {by!r}")
     wanted = _rows_wanted(test_size, len(rows))
-    units = families(rows) if by == "group" else [[i] for i in range(len(rows))]
+    units = [[i] for i in range(len(rows))] if by == "row" else families(rows)
     if len(units) < 2:  # noqa: PLR2004 - the two sides
         raise DatasetError(_one_family(len(rows)))
     shuffled = [units[i] for i in permutation(len(units), seed)]
+    if by == "label":
+        test = [i for units, share in _by_label(rows, shuffled, wanted) for i in _nearest(units, share)]
+    else:
+        test = _nearest(shuffled, wanted)
+    chosen = frozenset(test)
+    return [i for i in range(len(rows)) if i not in chosen], sorted(test)
+
+
+def _nearest(shuffled: Sequence[list[int]], wanted: int) -> list[int]:
+    """The rows of as many families as come nearest to the size wanted, without taking all; at least one family."""
+    total = sum(map(len, shuffled))
     test: list[int] = []
     for unit in shuffled:
         # A family that would lead further away from the size wanted is passed over; smaller ones may still fit.
         size = len(test) + len(unit)
-        if size < len(rows) and abs(size - wanted) < abs(len(test) - wanted):
+        if size < total and abs(size - wanted) < abs(len(test) - wanted):
             test += unit
-    test = test or min(shuffled, key=len)  # every family is more than twice the size wanted
-    chosen = frozenset(test)
-    return [i for i in range(len(rows)) if i not in chosen], sorted(test)
+    return test or min(shuffled, key=len)  # every family is more than twice the size wanted
+
+
+def _by_label(
+    rows: Sequence[Conversation], shuffled: Sequence[list[int]], wanted: int
+) -> list[tuple[list[list[int]], int]]:
+    """The families of each label, and how many of their rows are for testing: shares by the largest remainder.
+
+    A family whose rows have several labels counts as the commonest of them, the first among equals.
+
+    Raises:
+        DatasetError: A label has one family only, which cannot be on both sides.
+    """
+    strata: dict[str, list[list[int]]] = {}
+    for family in sorted(shuffled, key=lambda family: family[0]):
+        answers = [rows[i].answer for i in family]
+        strata.setdefault(max(answers, key=answers.count), [])
+    for family in shuffled:
+        answers = [rows[i].answer for i in family]
+        strata[max(answers, key=answers.count)].append(family)
+    alone = [label for label, units in strata.items() if len(units) < 2]  # noqa: PLR2004 - the two sides
+    if alone:
+        raise DatasetError(_alone(alone, len(strata)))
+    sizes = [sum(map(len, units)) for units in strata.values()]
+    exact = [wanted * size / len(rows) for size in sizes]
+    shares = [max(1, int(share)) for share in exact]
+    order = sorted(range(len(exact)), key=lambda at: int(exact[at]) - exact[at])
+    for at in order[: max(0, wanted - sum(shares))]:
+        shares[at] += 1
+    return list(zip(strata.values(), shares, strict=True))
+
+
+def _alone(labels: Sequence[str], total: int) -> str:
+    """Why answers that stand alone cannot be split, and what to do."""
+    named = ", ".join(repr(shortened(label)) for label in labels[:_LABELS_SHOWN])
+    more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
+    return (
+        f"{len(labels):,} of {total:,} answers have one row only, or rows that belong together ({named}{more}), and "
+        "by='label' puts each answer on both sides: give them more rows, leave them out with dataset.filter(…), or "
+        "split with by='group', which asks for no closed set of answers"
+    )
 
 
 def parts_named(sizes: Mapping[str, int]) -> str:
