@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from glowgenius._validators import is_integer
@@ -126,18 +127,22 @@ def _by_label(
     A family whose rows have several labels counts as the commonest of them, the first among equals.
 
     Raises:
+        ConfigError: There are more labels than rows to test on.
         DatasetError: A label has one family only, which cannot be on both sides.
     """
     strata: dict[str, list[list[int]]] = {}
-    for family in sorted(shuffled, key=lambda family: family[0]):
-        answers = [rows[i].answer for i in family]
-        strata.setdefault(max(answers, key=answers.count), [])
     for family in shuffled:
-        answers = [rows[i].answer for i in family]
-        strata[max(answers, key=answers.count)].append(family)
+        # Counter keeps the order of the rows, so among equals the first wins.
+        label = Counter(rows[i].answer for i in family).most_common(1)[0][0]
+        strata.setdefault(label, []).append(family)
     alone = [label for label, units in strata.items() if len(units) < 2]  # noqa: PLR2004 - the two sides
     if alone:
         raise DatasetError(_alone(alone, len(strata)))
+    if wanted < len(strata):
+        raise ConfigError(
+            f"by='label' puts each of the {len(strata)} answers on both sides, and test_size asks for {wanted} rows to "
+            f"test on: at least {len(strata)}"
+        )
     sizes = [sum(map(len, units)) for units in strata.values()]
     exact = [wanted * size / len(rows) for size in sizes]
     shares = [max(1, int(share)) for share in exact]

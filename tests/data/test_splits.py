@@ -219,4 +219,53 @@ def test_sizes_that_are_none(size, message):
 def test_by_what():
     with pytest.raises(ConfigError) as caught:
         split_positions(alone(3), 1, seed=0, by="id")
-    assert str(caught.value) == "by must be 'group' or 'row', got 'id'"
+    assert str(caught.value) == "by must be 'group', 'row' or 'label', got 'id'"
+
+
+# By label
+
+
+def labelled(**counts):
+    rows = [
+        Conversation.from_question(f"{label} text {i}", label, group=f"{label}{i // 2}" if label == "spam" else None)
+        for label, count in counts.items()
+        for i in range(count)
+    ]
+    return Dataset(rows)
+
+
+def counts(dataset):
+    return {label: sum(row.answer == label for row in dataset) for label in ("ham", "spam", "rare")}
+
+
+@given(st.integers(0, 5))
+def test_each_label_has_the_same_share_of_both_sides(seed):
+    train, test = labelled(ham=40, spam=20, rare=2).train_test_split(0.3, seed=seed, by="label")
+    assert counts(test) == {"ham": 12, "spam": 6, "rare": 1}
+    assert counts(train) == {"ham": 28, "spam": 14, "rare": 1}
+    assert not {row.group for row in train if row.group} & {row.group for row in test}
+
+
+def test_shares_of_labels_add_up_to_the_rows_wanted():
+    _, test = labelled(ham=7, spam=0, rare=7).train_test_split(5, by="label")
+    assert sorted(counts(test).values()) == [0, 2, 3]
+
+
+def test_a_label_that_stands_alone_cannot_be_on_both_sides():
+    with pytest.raises(DatasetError) as caught:
+        labelled(ham=4, spam=2, rare=1).train_test_split(0.5, by="label")
+    assert str(caught.value) == (
+        "2 of 3 answers have one row only, or rows that belong together ('spam', 'rare'), and by='label' puts each "
+        "answer on both sides: give them more rows, leave them out with dataset.filter(…), or split with by='group', "
+        "which asks for no closed set of answers"
+    )
+    with pytest.raises(DatasetError, match=r"^7 of 7 answers .* and 2 more\)"):
+        Dataset([Conversation.from_question(f"Q{i}", f"A{i}") for i in range(7)]).train_test_split(0.5, by="label")
+
+
+def test_there_are_as_many_rows_to_test_on_as_labels():
+    with pytest.raises(ConfigError) as caught:
+        labelled(ham=4, spam=0, rare=4).train_test_split(1, by="label")
+    assert str(caught.value) == (
+        "by='label' puts each of the 2 answers on both sides, and test_size asks for 1 rows to test on: at least 2"
+    )
