@@ -80,13 +80,13 @@ def sync(path: Path) -> None:
             raise
 
 
-def json_line(record: Mapping[str, JSON]) -> str:
-    """*record* as a line of JSON; half a character, which UTF-8 cannot write, as its escape."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+def json_line(record: Mapping[str, JSON], *, indent: int | None = None) -> str:
+    """*record* as a line of JSON, or as several; half a character, which UTF-8 cannot write, as its escape."""
+    text = json.dumps(record, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = json.dumps(record, allow_nan=False)
+        text = json.dumps(record, indent=indent, allow_nan=False)
     return text + "\n"
 
 

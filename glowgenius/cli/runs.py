@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from glowgenius._files import regular
 from glowgenius.errors import CheckpointError, ConfigError, nearest
-from glowgenius.training.run_folder import CONFIG, STORE, RunFolder
+from glowgenius.training.run_folder import CONFIG, MADE_AGAIN, RunFolder
 
 if TYPE_CHECKING:
     from glowgenius.data.dataset import Dataset
@@ -36,10 +36,10 @@ class _Run:
     def __init__(self, folder: Path, step: int | None = None) -> None:
         self.folder = RunFolder(folder)
         require_run(folder)
-        self.settings: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        self.result: dict[str, Any] = {}
-        if (folder / "result.json").is_file():
-            self.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        self.settings = self.folder.settings()
+        self.result = self.folder.result()
+        if not isinstance(self.settings.get("model_name"), str):
+            raise CheckpointError(f"{folder / CONFIG}: it does not say which model was trained; {MADE_AGAIN}")
         kept = [record for record in self.folder.checkpoints() if record.sampler_path is not None]
         wanted = self.result.get("sampler_step") if step is None else step
         chosen = [record for record in kept if wanted in (None, record.step)]
@@ -58,14 +58,7 @@ class _Run:
     @property
     def sampler_path(self) -> str:
         """Where the weights are, wherever the folder has been moved to."""
-        path = str(self.record.sampler_path)
-        if "://" in path or Path(path).is_dir():
-            return path
-        inside = Path(path).parts[Path(path).parts.index(STORE) :] if STORE in Path(path).parts else ()
-        moved = self.folder.path.joinpath(*inside)
-        if not inside or not moved.is_dir():
-            raise CheckpointError(f"the weights of step {self.record.step} are gone from {path!r}")
-        return str(moved)
+        return self.folder.checked(self.record, str(self.record.sampler_path))
 
     @cached_property
     def service(self) -> ServiceClient:
@@ -83,11 +76,11 @@ class _Run:
         renderer = Renderer.for_model(self.base_model)
         with suppress(KeyError, TypeError, ValueError):  # most renderers write no day
             renderer = renderer.on_day(date.fromisoformat(self.settings["day"]))
-        then = self.settings["fingerprints"]["renderer"]
+        then = (self.settings.get("fingerprints") or {}).get("renderer")
         if renderer.fingerprint != then:
             raise CheckpointError(
                 f"the run was trained with another renderer than the one that fits {self.base_model!r} here "
-                f"({self.settings['renderer']} then, {renderer.description} now); use it from Python, with that one"
+                f"({self.settings.get('renderer')} then, {renderer.description} now); use it from Python, with that one"
             )
         return renderer
 
@@ -118,7 +111,7 @@ class _Run:
         kept = self.folder.path / HELD_OUT
         if not kept.is_file():
             raise ConfigError(f"the run in {str(self.folder.path)!r} has kept no rows to ask; name a file of questions")
-        return Dataset.from_file(kept)
+        return Dataset.from_file(regular(kept, self.folder.path))
 
 
 def require_run(folder: Path) -> None:

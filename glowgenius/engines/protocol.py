@@ -225,7 +225,10 @@ class SupportsDeletion(Protocol):
         ...
 
 
-def checkpoint_directory(client: TrainingClient) -> Path | None:
-    """The folder on this machine that *client* alone saves into; None where it saves elsewhere, or does not say."""
-    found: object = getattr(client, "checkpoint_directory", None)
+def checkpoint_directory(owner: object) -> Path | None:
+    """The folder on this machine that a client alone, or a service with all of its clients, saves into.
+
+    None where *owner* saves elsewhere, or does not say.
+    """
+    found: object = getattr(owner, "checkpoint_directory", None)
     return found if isinstance(found, Path) else None

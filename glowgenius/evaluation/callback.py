@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from typing_extensions import override
 
-from glowgenius._files import write_whole
-from glowgenius.errors import ConfigError, EvaluationError
+from glowgenius._files import read_object, write_whole
+from glowgenius.errors import CheckpointError, ConfigError, EvaluationError
 from glowgenius.evaluation.evaluate import asked, evaluate
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
@@ -141,7 +141,9 @@ def read_answers(path: Path) -> dict[str, EvaluationResult]:
         EvaluationError: It is not such a file.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_object(path, within=path.parent.parent, remedy="delete it")
         return {part: EvaluationResult.from_dict(found) for part, found in values.items()}
-    except (ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: not a file of answers: {error}") from error
+    except CheckpointError as error:
+        raise EvaluationError(str(error)) from error
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+        raise EvaluationError(f"{path}: not a file of answers: {error}; delete it") from error

@@ -195,6 +195,11 @@ class ServiceClient:
         return ", ".join(filter(None, [where, precision, *paths, self._runtime.checkpointing.said]))
 
     @property
+    def checkpoint_directory(self) -> Path:
+        """Where its clients save, each into a folder of its own."""
+        return self._checkpoints
+
+    @property
     def device(self) -> str:
         """The torch device in use."""
         return self._runtime.device

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from glowgenius.data.replay import REPLAY
 from glowgenius.errors import CheckpointError, ConfigError, GlowGeniusError
@@ -16,11 +16,11 @@ from glowgenius.evaluation.slices import SliceComparison
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.rendering.preview import Preview, PreviewRow, PreviewRun
 from glowgenius.reporting.report import write_report
-from glowgenius.training.run_folder import CONFIG, PREVIEW, REPORT, RESULT, RunFolder
+from glowgenius.training.run_folder import CONFIG, MADE_AGAIN, PREVIEW, REPORT, RESULT, RunFolder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from glowgenius.evaluation.result import EvaluationResult
 
@@ -52,30 +52,37 @@ def write_run_report(
         CheckpointError: A file in it is broken.
     """
     kept = RunFolder(Path(folder))
-    settings = _read(kept.path / CONFIG)
-    if settings is None:
-        raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}")
-    result = _read(kept.path / RESULT) or {}
-    history = kept.rows()
+    try:
+        settings = kept.settings()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}") from None
+    result, history = kept.result(), kept.rows()
+    with _naming(kept.path / CONFIG, kept.path / RESULT):
+        facts, warnings = {**_header(settings, result), **(header or {})}, _warnings(settings, result)
+    with _naming(kept.path / PREVIEW):
+        previews = _preview(kept.preview())
     return write_report(
         kept.path / REPORT if path is None else path,
         comparison=_comparison(kept.path) if comparison is None else comparison,
         history=history,
-        header={**_header(settings, result), **(header or {})},
-        previews=_preview(kept.path),
-        warnings=_warnings(settings, result),
+        header=facts,
+        previews=previews,
+        warnings=warnings,
         suggested_learning_rate=_suggested(settings),
         title=f"Training run {kept.path.resolve().name}",
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+@contextmanager
+def _naming(*files: Path) -> Generator[None]:
+    """An error about values that no run of this version has written names the files that they are from."""
     try:
-        return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        named = " or ".join(map(str, files))
+        raise CheckpointError(
+            f"{named} holds what no run writes ({type(error).__name__}: {error}); {MADE_AGAIN}"
+        ) from error
 
 
 def _header(settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, object]:
@@ -171,9 +178,8 @@ def _suggested(settings: Mapping[str, Any]) -> float | None:
         return None
 
 
-def _preview(folder: Path) -> Preview | None:
+def _preview(values: Mapping[str, Any] | None) -> Preview | None:
     """The first rows with their masks, as the run wrote them down."""
-    values = _read(folder / PREVIEW)
     if values is None:
         return None
     rows = [

@@ -9,7 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from glowgenius._files import refuse_links
 from glowgenius.engines.download import download_adapter
+from glowgenius.engines.stored import STATE, stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.models.catalog import SHORT_NAMES
 
@@ -87,6 +89,10 @@ def _download(service: ServiceClient | None, state_path: str | None, step: int, 
 
 def _copy(source: Path, folder: Path) -> None:
     _check_files(source, str(source))
+    # Nothing is published through a link that somebody has put into the folder.
+    refuse_links(source, source)
+    if (source / STATE).is_file():
+        stored_checkpoint(str(source))
     shutil.copytree(source, folder, dirs_exist_ok=True)
 
 

@@ -77,6 +77,9 @@ class TrainBegin:
     settings: Mapping[str, JSON] = field(factory=dict[str, "JSON"], eq=False)
     """What `config.json` of the run folder says: model, adapter, settings, fingerprints, versions."""
 
+    rows: tuple[Mapping[str, float], ...] = field(default=(), eq=False, repr=False)
+    """The rows of a resumed run up to `start_step`."""
+
 
 @final
 @frozen(kw_only=True)
@@ -356,11 +359,14 @@ EVENTS: Final[tuple[type[Event], ...]] = (
 
 
 def to_json(event: Event) -> dict[str, JSON]:
-    """*event* as a JSON object: its class as `event`, then its fields; clients are left out, an error is its text."""
+    """*event* as a JSON object: its class as `event`, then its fields, an error as its text.
+
+    Clients and the rows of a resumed run are left out.
+    """
     values: dict[str, Any] = {"event": type(event).__name__}
     for attribute in attrs.fields(type(event)):
         value = getattr(event, attribute.name)
-        if attribute.name == "sampler":
+        if attribute.name in {"sampler", "rows"}:
             continue
         if isinstance(value, BaseException):
             values["error"] = type(value).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ LOCK: Final = ".lock"
 
 HOLDER: Final = ".holder.json"
 """Who holds the lock, for whoever finds it taken."""
+
+_UNITS: Final = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
 
 _LOG = logging.getLogger("glowgenius.training")
 
@@ -61,6 +64,45 @@ def sole_writer(path: Path | None) -> Generator[None]:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()  # where nothing has come into it
+
+
+def check_room(folder: Path, *, least: int, most: int) -> list[str]:
+    """Compare what a run is going to write with the room that there is.
+
+    Args:
+        folder: Where it is written; it need not exist yet.
+        least: Bytes that the run writes in any case.
+        most: Bytes that it has written at its end, if it goes through.
+
+    Returns:
+        Lines for the header: how much it is, and a warning where there may be too little room.
+
+    Raises:
+        ConfigError: There is too little room for the least.
+    """
+    near = next((each for each in (folder, *folder.absolute().parents) if _is_there(each)), None)
+    try:
+        free = shutil.disk_usage(near or ".").free
+    except OSError:
+        return []
+    if free < least:
+        raise ConfigError(
+            f"{str(folder)!r} has room for {_size(free)}, and the run's last checkpoint alone takes {_size(least)}. "
+            "Nothing was sent; make room, or choose another output_dir"
+        )
+    lines = [f"checkpoints: up to {_size(most)} in {folder}"]
+    if free < most:
+        lines.append(
+            f"warning: there is room for {_size(free)} in {folder}, and the checkpoints of the run may take "
+            f"{_size(most)}; make room, or keep fewer with save_top_k"
+        )
+    return lines
+
+
+def _size(count: int) -> str:
+    """A number of bytes, for people."""
+    unit = next((unit for unit in ("GB", "MB", "kB") if count >= _UNITS[unit]), None)
+    return f"{count} bytes" if unit is None else f"{count / _UNITS[unit]:.3g} {unit}"
 
 
 def _check_name(path: Path) -> None:

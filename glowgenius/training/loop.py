@@ -95,9 +95,16 @@ class TrainingLoop:
         with self._waiter.heeding():
             try:
                 self._run(start_step)
-            except Exception:
+            except Exception as error:
                 self._settle()
-                raise
+                if self._waiter.interrupt is None:
+                    raise
+                # Whoever has pressed Ctrl-C waits for the end of the run, and not for an error of its end.
+                self._waiter.interrupt.add_note(
+                    f"its state could not be saved ({type(error).__name__}: {error}): resume_from_checkpoint goes on "
+                    "from the last checkpoint before"
+                )
+                raise self._waiter.interrupt from error
         self._retention.finish()
         if self._waiter.interrupt is not None:
             if step := self._recorder.step:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Self, final
 
 from typing_extensions import override
@@ -10,7 +9,7 @@ from typing_extensions import override
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import CheckpointError, ConfigError, NotPicklableError
 from glowgenius.training.adapter_export import export_adapter
-from glowgenius.training.run_folder import CONFIG
+from glowgenius.training.run_folder import RunFolder
 from glowgenius.training.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ class TrainingResult:
         step = self.sampler_step
         settings: dict[str, Any] = {}
         if self.output_dir is not None:
-            settings = json.loads((self.output_dir / CONFIG).read_text(encoding="utf-8"))
+            settings = RunFolder(self.output_dir).settings()
         return export_adapter(
             directory,
             sampler_path=self._weights_path(step),

@@ -153,9 +153,7 @@ class RunFolder:
         known = self._settings["stores"]
         if inner is not None and isinstance(known, list) and inner not in known:
             known.append(inner)
-        text = json.dumps(self._settings, indent=2, ensure_ascii=False, allow_nan=False)
-        with self._writing():
-            write_whole(self.path / CONFIG, f"{text}\n")
+        self._write(CONFIG, self._settings)
 
     def rewind(self, rows: Iterable[Row], records: Iterable[CheckpointRecord]) -> None:
         """Hold exactly these rows and checkpoints."""
@@ -176,8 +174,7 @@ class RunFolder:
 
     def keep_preview(self, preview: Mapping[str, JSON]) -> None:
         """Write the first rows with their masks."""
-        with self._writing():
-            write_whole(self.path / PREVIEW, json_line(preview))
+        self._write(PREVIEW, preview, indent=None)
 
     def add_row(self, row: Row) -> None:
         """Append the row of a step."""
@@ -195,9 +192,12 @@ class RunFolder:
     def end(self, result: Mapping[str, JSON]) -> None:
         """Write how the run ended; paths in the folder relative to it."""
         told = {name: self._written(value) if name.endswith("_path") else value for name, value in result.items()}
-        text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
+        self._write(RESULT, told)
+
+    def _write(self, name: str, values: Mapping[str, JSON], *, indent: int | None = 2) -> None:
+        """Write a file that is one object, with a digest by which damage is told."""
         with self._writing():
-            write_whole(self.path / RESULT, f"{text}\n")
+            write_whole(self.path / name, json_line({**values, "sha256": _digest(values, "")}, indent=indent))
 
     def _line_of(self, record: CheckpointRecord, before: str) -> tuple[str, str]:
         """The line of *record* behind the one with the digest *before*, and its own digest."""
@@ -332,7 +332,37 @@ class RunFolder:
             FileNotFoundError: There is none.
             CheckpointError: It is damaged.
         """
-        return read_object(self.path / CONFIG, within=self.path, remedy=MADE_AGAIN)
+        return self._read(CONFIG)
+
+    def result(self) -> dict[str, Any]:
+        """What `result.json` says; empty before the run has ended.
+
+        Raises:
+            CheckpointError: It is damaged.
+        """
+        try:
+            return self._read(RESULT)
+        except FileNotFoundError:
+            return {}
+
+    def preview(self) -> dict[str, Any] | None:
+        """The first rows with their masks; None where there are none.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        try:
+            return self._read(PREVIEW)
+        except FileNotFoundError:
+            return None
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        values = read_object(path, within=self.path, remedy=MADE_AGAIN)
+        digest = values.pop("sha256", None)
+        if digest is not None and digest != _digest(values, ""):
+            raise CheckpointError(f"{path}: not as it was written, as its digest is another; {MADE_AGAIN}")
+        return values
 
     def rows(self) -> list[Row]:
         """The rows of `metrics.jsonl`.
@@ -386,7 +416,7 @@ class RunFolder:
             values = self._object(line, place)
             digest = values.pop("sha256", None)
             record = CheckpointRecord.from_json(values, place)
-            if digest not in {None, _digest(values, before)}:
+            if digest is not None and digest != _digest(values, before):
                 raise CheckpointError(
                     f"{place}: the line is not as it was written, or one before it is missing: its digest is another; "
                     f"{RESTORE}"

@@ -136,6 +136,13 @@ class Plan:
             return False
         return step.ends_epoch if every == "epoch" else step.step % every == 0
 
+    def times_due(self, every: Cadence, *, after: int = 0) -> int:
+        """Behind how many of the steps from *after* on it is."""
+        if every is None:
+            return 0
+        length = self.steps_per_epoch if every == "epoch" else every
+        return self.total_steps // length - after // length
+
     def ever_due(self, every: Cadence) -> bool:
         """Whether there is a step of the run after which it is."""
         if every is None:

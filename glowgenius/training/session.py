@@ -130,12 +130,20 @@ class Session:
         except BaseException as error:
             self.callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
             if self.folder is not None and writing:
-                self.folder.end(_failure(error, recorder.step))
-                write_page(RUN, self.folder.path)
+                self._end_badly(self.folder, error, recorder.step)
             raise
         if self.folder is not None:
             write_page(RUN, self.folder.path)
         return result
+
+    def _end_badly(self, folder: RunFolder, error: BaseException, step: int) -> None:
+        """Write how the run ended; where that fails as well, *error* is still what is raised."""
+        try:
+            folder.end(_failure(error, step))
+        except GlowGeniusError as failure:
+            error.add_note(str(failure))
+        else:
+            write_page(RUN, folder.path)
 
     def _taught(self, meter: Meter) -> PreparedRun:
         """The run with the targets of its replay rows; one that is complete asks for none."""
@@ -180,6 +188,7 @@ class Session:
             has_evaluation=self.run.evaluation is not None,
             resumed=bool(self.start.records) or self.start.anew,
             settings=self._settings(),
+            rows=self.start.rows,
             cost=self.estimate,
             least_usd=meter.least_usd(self.start.step),
         )

@@ -12,14 +12,22 @@ from typing_extensions import override
 from glowgenius._validators import reject
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.process import HomeProcess, refuse_fork_of_sdk
-from glowgenius.errors import ConfigError, MissingDependencyError, ModelNotFoundError, NotPicklableError, TrainingError
+from glowgenius.engines.protocol import checkpoint_directory
+from glowgenius.errors import (
+    ConfigError,
+    GlowGeniusError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    NotPicklableError,
+    TrainingError,
+)
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.background import in_thread
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import check_engine
 from glowgenius.training.cost import estimate_run
-from glowgenius.training.folder_lock import sole_writer
+from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.preflight import check_run, refused
 from glowgenius.training.prices import PriceTable
 from glowgenius.training.run_folder import RunFolder
@@ -56,6 +64,8 @@ if TYPE_CHECKING:
     from glowgenius.training.preflight_report import PreflightReport
     from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.result import TrainingResult
+    from glowgenius.training.schedule import Plan
+    from glowgenius.training.start import Start
 
 _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
@@ -381,6 +391,7 @@ class SupervisedTrainer:
             evaluation=held,
         )
         start = start.checked(identity, run.plan.total_steps)
+        room = self._room(engine, run.plan, start)
         session = Session(
             base_model=self._base_model,
             config=self._config,
@@ -394,6 +405,7 @@ class SupervisedTrainer:
             header=(
                 *report.lines(),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
+                *room,
                 *start.lines(self._callbacks, run.plan),
             ),
             lora=self._lora,
@@ -413,6 +425,27 @@ class SupervisedTrainer:
         if start.day is not None:
             self._renderer = self.renderer.on_day(start.day)
         return start
+
+    def _room(self, engine: Engine, plan: Plan, start: Start) -> list[str]:
+        """What the header says about the checkpoints that are going to be written on this machine.
+
+        Raises:
+            ConfigError: There is too little room even for the last one.
+        """
+        store = checkpoint_directory(engine.service)
+        if store is None or self._lora is None or start.complete:
+            return []
+        try:
+            weights = 4 * self._lora.parameter_count(self._base_model)
+        except GlowGeniusError:
+            return []
+        config = self._config
+        states = plan.times_due(config.save_every, after=start.step) + 1
+        evaluated = plan.times_due(config.eval_every, after=start.step) if config.metric_for_best else 0
+        if config.save_top_k is not None:
+            states, evaluated = min(states, config.save_top_k + 2), min(evaluated, config.save_top_k + 1)
+        # A state has the adapter and two moments of it.
+        return check_room(store, least=4 * weights, most=(3 * states + evaluated + 1) * weights)
 
     @property
     def _rank(self) -> int | None:

@@ -363,6 +363,7 @@ def test_the_run_folder(tmp_path):
     ]
     ended = json.loads((tmp_path / "result.json").read_text())
     assert ended.pop("seconds") >= 0
+    assert len(ended.pop("sha256")) == 64
     assert ended == {
         "status": "completed",
         "restarts": [],

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, final
 
 from typing_extensions import override
 
-from glowgenius._files import write_whole
+from glowgenius._files import append, write_whole
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import choose_path
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.training.events import StepLogged, TrainBegin
 
@@ -35,7 +35,7 @@ class CSVLogger(Callback):
         self._given = None if path is None else Path(path)
         self._path = Path()
         self._columns: list[str] = []
-        self._last_step = -1
+        self._rows: list[dict[str, str]] = []
 
     @override
     def __repr__(self) -> str:
@@ -43,38 +43,28 @@ class CSVLogger(Callback):
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
-        self._path = choose_path("CSVLogger", self._given, "metrics.csv", event)
-        rows = [row for row in self._read() if row["step"].isdigit() and int(row["step"]) <= event.start_step]
-        kept = rows if event.start_step else []
-        self._columns = list(kept[0]) if kept else ["step"]
-        self._last_step = int(kept[-1]["step"]) if kept else -1
-        self._rewrite(kept)
+        self._path = choose_path("CSVLogger", self._given, "metrics.csv", event, blank=b"step\n")
+        # Those of the run itself, so that whatever has become of the file since does not matter.
+        self._rows = [_cells(row) for row in event.rows]
+        self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
+        self._rewrite()
 
     @override
     def on_log(self, event: StepLogged) -> None:
-        if event.step <= self._last_step:
+        if self._rows and event.step <= int(self._rows[-1]["step"]):
             return  # made again after a restart, with the same row
-        self._last_step = event.step
-        row = {"step": str(event.step), **{name: repr(value) for name, value in event.metrics.items()}}
+        row = _cells({"step": event.step, **event.metrics})
+        self._rows.append(row)
         new = [name for name in row if name not in self._columns]
         if new:
             self._columns += new
-            self._rewrite([*self._read(), row])
+            self._rewrite()
             return
         # Opened for each row, so that the file is complete at every moment and another process can follow it.
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(self._lines([row], header=False))
+        append(self._path, self._lines([row], header=False), synced=False)
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self._path.exists():
-            return []
-        # A row that a kill has cut off has no line break at its end.
-        text = self._path.read_text(encoding="utf-8")
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]), restval="")
-        return [dict(row) for row in reader] if "step" in (reader.fieldnames or ()) else []
-
-    def _rewrite(self, rows: Sequence[dict[str, str]]) -> None:
-        write_whole(self._path, self._lines(rows, header=True))
+    def _rewrite(self) -> None:
+        write_whole(self._path, self._lines(self._rows, header=True))
 
     def _lines(self, rows: Sequence[dict[str, str]], *, header: bool) -> str:
         text = io.StringIO()
@@ -83,3 +73,7 @@ class CSVLogger(Callback):
             writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+
+def _cells(row: Mapping[str, float]) -> dict[str, str]:
+    return {name: str(int(value)) if name == "step" else repr(value) for name, value in row.items()}

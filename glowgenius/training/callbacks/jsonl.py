@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
-from glowgenius._files import write_whole
+from glowgenius._files import append, json_line, write_whole
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.callbacks.step_files import whole_lines
+from glowgenius.training.callbacks.step_files import sound_lines
 from glowgenius.training.events import to_json
 
 if TYPE_CHECKING:
@@ -55,14 +54,14 @@ class JSONLLogger(Callback):
 
     def _write(self, event: Event) -> None:
         # Opened for each line, so that the file is complete at every moment and another process can follow it.
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(to_json(event), ensure_ascii=False, allow_nan=False) + "\n")
+        append(self._path, json_line(to_json(event)), synced=False)
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if event.resumed:
-            write_whole(self._path, "".join(_up_to(whole_lines(self._path), event.start_step)))
+            lines = sound_lines("JSONLLogger", self._path, _is_event)
+            write_whole(self._path, "".join(_up_to(lines, event.start_step)))
         self._write(event)
 
     @override
@@ -114,9 +113,13 @@ class JSONLLogger(Callback):
         self._write(event)
 
 
-def _up_to(lines: list[str], start_step: int) -> list[str]:
+def _is_event(record: dict[str, Any]) -> bool:
+    return isinstance(record.get("event"), str) and type(record.get("step", 0)) is int
+
+
+def _up_to(lines: list[tuple[str, dict[str, Any]]], start_step: int) -> list[str]:
     """*lines* without what the last run in them did after *start_step*; why it ended stays."""
-    events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    events = [event for _, event in lines]
     begins = [
         place for place, event in enumerate(events) if event["event"] == "TrainBegin" and not event.get("resumed")
     ]
@@ -127,5 +130,5 @@ def _up_to(lines: list[str], start_step: int) -> list[str]:
         # It has no step of its own, and is told again with the first step of the epoch.
         while end > begin and events[end - 1]["event"] == "EpochBegin":
             end -= 1
-    failures = [line for line, event in zip(lines[end:], events[end:], strict=True) if event["event"] == "TrainFailed"]
-    return lines[:end] + failures
+    failures = [line for line, event in lines[end:] if event["event"] == "TrainFailed"]
+    return [*(line for line, _ in lines[:end]), *failures]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TextIO, final
 
 from typing_extensions import override
 
-from glowgenius._files import write_whole
+from glowgenius._files import append, json_line, write_whole
 from glowgenius._output import Output
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.data.message import Conversation, Message
 from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.callbacks.step_files import choose_path, whole_lines
+from glowgenius.training.callbacks.step_files import choose_path, sound_lines
 from glowgenius.training.sampler import sampling_usage
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class SampleLogger(Callback):
         if self._given is None and event.config.output_dir is None:
             return
         self._path = choose_path("SampleLogger", self._given, "samples.jsonl", event)
-        kept = [line for line in whole_lines(self._path) if event.start_step and _step(line) <= event.start_step]
+        lines = sound_lines("SampleLogger", self._path, lambda record: type(record.get("step")) is int)
+        kept = [line for line, record in lines if event.start_step and record["step"] <= event.start_step]
         write_whole(self._path, "".join(kept))
 
     @override
@@ -117,8 +118,7 @@ class SampleLogger(Callback):
             for index, (question, answer) in enumerate(zip(self._questions, answers, strict=True))
         ]
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            append(self._path, "".join(map(json_line, records)), synced=False)
         if self._show:
             Output.standard(self._file).say(_described(event.step, records))
 
@@ -129,10 +129,6 @@ def _record(step: int, index: int, question: Prompt, answer: Completion) -> dict
         record["expected"] = question.answer
     record["stop_reason"] = answer.stop_reason
     return record
-
-
-def _step(line: str) -> int:
-    return int(json.loads(line)["step"])
 
 
 def _prompt(question: Prompt) -> JSON:
