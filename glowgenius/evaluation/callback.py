@@ -144,6 +144,6 @@ def read_answers(path: Path) -> dict[str, EvaluationResult]:
         values = read_object(path, within=path.parent.parent, remedy="delete it")
         return {part: EvaluationResult.from_dict(found) for part, found in values.items()}
     except CheckpointError as error:
-        raise EvaluationError(str(error)) from error
+        raise EvaluationError(f"not a file of answers: {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
         raise EvaluationError(f"{path}: not a file of answers: {error}; delete it") from error

@@ -138,3 +138,26 @@ def test_weights_on_a_service_are_fetched_with_its_own_command(tmp_path):
         "the weights are on the service, at tinker://scripted:train:0/weights/000002; fetch them in PEFT's "
         "format with: tinker checkpoint download tinker://scripted:train:0/weights/000002"
     )
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_link_in_the_weights_is_not_published(tmp_path, inner):
+    weights, secret = tmp_path / "weights", tmp_path / "secret"
+    (weights / "more").mkdir(parents=True)
+    secret.write_text("key")
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (weights / name).write_text("{}")
+    link = weights / "more" / "notes.txt" if inner else weights / "notes.txt"
+    link.symlink_to(secret)
+    with pytest.raises(CheckpointError, match=r"notes\.txt' leads out of"):
+        export_adapter(
+            tmp_path / "out",
+            sampler_path=str(weights),
+            state_path=None,
+            step=1,
+            base_model="m",
+            service=None,
+            settings={},
+            rows=[],
+        )
+    assert not (tmp_path / "out").exists()

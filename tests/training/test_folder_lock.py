@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.errors import ConfigError
+from glowgenius.errors import ConfigError, TrainingError
 from glowgenius.reporting.run import write_run_report
 from glowgenius.testing import ScriptedService
-from glowgenius.training.folder_lock import sole_writer
+from glowgenius.training import run_folder
+from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.run_folder import RunFolder
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 
@@ -84,7 +86,8 @@ def test_a_folder_that_is_being_written_can_be_read(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from glowgenius.training.folder_lock import sole_writer
+from glowgenius.training import run_folder
+from glowgenius.training.folder_lock import check_room, sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -174,3 +177,68 @@ def test_a_disk_that_is_full_or_read_only_from_the_beginning(tmp_path, monkeypat
     )
     assert service.journal == ()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- room ---
+
+
+def test_too_little_room_is_refused_and_scarce_room_is_said(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
+    assert check_room(tmp_path / "new" / "run", least=10, most=4_000_000) == [
+        f"checkpoints: up to 4 MB in {tmp_path}/new/run"
+    ]
+    assert check_room(tmp_path, least=10, most=6_000_000)[1] == (
+        f"warning: there is room for 5 MB in {tmp_path}, and the checkpoints of the run may take 6 MB; make room, or "
+        "keep fewer with save_top_k"
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_room(tmp_path, least=5_000_001, most=6_000_000)
+    assert str(raised.value) == (
+        f"'{tmp_path}' has room for 5 MB, and the run's last checkpoint alone takes 5 MB. Nothing was sent; make room, "
+        "or choose another output_dir"
+    )
+
+
+# --- a disk that becomes full ---
+
+
+def fill(monkeypatch):
+    """From here on nothing can be written into a run folder."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "write_whole", full)
+    monkeypatch.setattr(run_folder, "_append", full)
+
+
+def test_a_disk_that_becomes_full_ends_the_run_with_our_error(tmp_path, monkeypatch):
+    service = ScriptedService(tokenizer=TOKENIZER)
+    with pytest.raises(TrainingError) as raised:
+        run(
+            tmp_path,
+            Recorder(on_step_end=lambda event: fill(monkeypatch) if event.step == 5 else None),
+            service=service,
+        )
+    assert str(raised.value) == (
+        f"the run folder '{tmp_path}' cannot be written: No space left on device. What was recorded before is kept: "
+        "see to that, and go on with resume_from_checkpoint=True"
+    )
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True, service=service).history == run(None).history
+
+
+def test_ctrl_c_on_a_full_disk_leaves_as_ctrl_c_and_says_why_nothing_was_saved(tmp_path, monkeypatch):
+    def press(event):
+        if event.step == 5:
+            fill(monkeypatch)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(tmp_path, Recorder(on_step_end=press))
+    assert raised.value.__notes__[0] == (
+        f"its state could not be saved (TrainingError: the run folder '{tmp_path}' cannot be written: No space left on "
+        "device. What was recorded before is kept: see to that, and go on with resume_from_checkpoint=True): "
+        "resume_from_checkpoint goes on from the last checkpoint before"
+    )
