@@ -13,6 +13,7 @@ from glowgenius.lora.config import LoRAConfig
 from glowgenius.models.catalog import model_directory
 from glowgenius.testing import ScriptedService
 from glowgenius.training import SupervisedTrainer, TrainingConfig
+from glowgenius.training.adapter_export import export_adapter
 from glowgenius.training.callbacks.early_stopping import EarlyStopping
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer

@@ -117,7 +117,7 @@ def test_without_locks_it_is_said_and_goes_on(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(filelock.FileLock, "acquire", none)
     with caplog.at_level(logging.WARNING, "glowgenius.training"):
         run(tmp_path)
-    (message,) = caplog.messages
+    message = caplog.messages[0]
     assert message == (
         f"the file system of {tmp_path} has no locks (no flock here): see to it yourself that no other process writes "
         "into the folder"
