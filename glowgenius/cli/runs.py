@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from glowgenius._files import regular
 from glowgenius.errors import CheckpointError, ConfigError, nearest
@@ -76,7 +76,8 @@ class _Run:
         renderer = Renderer.for_model(self.base_model)
         with suppress(KeyError, TypeError, ValueError):  # most renderers write no day
             renderer = renderer.on_day(date.fromisoformat(self.settings["day"]))
-        then = (self.settings.get("fingerprints") or {}).get("renderer")
+        fingerprints: dict[str, Any] = self.settings.get("fingerprints") or {}
+        then = fingerprints.get("renderer")
         if renderer.fingerprint != then:
             raise CheckpointError(
                 f"the run was trained with another renderer than the one that fits {self.base_model!r} here "

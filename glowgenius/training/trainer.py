@@ -391,8 +391,7 @@ class SupervisedTrainer:
             evaluation=held,
         )
         start = start.checked(identity, run.plan.total_steps)
-        room = self._room(engine, run.plan, start)
-        session = Session(
+        return Session(
             base_model=self._base_model,
             config=self._config,
             engine=engine.name,
@@ -405,7 +404,7 @@ class SupervisedTrainer:
             header=(
                 *report.lines(),
                 *([] if folder is None else [f"run folder: {folder.path}"]),
-                *room,
+                *self._room(engine, run.plan, start),
                 *start.lines(self._callbacks, run.plan),
             ),
             lora=self._lora,
@@ -416,8 +415,7 @@ class SupervisedTrainer:
             clock=clock,
             estimate=cast("CostEstimate", report.cost),
             can_restart=self._client is None,
-        )
-        return session.train(functools.partial(self._make_client, engine))
+        ).train(functools.partial(self._make_client, engine))
 
     def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
         """Where the run begins; the renderer writes the day of the run that it goes on with."""

@@ -12,7 +12,7 @@ from typing_extensions import override
 from glowgenius._files import append, json_line, write_whole
 from glowgenius._output import Output
 from glowgenius._validators import is_integer, is_number, reject
-from glowgenius.data.message import Conversation, Message
+from glowgenius.data.message import Conversation, as_messages
 from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.callbacks.step_files import choose_path, sound_lines
@@ -135,7 +135,7 @@ def _prompt(question: Prompt) -> JSON:
     """The question as text where it is one message of the user, else its messages."""
     if isinstance(question, str):
         return question
-    messages: Sequence[Message] = question.prompt if isinstance(question, Conversation) else question
+    messages = question.prompt if isinstance(question, Conversation) else as_messages(question, "a question")
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
     return [{"role": message.role, "content": message.content} for message in messages]
