@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
-from nyc.data import load, shortest
+from nyc.data import baselines_of, drawn, load, shortest
 from nyc.judging import place_match
 
 import glowgenius as gg
@@ -42,7 +42,7 @@ METRIC = {"seen": "exact_match", "paraphrase": "exact_match", "unseen": "exact_m
 QUICK_FACTS = 24
 QUICK_WORDINGS = 4
 MOST_ASKED = 60
-"""Questions of each slice."""
+"""Questions of each slice, drawn once: the same for every seed of the training."""
 LONGEST_ANSWER = 24
 REPLAY_ROWS = 540
 """Of the general questions with the base model's own answers, the shortest: they cost the least time."""
@@ -55,9 +55,9 @@ def main() -> int:
         num_facts=QUICK_FACTS if options.quick else options.num_facts,
         num_wordings=QUICK_WORDINGS if options.quick else options.num_wordings,
     )
-    replay = slices.replay[:QUICK_FACTS] if options.quick else shortest(slices.replay, REPLAY_ROWS)
+    replay = drawn(slices.replay, QUICK_FACTS) if options.quick else shortest(slices.replay, REPLAY_ROWS)
     most = QUICK_FACTS if options.quick else MOST_ASKED
-    asked = {name: rows[:most] for name, rows in slices.evaluation_slices.items()}
+    asked = {name: drawn(rows, most) for name, rows in slices.evaluation_slices.items()}
     # General questions with the base model's own answers: without them the model forgets how to answer anything
     # else, as it learns that every question is about New York.
     train = slices.train.with_replay(replay)
@@ -117,7 +117,7 @@ def main() -> int:
         "train_rows": len(train),
         "train_seconds": round(train_seconds, 1),
         "slices": comparison.to_dict(),
-        "relation_baselines": dict(slices.baselines),
+        "relation_baselines": baselines_of(asked, slices.train),
     }
     (output / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{comparison}\n")

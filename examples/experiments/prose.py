@@ -56,7 +56,7 @@ CONSTANTS: Final = (
         "256",
         "64",
     ),
-    *("26.6", "192", "83920517", "0417", "0.001"),
+    *("26.6", "192", "83920517", "0417", "0.001", "91"),
 )
 """Numbers of the prose that are no results: years, sizes, and settings that the scripts name."""
 
@@ -220,10 +220,40 @@ def of_facts() -> dict[str, str]:
             found[f"{name}.{key}"] = written(mean(values))
             found[f"{name}.{key}.range"] = f"{written(min(values)).removesuffix(' %')} to {written(max(values))}"
         found |= {f"{name}.{key}.n": str(len(value)) for key, value in rights(rows[0]).items()}
+    found |= of_general_questions(arms)
     for questions, arm, other in DIFFERENCES:
         if arm in arms and other in arms:
             name = f"{questions}.{arm}-{other}".replace(" ", "_")
             found[name], found[f"{name}.interval"] = paired(questions, arm, other)
+    return found
+
+
+def of_general_questions(arms: Sequence[str]) -> dict[str, str]:
+    """How general questions were selected, how many share their form with a replay row, and the scores of near ones.
+
+    Near is a question that has all words but the last in common with a question of the replay rows.
+    """
+    from examples.nyc import build, data
+
+    everything = data.load()
+    forms = {build.form(row.question) for row in everything.replay}
+    openings = {tuple(data.words(row.question)[:-1]) for row in everything.replay}
+    found: dict[str, str] = {"replay.rows": str(len(everything.replay))}
+    for name, rows in (("control", everything.control), ("retention", everything.retention)):
+        found[f"{name}.of"] = str(len(rows))
+        found[f"{name}.candidates"] = str(len(build.read_csv(f"{name}_candidates.csv")))
+        found[f"{name}.same_form"] = str(sum(build.form(row.question) in forms for row in rows))
+    near = [tuple(data.words(row.question)[:-1]) in openings for row in everything.retention]
+    for kind, wanted in (("near", True), ("other", False)):
+        found[f"{kind}.n"] = str(near.count(wanted))
+        for arm in arms:
+            right = [
+                int(one)
+                for row in select("facts", arm=arm)
+                for one, place in zip(rights(row["figures"])["retention"], near, strict=True)
+                if place is wanted
+            ]
+            found[f"{kind}.{arm.replace(' ', '_')}"] = percent(mean(right))
     return found
 
 
@@ -234,7 +264,7 @@ def rights(figures: dict[str, Any]) -> dict[str, str]:
 
 def paired(questions: str, arm: str, other: str) -> tuple[str, str]:
     """The difference of two arms in points, and its 95 % interval over questions and seeds."""
-    from glowgenius.evaluation.intervals import crossed_bootstrap
+    from glowgenius.evaluation.intervals import crossed_interval
 
     def by_seed(name: str) -> dict[int, list[int]]:
         return {
@@ -250,19 +280,24 @@ def paired(questions: str, arm: str, other: str) -> tuple[str, str]:
         if seed in before
     ]
     difference = mean(value for row in values for value in row)
-    limits = crossed_bootstrap(values, range(len(values[0])))
+    limits = crossed_interval(values, range(len(values[0])), kind="differences")
     return f"{100 * difference:+.0f}", f"{100 * limits.low:+.0f} to {100 * limits.high:+.0f}"
 
 
 def of_before_after() -> dict[str, str]:
-    """The slices of the example: the mean of the runs, their range, and the widest of their intervals."""
+    """The slices of the example: the mean of the runs, their range, and the interval over seeds and questions."""
+    from glowgenius.evaluation.intervals import crossed_interval
+
     rows = [row["figures"] for row in recorded("before_after")]
+    used = rows[0]["rows"]["train"]
     found = {
         "runs": str(len(rows)),
         "trained": f"{rows[0]['trainable_parameters']:,}",
         "rows": f"{rows[0]['train_rows']:,}",
         "rank": str(rows[0]["lora"]["rank"]),
         "rate": f"{rows[0]['settings']['learning_rate']:g}",
+        "replay_rows": percent(used["replay_rows"] / used["rows"]),
+        "replay_tokens": percent(used["replay_tokens"] / used["trained_tokens"]),
         "minutes": f"{mean(row['train_seconds'] for row in rows) / 60:.0f}",
     }
     for name in rows[0]["slices"]:
@@ -274,9 +309,14 @@ def of_before_after() -> dict[str, str]:
             found[f"{name}.{side}"] = percent(mean(values))
             found[f"{name}.{side}.range"] = f"{percent(min(values)).removesuffix(' %')} to {percent(max(values))}"
             found[f"{name}.{side}.nll"] = f"{mean(part[side]['nll'] for part in parts):.2f}"
-        low, high = min(part["interval_95"][0] for part in parts), max(part["interval_95"][1] for part in parts)
+        # Each fact is asked once, so that the interval goes by how many were fixed and broken, and not by which.
+        changes = [
+            [1.0] * part["fixed"] + [-1.0] * part["broken"] + [0.0] * (part["n"] - part["fixed"] - part["broken"])
+            for part in parts
+        ]
+        limits = crossed_interval(changes, range(parts[0]["n"]), kind="differences")
         found[f"{name}.difference"] = f"{100 * mean(part['difference'] for part in parts):+.0f}"
-        found[f"{name}.interval"] = f"{100 * low:+.0f} to {100 * high:+.0f}"
+        found[f"{name}.interval"] = f"{100 * limits.low:+.0f} to {100 * limits.high:+.0f}"
         if parts[0].get("baseline") is not None:
             found[f"{name}.baseline"] = percent(parts[0]["baseline"])
     if "control.base" in found:
@@ -304,6 +344,20 @@ def of_learning_rate() -> dict[str, str]:
             moved = {rate: means[rate]["own_answers_nll"] - base["own_answers_nll"] for rate in rates}
             found[f"{method}.moved"] = f"{moved[best]:.2f}"
             found |= {f"{method}.{rate:g}.moved": f"{value:.2f}" for rate, value in moved.items()}
+    by_seed = {
+        rate: {
+            row["cell"]["seed"]: row["figures"]["held_out_wording_nll"]
+            for row in select("learning_rate", method="full", learning_rate=rate)
+        }
+        for rate in (3e-4, 1e-3)
+    }
+    if all(len(values) > 1 for values in by_seed.values()):
+        from glowgenius.evaluation.intervals import student
+
+        apart = [value - by_seed[3e-4][seed] for seed, value in by_seed[1e-3].items() if seed in by_seed[3e-4]]
+        limits = student(apart)
+        found["full.apart"] = f"{mean(apart):+.2f}"
+        found["full.apart.interval"] = f"{limits.low:+.2f} to {limits.high:+.2f}"
     trained = [row for row in recorded("learning_rate") if row["cell"]["method"] != "base"]
     return found | ({"seeds": seeds_of(trained, "method")} if trained else {})
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 import unicodedata
 from collections import Counter
@@ -193,6 +194,28 @@ def evenly(facts: Sequence[Fact], number: int | None) -> list[Fact]:
     if number is None or number >= len(facts):
         return list(facts)
     return [facts[position * len(facts) // number] for position in range(number)]
+
+
+def drawn(rows: Dataset, number: int, seed: int = 0) -> Dataset:
+    """Draw `number` rows, in their order; all of them if there are no more.
+
+    The files are in the order of their categories, so that the first rows are of few kinds.
+    """
+    if number >= len(rows):
+        return rows
+    return rows.select(sorted(random.Random(seed).sample(range(len(rows)), number)))  # noqa: S311 - no secret
+
+
+def baselines_of(asked: Mapping[str, Dataset], train: Dataset) -> dict[str, float]:
+    """Score `relation_baseline` on exactly the rows that are asked, of every slice that asks for facts."""
+    facts = {fact.fact_id: fact for fact in read_facts()}
+    trained = {str(row.group) for row in train}
+    known = [fact for name, fact in facts.items() if name in trained]
+    return {
+        name: relation_baseline(known, [facts[str(row.group)] for row in rows])
+        for name, rows in asked.items()
+        if all(str(row.group) in facts for row in rows)
+    }
 
 
 def shortest(rows: Dataset, number: int) -> Dataset:

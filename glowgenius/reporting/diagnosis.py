@@ -136,7 +136,7 @@ def _memorised(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, flo
         (
             f"The training rows are known by heart: their loss is {last:.2g}, first below {MEMORISED:g} at step "
             f"{step}, while "
-            f"that of the held-out rows is {held[-1][1]:.3g}. More wordings of each fact teach more than more passes."
+            f"that of the held-out rows is {held[-1][1]:.3g}. More passes over these rows have nothing left to teach."
         )
     ]
 

@@ -280,6 +280,27 @@ class TestSlices:
         assert len(few.unseen) == 104
         assert len(few.reverse) == 44
 
+    def test_drawn_rows_are_of_every_kind_and_keep_their_order(self, slices: data.NYCData) -> None:
+        asked = data.drawn(slices.unseen, 60)
+        assert [row.id for row in asked] == [row.id for row in slices.unseen if row.id in {one.id for one in asked}]
+        assert asked.fingerprint == data.drawn(slices.unseen, 60).fingerprint
+        assert data.drawn(slices.unseen, 60, seed=1).fingerprint != asked.fingerprint
+        assert data.drawn(slices.unseen, 104) is slices.unseen
+        whole, taken = (Counter(row.tags[0] for row in rows) for rows in (slices.unseen, asked))
+        for kind, number in whole.items():
+            assert 0.25 * number <= taken[kind] <= 0.9 * number, kind
+
+    def test_baselines_are_of_what_is_asked(self, slices: data.NYCData) -> None:
+        few = data.load(num_facts=40)
+        asked = {"seen": few.seen, "unseen": data.drawn(few.unseen, 60), "control": few.control}
+        found = data.baselines_of(asked, few.train)
+        known = {str(row.group) for row in few.train}
+        facts = {fact.fact_id: fact for fact in FACTS}
+        guesses = data.most_frequent_answers(facts[name] for name in facts if name in known)
+        right = [guesses.get(facts[str(row.group)].relation) in row.accepted_answers for row in asked["unseen"]]
+        assert found == {"seen": few.baselines["seen"], "unseen": sum(right) / 60}
+        assert data.baselines_of({"unseen": few.unseen}, few.train)["unseen"] == few.baselines["unseen"]
+
     def test_the_shortest_rows_keep_their_order(self, slices: data.NYCData) -> None:
         def words(row: Conversation) -> int:
             return sum(len(str(message.content).split()) for message in row.messages)

@@ -225,7 +225,7 @@ FALLING = [3.0 / step for step in range(1, 61)]
                 (
                     "The training rows are known by heart: their loss is 0.001, first below 0.02 at step 11, "
                     "while that of "
-                    "the held-out rows is 0.9. More wordings of each fact teach more than more passes."
+                    "the held-out rows is 0.9. More passes over these rows have nothing left to teach."
                 )
             ],
         ),
