@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import sys
@@ -16,6 +15,7 @@ from typing_extensions import override
 from glowgenius._validators import is_integer
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError
+from glowgenius.markup.html import escape
 from glowgenius.rendering.token_view import STYLE, TokenPiece, printable, token_pieces, tokens_html
 from glowgenius.rendering.train_on import TrainOn
 
@@ -132,12 +132,12 @@ class Preview:
 
     def to_html(self) -> str:
         """A self-contained piece of HTML; all text in it is escaped."""
-        parts = [f'<div class="gg-preview"><style>{_STYLE}{STYLE}</style><p>{html.escape(self.header)}</p>']
+        parts = [f'<div class="gg-preview"><style>{_STYLE}{STYLE}</style><p>{escape(self.header)}</p>']
         for row in self.rows:
-            parts.append(f"<h4>{html.escape(self._summary(row))}</h4>")
+            parts.append(f"<h4>{escape(self._summary(row))}</h4>")
             for view in row.views:
                 if view.name:
-                    parts.append(f"<p>{html.escape(_said(view))}</p>")
+                    parts.append(f"<p>{escape(_said(view))}</p>")
                 parts.append(tokens_html(view.pieces))
         if self.num_hidden:
             parts.append(f"<p>… and {self.num_hidden} more</p>")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from typing import TYPE_CHECKING, Final, final
 
 from attrs import frozen
 
 from glowgenius.errors import ConfigError
+from glowgenius.markup.html import escape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def _look(piece: TokenPiece) -> tuple[float, bool, bool, bool]:
 
 def _element(piece: TokenPiece, text: str) -> str:
     names = [name for name, on in (("control", piece.control), ("over", piece.over)) if on]
-    shown = html.escape(printable(text))
+    shown = escape(printable(text))
     if not piece.weight:
         return f'<span class="{" ".join(["context", *names])}">{shown}</span>'
     title, style = f"weight {piece.weight:g}", ""

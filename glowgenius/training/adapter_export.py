@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from glowgenius._files import refuse_links
+from glowgenius._output import showable
 from glowgenius.engines.download import download_adapter
 from glowgenius.engines.stored import STATE, stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
@@ -141,24 +144,25 @@ def model_card(
     measured = _measured(rows, step)
     has_head = "lm_head" in _layers(config)
     packaged = SHORT_NAMES.get(trained_on)
+    named = _line(base)
     front = [
         "---",
-        f"base_model: {base}",
+        f"base_model: {_yaml(base)}",
         "library_name: peft",
         "tags: [lora, sft, glowgenius]",
         "license: unknown",
         "---",
     ]
     body = [
-        f"# LoRA adapter for {base}",
+        f"# LoRA adapter for {named}",
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
+        *(f"| {_line(name)} | {_line(value)} |" for name, value in facts.items()),
         "",
         "## Measured",
         "",
-        *([f"- `{name}` {value:.4f} at step {at}" for name, (at, value) in measured.items()] or ["Nothing."]),
+        *([f"- {_code(name)} {value:.4f} at step {at}" for name, (at, value) in measured.items()] or ["Nothing."]),
         "",
         "## Use",
         "",
@@ -166,31 +170,63 @@ def model_card(
         "",
         "## Licence",
         "",
-        f"Not set. The licence of {base} applies to what is built on it, and that of the data to what was learned.",
+        f"Not set. The licence of {named} applies to what is built on it, and that of the data to what was learned.",
         "Replace `license: unknown` above when both are settled.",
     ]
     if packaged is not None:
         body += [
             "",
-            f"The adapter was trained on {base} as it was found on the machine: in the hub's cache, or else the 4-bit",
+            f"The adapter was trained on {named} as it was found on the machine: in the hub's cache, or else the 4-bit",
             f"rounding of it in the package `{packaged.package}`. On the other one, answers can differ a little.",
         ]
     return "\n".join([*front, "", *body, ""])
 
 
+def _yaml(text: str) -> str:
+    """*text* as a YAML value: the name of a repository as it is, everything else in quotes, as JSON is YAML."""
+    shown = showable(text)
+    if re.fullmatch(r"[A-Za-z0-9/][\w.-]*/[\w./-]*[\w-]", shown, re.ASCII):
+        return shown
+    # Python's line separators end a line of YAML 1.1, and of nothing else here.
+    quoted = json.dumps(shown, ensure_ascii=False)
+    return re.sub("[\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+def _line(text: str) -> str:
+    """*text* within a line of Markdown, where it cannot begin anything: no heading, table cell, link or HTML."""
+    shown = " ".join(showable(text).split())
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(shown, quote=False))
+
+
+def _code(text: str) -> str:
+    """*text* as code within a line of Markdown, if it can be."""
+    shown = " ".join(showable(text).split())
+    return _line(shown) if "`" in shown or not shown else f"`{shown}`"
+
+
+def _python(text: str) -> str:
+    """*text* as a Python string on one line."""
+    return f'"{text}"' if re.fullmatch(r"[\w./~ -]+", text) else ascii(text)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """A part of `config.json`, which somebody else may have made."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    fingerprints: Mapping[str, Any] = settings.get("fingerprints", {})
-    training: Mapping[str, Any] = settings.get("training", {})
-    versions: Mapping[str, Any] = settings.get("versions", {})
-    header: Sequence[str] = settings.get("header", ())
+    names = ("fingerprints", "training", "versions")
+    fingerprints, training, versions = (_mapping(settings.get(name)) for name in names)
+    header: Any = settings.get("header")
+    lines = [str(line) for line in cast("list[object]", header)] if isinstance(header, list | tuple) else []
     found = {
-        "rank, alpha": f"{config['r']}, {config['lora_alpha']:g}",
+        "rank, alpha": f"{int(config['r'])}, {float(config['lora_alpha']):g}",
         "layers": ", ".join(_layers(config)) or None,
         "training data (sha256)": fingerprints.get("train"),
         "evaluation data (sha256)": fingerprints.get("eval"),
         **{
             line.split(":")[0]: line.partition(": ")[2]
-            for line in header
+            for line in lines
             if line.startswith(("train rows", "eval rows"))
         },
         "renderer": settings.get("renderer"),
@@ -224,7 +260,7 @@ def _usage(base: str, *, has_head: bool) -> list[str]:
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f'base = AutoModelForCausalLM.from_pretrained("{base}")',
+        f"base = AutoModelForCausalLM.from_pretrained({_python(base)})",
     ]
     if has_head:
         lines += [
