@@ -142,7 +142,6 @@ def model_card(
     base = str(config["base_model_name_or_path"])
     facts = {**_facts(config, settings), "updates": str(step)}
     measured = _measured(rows, step)
-    has_head = "lm_head" in _layers(config)
     packaged = SHORT_NAMES.get(trained_on)
     named = _line(base)
     front = [
@@ -166,7 +165,7 @@ def model_card(
         "",
         "## Use",
         "",
-        *_usage(base, has_head=has_head),
+        *_usage(base, has_head="lm_head" in _layers(config)),
         "",
         "## Licence",
         "",
