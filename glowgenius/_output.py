@@ -11,6 +11,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
+from typing_extensions import override
+
+from glowgenius._secrets import redact
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -36,6 +40,24 @@ def showable_json(text: str) -> str:
 
 WARNING: Final = "warning: "
 """How a line of a run's header begins that is a warning."""
+
+
+@final
+class _Clean(logging.Filter):
+    """Takes keys, and what steers a terminal, out of every record."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = showable(redact(record.getMessage())), None
+        return True
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger of that name, whose records hold no key and nothing that steers a terminal."""
+    found = logging.getLogger(name)
+    if not any(isinstance(each, _Clean) for each in found.filters):
+        found.addFilter(_Clean())
+    return found
 
 
 def announce(log: logging.Logger, line: str, *, shown: bool = False) -> None:
@@ -135,8 +157,8 @@ class Output:
             self._failed(error)
 
     def say(self, text: object) -> None:
-        """Write *text* and a new line, with nothing in it that steers a terminal."""
-        self.write(f"{showable(str(text))}\n")
+        """Write *text* and a new line, with no key and nothing that steers a terminal in it."""
+        self.write(f"{showable(redact(str(text)))}\n")
         self.flush()
 
     def _encodable(self, text: str) -> str:

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import glowgenius as gg
-from glowgenius._output import Output, showable, showable_json
+from glowgenius._output import Output, logger, showable, showable_json
 from glowgenius.errors import ConfigError, DatasetError, Problem
 from glowgenius.testing import ScriptedService
 from tests.support.source import ROOT
-from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, trainer
+from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, trainer
 
 STEERING = "\x1b\x00\x07\x08\r\x7f\x9b\x85\u202a\u202e\u2066\u2069\ud800\udfff"
 """An example of every kind."""
@@ -215,6 +215,18 @@ def test_errors_and_their_notes_steer_nothing():
         error.add_note(HOSTILE)
         assert steers(f"{error}{error!r}{error.__notes__}") == []
         assert "満潮 ⚓ …" in str(error)
+
+
+def test_what_is_logged_steers_nothing_and_holds_no_key(caplog):
+    logger("glowgenius.training").warning("%s of %d, key %s", HOSTILE, 3, "tml-S3ntinelS3ntinel")
+    [message] = caplog.messages
+    assert steers(message) == []
+    assert message.endswith("満潮 ⚓ … of 3, key tml-…")
+
+
+def test_a_preview_is_printed_without_a_standard_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert "⟦" in str(gg.preview(TRAIN, RENDERER))
 
 
 # --- the command line ---

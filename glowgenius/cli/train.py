@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
+from glowgenius._output import Output
 from glowgenius.cli.common import (
     DataFile,
     EngineOption,
@@ -153,7 +154,7 @@ def _callbacks(patience: int | None, *, as_json: bool) -> list[Any]:
     from glowgenius.training.callbacks.progress import ProgressBar
 
     stopping = [] if patience is None else [EarlyStopping(patience=patience)]
-    return [ProgressBar(file=sys.stderr if as_json else None), *stopping]
+    return [ProgressBar(file=cast("TextIO", Output(sys.stderr)) if as_json else None), *stopping]
 
 
 def _tell(result: TrainingResult, folder: Path, *, has_held: bool, as_json: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from glowgenius._output import logger
 from glowgenius.engines import tinker_types as tinker
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import CheckpointError, ServiceUnavailableError
@@ -21,7 +21,7 @@ EXPORT_SECONDS: Final = 3600
 SILENCE_SECONDS: Final = 60
 """After so long without a byte a download has failed."""
 
-_LOG = logging.getLogger("glowgenius.engines")
+_LOG = logger("glowgenius.engines")
 
 
 def download_adapter(service: ServiceClient | None, state_path: str, directory: Path) -> None:

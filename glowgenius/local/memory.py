@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
 
 import torch
 from attrs import frozen
 
+from glowgenius._output import logger
 from glowgenius.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Asked: TypeAlias = bool | Literal["auto"]
 """Whether layers are computed again: all, none, or as many as it takes."""
 
-_LOG = logging.getLogger("glowgenius.local")
+_LOG = logger("glowgenius.local")
 
 _SHARE = 0.5
 """Of the free memory, what passes may keep: the rest is for what they need for a moment, and for other programs."""

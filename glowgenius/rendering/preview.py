@@ -12,6 +12,7 @@ import numpy as np
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._output import Output
 from glowgenius._validators import is_integer
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError
@@ -120,7 +121,7 @@ class Preview:
 
     @override
     def __str__(self) -> str:
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ if self.color is None else self.color
+        color = Output(sys.stdout).isatty() and "NO_COLOR" not in os.environ if self.color is None else self.color
         legend = f"{_TRAINED}trained{_RESET} {_CONTEXT}context{_RESET}" if color else "⟦trained⟧ context"
         lines = [f"{printable(self.header)}   {legend}"]
         for row in self.rows:

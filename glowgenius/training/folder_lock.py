@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from glowgenius._files import parse_object, write_whole
+from glowgenius._output import logger
 from glowgenius.errors import ConfigError
 from glowgenius.training.run_folder import RunFolder
 
@@ -30,7 +30,7 @@ HOLDER: Final = ".holder.json"
 
 _UNITS: Final = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import Any
 
-_LOG = logging.getLogger("glowgenius.training")
+from glowgenius._output import logger
+
+_LOG = logger("glowgenius.training")
 
 RUN, SWEEP = ("glowgenius.reporting.run", "write_run_report"), ("glowgenius.reporting.report", "write_report")
 """Module and function that write a page."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final, final
 
 from attrs import asdict, frozen
 
+from glowgenius._output import logger
 from glowgenius.engines.errors import redact
 from glowgenius.errors import EngineError, RateLimitError, ServiceUnavailableError
 from glowgenius.training.events import TrainRestart
@@ -41,7 +41,7 @@ There is none before the first, as the SDK itself has tried for minutes by then.
 LONGEST_PAUSE: Final = 300.0
 """Seconds before a restart, at most."""
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 def worth_a_restart(error: BaseException) -> bool:

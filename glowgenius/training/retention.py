@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, final
 
+from glowgenius._output import logger
 from glowgenius.engines.stored import delete_checkpoint
 from glowgenius.errors import CheckpointError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.recorder import Recorder
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 @final

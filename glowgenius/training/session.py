@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, final
 
 from attrs import asdict, evolve, frozen
 
-from glowgenius._output import announce
+from glowgenius._output import announce, logger
 from glowgenius.engines.errors import redact
 from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import GlowGeniusError, TrainingError
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from glowgenius.training.waiting import Clock
     from glowgenius.typing import JSON
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from concurrent import futures
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from attrs import frozen
 
+from glowgenius._output import logger
 from glowgenius.engines.errors import mapped
 from glowgenius.training.events import ServiceWait
 from glowgenius.training.signals import INTERRUPTIONS, called, handled
@@ -38,7 +38,7 @@ UNUSUAL: Final = 3.0
 _NAP: Final = 1.0
 """Seconds of one wait: on Windows, Ctrl-C is not noticed before it is over."""
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 def _done_within(future: FutureLike[Any], seconds: float) -> bool:

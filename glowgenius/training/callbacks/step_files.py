@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from glowgenius._files import parse_object, whole_lines
+from glowgenius._output import logger
 from glowgenius.errors import ConfigError
 from glowgenius.training.run_folder import CONFIG
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = 5
 """How many lines a message names."""
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 
 def choose_path(owner: str, path: Path | None, name: str, event: TrainBegin, *, blank: bytes = b"") -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from typing_extensions import override
 
 from glowgenius._lazy import require
+from glowgenius._output import logger
 from glowgenius.engines.errors import redact
 from glowgenius.training.callbacks.base import Callback
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from glowgenius.training.events import EvaluateBegin, StepBegin, StepLogged, TrainBegin, TrainEnd, TrainFailed
     from glowgenius.typing import JSON
 
-_LOG = logging.getLogger("glowgenius.training")
+_LOG = logger("glowgenius.training")
 
 Ending: TypeAlias = Literal["completed", "interrupted", "failed"]
 """How a run ended."""
