@@ -15,7 +15,7 @@ from glowgenius.rendering.example import ExampleBuilder, as_token_array
 from glowgenius.rendering.renderer import Renderer, fingerprint_of
 from glowgenius.rendering.spans import RenderedText, Rewritten
 from glowgenius.rendering.surroundings import MAX_CHARACTERS, MAX_LOOPS, Surroundings
-from glowgenius.rendering.template import ChatTemplate, look_around, probe
+from glowgenius.rendering.template import ChatTemplate, call_markup, look_around, probe
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.rendering.call_markup import CallMarkup
     from glowgenius.rendering.example import RenderedExample
     from glowgenius.rendering.spans import Span
     from glowgenius.rendering.template import Given
@@ -89,6 +90,8 @@ class ChatTemplateRenderer(Renderer):
         self._template = ChatTemplate(tokenizer, chat_template_kwargs or {}, surroundings)
         self._shape = probe(self._template)
         look_around(self._template)
+        self._markup: CallMarkup | None = None
+        self._calls_are_unlearnt = True
         self._day = surroundings.today if surroundings.asked_for_today else None
         self._template.thinks = self._shape.reasoning is not None or self._template.knows_reasoning
         self._marked = use_generation_markers and self._template.has_generation_markers
@@ -186,13 +189,24 @@ class ChatTemplateRenderer(Renderer):
 
         What the template writes around an answer (an empty thinking block, a space before the stop token) is taken off.
         White space around the answer is stripped exactly where the template strips it too.
-        Reasoning becomes `reasoning_content` where the template shows how it is written.
+        Reasoning becomes `reasoning_content`, and calls become `tool_calls`, where the template shows how they are
+        written. Calls that cannot be read stay in the content, and `holds_unread_call` tells.
         """
         ids = [int(token) for token in tokens]
         place = next((at for at, token in enumerate(ids) if token in self._shape.stop_ids), None)
         text = self._tokenizer.decode(ids[:place], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if self._calls_are_unlearnt:
+            self._markup, self._calls_are_unlearnt = call_markup(self._template, self._shape), False
+        message = None if self._markup is None else self._markup.read(text, self._shape.read)
+        if message is not None:
+            return message
         plain = self._shape.endings[0]
         return self._shape.read(text.removesuffix(plain.closing) if ids[place:][:1] == [plain.stop_id] else text)
+
+    @override
+    def holds_unread_call(self, message: Message) -> bool:
+        core = "" if self._markup is None else self._markup.core.strip()
+        return bool(core) and core in message.content
 
     def _render(self, messages: Sequence[Message], tools: Tools) -> RenderedText:
         given, text = self._write(messages, tools)

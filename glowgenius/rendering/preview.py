@@ -32,6 +32,9 @@ _CONTEXT: Final = "\x1b[2m"
 _CUT: Final = "\x1b[1;31m"
 _RESET: Final = "\x1b[0m"
 
+MAX_SHOWN: Final = 4_000
+"""Tokens of an example that are shown, unless a preview is told otherwise: a page has some 500."""
+
 _DEAREST: Final = 3
 """How many of the dearest tokens are named."""
 
@@ -184,6 +187,7 @@ def preview(
     max_length: int | None = None,
     color: bool | None = None,
     losses: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    max_shown: int = MAX_SHOWN,
 ) -> Preview:
     """The first rows as they will be trained.
 
@@ -199,12 +203,14 @@ def preview(
         losses: What the trained tokens cost one model or several, to be seen below one another: from the name of each
             to one list for each example shown, with the loss of each trained token in nats, `N × [T]`.
             For the answers of a data set that is `[-row for row in sampler.answer_logprobs(dataset)]`.
+        max_shown: How many tokens of an example are shown; of a longer one its beginning and its end are, and how many
+            are left out between them is said.
 
     Raises:
-        ConfigError: *rows* or *max_length* is not an integer ≥ 1, or *losses* do not fit the examples.
+        ConfigError: *rows*, *max_shown* or *max_length* is not an integer ≥ 1, or *losses* do not fit the examples.
         RenderingError: A row cannot be rendered.
     """
-    for name, value in (("rows", rows), ("max_length", max_length)):
+    for name, value in (("rows", rows), ("max_length", max_length), ("max_shown", max_shown)):
         if not (name == "max_length" and value is None) and (not is_integer(value) or int(value or 0) < 1):
             raise ConfigError(f"{name} must be an integer ≥ 1, got {value!r} ({type(value).__name__})")
     conversations = [dataset] if isinstance(dataset, Conversation) else dataset
@@ -223,7 +229,7 @@ def preview(
     return Preview(
         header=f"{renderer.description}, train_on={train_on.value}",
         rows=tuple(
-            _row(title, example, renderer, max_length, {name: costs[at] for name, costs in given.items()})
+            _row(title, example, renderer, max_length, {name: costs[at] for name, costs in given.items()}, max_shown)
             for at, (title, example) in enumerate(examples)
         ),
         num_hidden=len(conversations) - len(shown),
@@ -245,23 +251,64 @@ def _row(
     renderer: Renderer,
     max_length: int | None,
     losses: Mapping[str, Sequence[float]],
+    max_shown: int,
 ) -> PreviewRow:
-    tokens, weights = example.tokens.tolist(), example.weights.tolist()
     shown: Mapping[str, Sequence[float] | None] = losses or {"": None}
+    parts = _parts(len(example), max_shown)
     views = [
-        TokenView(
-            name=name, pieces=token_pieces(tokens, weights, renderer.tokenizer, losses=costs, max_length=max_length)
-        )
+        TokenView(name=name, pieces=tuple(_pieces(example, renderer.tokenizer, costs, max_length, parts)))
         for name, costs in shown.items()
     ]
+    runs = [run for start, end in parts for run in _runs(example, renderer.tokenizer, max_length, start, end)]
+    if len(parts) > 1:
+        cut = len(_runs(example, renderer.tokenizer, max_length, *parts[0]))
+        runs.insert(cut, PreviewRun(text=_left_out(parts), weight=0.0, over=False))
     return PreviewRow(
         title=title,
-        runs=tuple(_runs(example, renderer.tokenizer, max_length)),
+        runs=tuple(runs),
         views=tuple(views),
         num_tokens=len(example),
         num_trained=example.num_trained,
         stop=_stop(example, renderer),
     )
+
+
+def _parts(number: int, max_shown: int) -> list[tuple[int, int]]:
+    """Which of a *number* of tokens are shown: all, or the first and the last."""
+    if number <= max_shown:
+        return [(0, number)]
+    first = max_shown // 2
+    return [(0, first), (number - (max_shown - first), number)]
+
+
+def _left_out(parts: Sequence[tuple[int, int]]) -> str:
+    return f" […{parts[1][0] - parts[0][1]:,} tokens not shown…] "
+
+
+def _pieces(
+    example: RenderedExample,
+    tokenizer: Tokenizer,
+    costs: Sequence[float] | None,
+    max_length: int | None,
+    parts: Sequence[tuple[int, int]],
+) -> list[TokenPiece]:
+    """The tokens of the *parts* that are shown, with a note where others are left out."""
+    trained = np.flatnonzero(example.weights)
+    if costs is not None and len(costs) != len(trained):
+        raise ConfigError(f"losses must have one number for each trained token, got {len(costs)} for {len(trained)}")
+    found: list[TokenPiece] = []
+    for start, end in parts:
+        if found:
+            found.append(TokenPiece(text=_left_out(parts), weight=0.0, loss=None, control=False, over=False))
+        first, last = (int(place) for place in np.searchsorted(trained, (start, end)))
+        found += token_pieces(
+            example.tokens[start:end].tolist(),
+            example.weights[start:end].tolist(),
+            tokenizer,
+            losses=None if costs is None else costs[first:last],
+            max_length=None if max_length is None else max(0, max_length - start),
+        )
+    return found
 
 
 def _said(view: TokenView) -> str:
@@ -271,15 +318,19 @@ def _said(view: TokenView) -> str:
     return f"{view.name}: {view.mean_loss or 0.0:.3f} nats per trained token; most for {listed}"
 
 
-def _runs(example: RenderedExample, tokenizer: Tokenizer, max_length: int | None) -> list[PreviewRun]:
-    """The text of *example*, cut where the weight changes and at *max_length*.
+def _runs(
+    example: RenderedExample, tokenizer: Tokenizer, max_length: int | None, start: int, end: int
+) -> list[PreviewRun]:
+    """The text of *example* from token *start* to *end*, cut where the weight changes and at *max_length*.
 
     Tokens are decoded together, since a letter may take several of them.
     """
     limit = len(example) if max_length is None else max_length
     keyed = [
         (float(weight), at >= limit, int(token))
-        for at, (token, weight) in enumerate(zip(example.tokens, example.weights, strict=True))
+        for at, (token, weight) in enumerate(
+            zip(example.tokens[start:end], example.weights[start:end], strict=True), start
+        )
     ]
     return [
         PreviewRun(text=_decode(tokenizer, [token for _, _, token in group]), weight=weight, over=over)

@@ -116,6 +116,10 @@ class Renderer(ABC):
     def parse(self, tokens: Sequence[int]) -> Message:
         """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out."""
 
+    def holds_unread_call(self, message: Message) -> bool:  # noqa: ARG002 - for those that can tell
+        """Whether the content of a *message* that `parse` gave holds a call that could not be read."""
+        return False
+
     def split_messages(
         self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
     ) -> tuple[RenderedExample, ...]:

@@ -13,6 +13,7 @@ from glowgenius.data.frozen import thaw
 from glowgenius.data.message import Message
 from glowgenius.errors import RenderingError
 from glowgenius.models.hub import render_with_marks, template_writer
+from glowgenius.rendering.call_markup import EXAMPLE, THINKS, learn
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.encoder import MARK, Encoder
 from glowgenius.rendering.lost import LossCheck
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from glowgenius.models.tokenizer import Tokenizer
+    from glowgenius.rendering.call_markup import CallMarkup
     from glowgenius.rendering.surroundings import Surroundings
     from glowgenius.typing import Tools
 
@@ -383,6 +385,33 @@ def probe(template: ChatTemplate) -> TurnShape:
     )
 
 
+def call_markup(template: ChatTemplate, shape: TurnShape) -> CallMarkup | None:
+    """How the template writes calls, so that sampled ones can be read; None where it writes none, or none that can."""
+
+    def body(calls: list[dict[str, Any]], content: str, reasoning: str | None) -> str | None:
+        for tools in ((), (_TOOL,)):
+            message = Message("assistant", content, tool_calls=calls, reasoning_content=reasoning)
+            try:
+                prompt = template.text([_QUESTION], tools, add_generation_prompt=True)
+                generated = _generated(template, prompt, message, tools)
+            except RenderingError:
+                continue
+            ending = shape.ending(prompt + generated)
+            if ending is not None:
+                return generated[: len(generated) - len(ending.stop + ending.tail)]
+        return None
+
+    def write(calls: list[dict[str, Any]], content: str) -> str | None:
+        plain = body(calls, content, None)
+        if plain is not None:
+            return plain.removeprefix(shape.opening)
+        _, _, rest = (body(calls, content, THINKS) or "").partition(THINKS)
+        known = shape.reasoning is not None and rest.startswith(shape.reasoning[1])
+        return rest[len(shape.reasoning[1]) :] if known and shape.reasoning is not None else None
+
+    return learn(write, body([EXAMPLE], "", THINKS))
+
+
 def look_around(template: ChatTemplate) -> None:
     """Let the template write what it may only write with a system message or tools, such as the day."""
     for messages, tools in (([Message("system", "glowgenius"), _QUESTION], ()), ([_QUESTION], (_TOOL,))):
@@ -456,9 +485,9 @@ def _followed(template: ChatTemplate, answer: Message) -> str:
         return ""
 
 
-def _generated(template: ChatTemplate, prompt: str, answer: Message) -> str:
+def _generated(template: ChatTemplate, prompt: str, answer: Message, tools: Tools = ()) -> str:
     """What the template writes behind *prompt* for *answer*."""
-    text = template.text([_QUESTION, answer])
+    text = template.text([_QUESTION, answer], tools)
     if not text.startswith(prompt):
         raise unrenderable("its generation prompt is not how an answer begins", "another template")
     return text[len(prompt) :]

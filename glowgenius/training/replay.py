@@ -34,11 +34,18 @@ class ReplayRows:
     silent: tuple[str, ...]
     """Questions that were answered with nothing."""
 
+    unread: tuple[str, ...] = ()
+    """Questions that were answered with a call that could not be read."""
+
     @override
     def __str__(self) -> str:
         left = [
             f"{len(questions)} {what}"
-            for questions, what in ((self.cut_off, "cut off at max_tokens"), (self.silent, "answered with nothing"))
+            for questions, what in (
+                (self.cut_off, "cut off at max_tokens"),
+                (self.silent, "answered with nothing"),
+                (self.unread, "answered with a call that could not be read"),
+            )
             if questions
         ]
         return f"{len(self.dataset)} replay rows" + (f"; left out: {', '.join(left)}" if left else "")
@@ -77,21 +84,24 @@ def make_replay(
     answers = sampler.complete(
         questions, max_tokens=max_tokens, temperature=temperature, seed=seed, on_progress=on_progress
     )
-    cut_off, silent, rows = list[str](), list[str](), list[Conversation]()
+    cut_off, silent, unread, rows = list[str](), list[str](), list[str](), list[Conversation]()
     for prompt, answer in zip(questions, answers, strict=True):
         messages, tools = prompt_parts(prompt)
         if answer.stop_reason == "length":
             cut_off.append(messages[-1].content)
         elif not answer.text.strip() and not answer.tool_calls:
             silent.append(messages[-1].content)
+        elif answer.unread_call:
+            unread.append(messages[-1].content)
         else:
             rows.append(_row(messages, tools, answer, sampler.name))
     if not rows:
         raise DatasetError(
             f"none of {len(questions)} questions gave a replay row: {len(cut_off)} answers were cut off at "
             f"max_tokens={max_tokens} and {len(silent)} were empty"
+            + (f"; {len(unread)} held a call that could not be read" if unread else "")
         )
-    return ReplayRows(dataset=Dataset(rows), cut_off=tuple(cut_off), silent=tuple(silent))
+    return ReplayRows(dataset=Dataset(rows), cut_off=tuple(cut_off), silent=tuple(silent), unread=tuple(unread))
 
 
 def _row(messages: Sequence[Message], tools: Tools, answer: Completion, name: str) -> Conversation:

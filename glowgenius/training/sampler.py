@@ -79,6 +79,9 @@ class Completion:
     reasoning_content: str | None = None
     """What the model wrote before its answer, where it thinks first."""
 
+    unread_call: bool = False
+    """Whether `text` holds the markup of a call that could not be read."""
+
 
 @final
 class Sampler:
@@ -242,6 +245,7 @@ class Sampler:
             stop_reason="stop" if found or at < len(tokens) else stop_reason,
             tool_calls=() if found else message.tool_calls,
             reasoning_content=message.reasoning_content,
+            unread_call=self._renderer.holds_unread_call(message),
         )
 
     def answer_logprobs(

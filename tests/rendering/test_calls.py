@@ -132,3 +132,68 @@ def test_a_call_with_a_stop_token_of_its_own_is_trained_beside_its_answer(name):
     plain, of_calls = (renderer.tokenizer.decode([stop]) for stop in renderer.stop_sequences)
     assert (of_calls, plain in ends) == (CALL_STOPS[name], True)
     assert f"of calls {of_calls}" in renderer.description
+
+
+SMALL = {"place": "Citi", "n": 5, "deep": [True, {"n": 1.5, "s": "x"}], "flag": False}
+SAID = {
+    "one": ((call("find", SMALL),), ""),
+    "none": ((call("find", {}),), ""),
+    "text": ((call("find", {"q": 'a "b" it\'s\nc, d'}),), ""),
+    "two": ((call("find", SMALL), call("gauge", {"k": 1}, 2)), ""),
+    "twice": ((call("find", {}), call("find", {"k": 1}, 2)), ""),
+    "content": ((call("find", SMALL),), "Look here."),
+    "both": ((call("find", SMALL), call("gauge", {}, 2)), "Look."),
+}
+
+
+@needs_trl
+@pytest.mark.parametrize(("name", "mode"), [case for case in TAKEN if case[0] not in WITHOUT_CALLS])
+@pytest.mark.parametrize("thought", ["", "Hm, so."])
+def test_what_is_trained_is_read_back(name, mode, thought):
+    renderer, taken = made(name, mode), 0
+    for calls, content in SAID.values():
+        row = asked(*calls, content=content, reasoning=thought or reasoning_of(mode))
+        try:
+            example = renderer.render(row)
+        except RenderingError:
+            continue
+        taken += 1
+        read, answer = renderer.parse(example.tokens[example.weights > 0].tolist()), row.messages[1]
+        assert [one["function"] for one in read.tool_calls] == [one["function"] for one in answer.tool_calls]
+        assert not renderer.holds_unread_call(read)
+        if (name, content) == ("gptoss", "Look here."):  # what it says beside a call, it thinks
+            assert (read.content, read.reasoning_content) == ("", content)
+        else:
+            assert (read.content, read.reasoning_content) == (answer.content, answer.reasoning_content)
+    assert taken >= (0 if thought else 3)
+
+
+@needs_trl
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qwen2_5", '<tool_call>\n{"name": "find", "arguments": {"place": \n</tool_call>'),
+        ("qwen2_5", '<tool_call>\n{"name": "find", "arguments": 5}\n</tool_call>'),
+        ("qwen3_5_nothink", "<tool_call>\n<function=find\n</tool_call>"),
+        ("gemma4", "<|tool_call>call:find{place"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_told_from_an_answer(name, said):
+    renderer = made(name, "")
+    message = renderer.parse(renderer.tokenizer.encode(said, add_special_tokens=False))
+    assert (message.content, message.tool_calls) == (said, ())
+    assert renderer.holds_unread_call(message)
+    assert not renderer.holds_unread_call(
+        renderer.parse(renderer.tokenizer.encode("Queens.", add_special_tokens=False))
+    )
+
+
+@needs_trl
+@pytest.mark.parametrize(
+    "written", ['{"name":"find","arguments":{"place":"Citi"}}', '{ "arguments": {"place": "Citi"}, "name": "find" }']
+)
+def test_a_call_is_read_in_any_spelling_of_its_json(written):
+    renderer = made("qwen2_5", "")
+    tokens = renderer.tokenizer.encode(f"<tool_call>\n{written}\n</tool_call>", add_special_tokens=False)
+    [found] = renderer.parse([*tokens, *renderer.stop_sequences]).tool_calls
+    assert found["function"] == {"name": "find", "arguments": {"place": "Citi"}}

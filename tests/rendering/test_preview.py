@@ -166,3 +166,23 @@ def test_settings_are_checked(settings, message):
     with pytest.raises(ConfigError) as caught:
         preview(ROW, RENDERER, **settings)
     assert str(caught.value) == message
+
+
+def test_of_a_long_row_the_beginning_and_the_end_are_shown():
+    row = Conversation.from_question("q" * 5000, "a" * 50)
+    renderer = ChatTemplateRenderer(ByteTokenizer())
+    whole = preview(row, renderer, max_shown=100_000, color=False)
+    short = preview(row, renderer, max_shown=200, max_length=5_000, color=False)
+    number = whole.rows[0].num_tokens
+    assert (short.rows[0].num_tokens, short.rows[0].num_trained) == (number, 51)
+    assert f"qq […{number - 200:,} tokens not shown…] qq" in str(short)
+    assert str(short).count("⟦") == 2  # the legend, and the answer
+    assert "✂" in str(short)
+    assert sum(len(piece.text) for piece in short.rows[0].views[0].pieces) < 400
+    assert "tokens not shown" in short.to_html()
+    assert "tokens not shown" not in str(whole)
+    losses = {"m": [[float(at) for at in range(51)]]}
+    [view] = preview(row, renderer, max_shown=60, losses=losses).rows[0].views
+    assert [piece.loss for piece in view.pieces if piece.loss is not None] == [float(at) for at in range(22, 51)]
+    with pytest.raises(ConfigError, match="max_shown must be an integer ≥ 1"):
+        preview(row, renderer, max_shown=0)

@@ -199,7 +199,8 @@ def rows(name: str) -> list[str]:
             continue
         found = [outcome(name, messages, made) for messages in conversations(mode).values()]
         taken = [examples for examples in found if not isinstance(examples, str)]
-        stop = made.tokenizer.decode(list(made.stop_sequences)).replace("|", "\\|")
+        decode = made.tokenizer.decode
+        stop = "`, `".join(decode([token]) for token in made.stop_sequences).replace("|", "\\|")
         masks = "markers" if "generation markers" in made.description else "prefix differences"
         divided = sum(len(examples) > 1 for examples in taken)
         lines.append(f"| {title} | `{stop}` | {masks} | {len(taken)} of {len(found)} | {divided or ''} |")
@@ -224,6 +225,7 @@ def page() -> str:
         'Models that are made to think first are shown twice: with `chat_template_kwargs={"enable_thinking": False}`,',
         "and with some reasoning in every answer; an answer without it would not go on from their prompt.",
         "It is divided where the template rewrites earlier turns: then every turn has an example of its own.",
+        "Where two stop tokens are named, calls end with the second.",
         "",
         "| template | stop token | masks from | conversations taken | of these divided by turn |",
         "| --- | --- | --- | --: | --- |",

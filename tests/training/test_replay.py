@@ -47,3 +47,23 @@ def test_the_header_counts_replay_rows_and_their_tokens():
         report.lines()[4] == "replay: 2 rows to keep what the model knew, 25% of the rows and 36% of the trained tokens"
     )
     assert not [line for line in trainer().preflight(questions(6)).lines() if line.startswith("replay")]
+
+
+def test_calls_become_calls_and_never_text():
+    from glowgenius.rendering import ChatTemplateRenderer
+    from tests.support import trl_templates
+
+    if not trl_templates.names():
+        pytest.skip("the package trl is not installed")
+    renderer = ChatTemplateRenderer(trl_templates.tokenizer("qwen2_5"))
+    said = {
+        "When?": '<tool_call>\n{"name": "tide", "arguments": {"h": "Leith"}}\n</tool_call>',
+        "What?": "<tool_call>\n{no JSON}\n</tool_call>",
+    }
+    service = ScriptedService(answers=said, tokenizer=renderer.tokenizer)
+    model = Sampler(service.create_sampling_client(base_model="m").result(), renderer, name="base")
+    found = make_replay(model, ["When?", "What?"], max_tokens=200)
+    call = {"type": "function", "function": {"name": "tide", "arguments": {"h": "Leith"}}}
+    assert [row.messages[-1] for row in found.dataset] == [Message("assistant", "", tool_calls=[call])]
+    assert found.unread == ("What?",)
+    assert str(found) == "1 replay rows; left out: 1 answered with a call that could not be read"
