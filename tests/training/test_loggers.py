@@ -250,3 +250,41 @@ def test_a_resume_leaves_the_runs_before_alone(tmp_path):
         "TrainBegin",
         "TrainEnd",
     ]
+
+
+# --- what was written before a run had begun ---
+
+
+def all_of(folder):
+    return CSVLogger(), JSONLLogger(folder / "events.jsonl"), SampleLogger(["Q1?"], show=False)
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_a_failure_before_the_run_begins_locks_nothing(tmp_path, resume):
+    failing = scripted(fail_on={"create_lora_training_client": {1: ServiceUnavailableError("away")}})
+    with pytest.raises(ServiceUnavailableError):
+        run(*all_of(tmp_path), service=failing, output_dir=tmp_path)
+    assert (tmp_path / "metrics.csv").read_text() == "step\n"
+    assert not (tmp_path / "config.json").exists()
+    run(*all_of(tmp_path), output_dir=tmp_path, resume=resume)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.parametrize("resume", [None, True])
+def test_a_run_that_was_killed_before_its_first_row_can_be_begun_again(tmp_path, resume):
+    def die(_):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(*all_of(tmp_path), Recorder(on_evaluate=die), output_dir=tmp_path)
+    assert (tmp_path / "samples.jsonl").read_text()
+    run(*all_of(tmp_path), output_dir=tmp_path, resume=resume)
+    assert [json.loads(line)["step"] for line in (tmp_path / "samples.jsonl").read_text().splitlines()] == [0, 9]
+
+
+def test_a_file_of_the_users_own_in_a_new_folder_is_left_alone(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,mine\n1,2\n")
+    for resume in (None, True):
+        with pytest.raises(ConfigError, match="holds another run already"):
+            run(CSVLogger(), output_dir=tmp_path, resume=resume)
+    assert (tmp_path / "metrics.csv").read_text() == "step,mine\n1,2\n"
