@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from glowgenius._files import read_object, write_whole
 from glowgenius.errors import CheckpointError, ConfigError, EvaluationError
-from glowgenius.evaluation.evaluate import asked, evaluate
+from glowgenius.evaluation.evaluate import announce_all, ask, asked
+from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.training.callbacks.base import Callback
@@ -60,7 +61,7 @@ class AnswerEvaluation(Callback):
     def __init__(
         self,
         dataset: Sequence[Conversation] | Mapping[str, Sequence[Conversation]],
-        metrics: Sequence[str] | Mapping[str, Metric] = ("exact_match", "contains"),
+        metrics: Sequence[str | Metric] | Mapping[str, Metric] = ("exact_match", "contains"),
         *,
         max_tokens: int = 32,
         seed: int = 0,
@@ -92,6 +93,8 @@ class AnswerEvaluation(Callback):
                 "AnswerEvaluation asks its questions at every evaluation, but there is no evaluation set; "
                 "train(..., eval_dataset=...), or take the callback out"
             )
+        for rows in self._slices.values():
+            announce_all(judging_warnings(rows, self._metrics))
         self.results = {}
         self._folder = None if event.config.output_dir is None else Path(event.config.output_dir) / ANSWERS
         for step, path in answer_files(self._folder):
@@ -107,9 +110,7 @@ class AnswerEvaluation(Callback):
                 f"the evaluation of step {event.step} came without a sampler, which AnswerEvaluation needs"
             )
         found = {
-            part: evaluate(
-                event.sampler, rows, self._metrics, max_tokens=self._max_tokens, seed=self._seed, nll=self._nll
-            )
+            part: ask(event.sampler, rows, self._metrics, max_tokens=self._max_tokens, seed=self._seed, nll=self._nll)
             for part, rows in self._slices.items()
         }
         self.results[event.step] = found

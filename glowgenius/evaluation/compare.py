@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.evaluation.comparison import Comparison
-from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, baseline_of, evaluate
+from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, announce_all, ask, baseline_of
 from glowgenius.evaluation.extras import Extras
+from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import METRICS, Metric, resolve_metrics
 from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.evaluation.slices import SliceComparison
@@ -32,7 +33,7 @@ def compare(
     dataset_or_slices: Sequence[Conversation] | Mapping[str, Sequence[Conversation]],
     *,
     metric: str | Mapping[str, str] = "exact_match",
-    metrics: Sequence[str] | Mapping[str, Metric] = ("exact_match", "contains"),
+    metrics: Sequence[str | Metric] | Mapping[str, Metric] = ("exact_match", "contains"),
     train: Sequence[Conversation] | None = None,
     max_tokens: int = 32,
     seed: int = 0,
@@ -96,8 +97,10 @@ def compare(
             return side[name]
         rows = slices[name]
         report = progress.next(len(rows))
-        return evaluate(side, rows, functions, max_tokens=max_tokens, seed=seed, nll=nll, on_progress=report)
+        return ask(side, rows, functions, max_tokens=max_tokens, seed=seed, nll=nll, on_progress=report)
 
+    for rows in slices.values():
+        announce_all(judging_warnings(rows, functions))
     counted = None if train is None else [row.accepted_answers for row in train]
     compared: list[SliceComparison] = []
     for name, rows in slices.items():
@@ -139,7 +142,7 @@ def _judges(metric: str | Mapping[str, str], slices: Mapping[str, object]) -> di
     return {name: metric.get(name, "exact_match") for name in slices}
 
 
-def _functions(metrics: Sequence[str] | Mapping[str, Metric], judges: Iterable[str]) -> dict[str, Metric]:
+def _functions(metrics: Sequence[str | Metric] | Mapping[str, Metric], judges: Iterable[str]) -> dict[str, Metric]:
     """The metrics to measure, and those that decide."""
     functions = resolve_metrics(metrics)
     for name in judges:

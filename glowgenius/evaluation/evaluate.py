@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 from attrs import frozen
 
+from glowgenius._output import WARNING, announce
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError, EvaluationError, Problem, list_problems
+from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.evaluation.normalize import normalize
 from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation, Message
+
+_LOG = logging.getLogger("glowgenius.evaluation")
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with how many answers have arrived, and how many there will be."""
@@ -64,7 +69,7 @@ class AnswersQuestions(Protocol):
 def evaluate(
     sampler: AnswersQuestions,
     dataset: Sequence[Conversation],
-    metrics: Sequence[str] | Mapping[str, Metric] = ("exact_match", "contains", "token_f1"),
+    metrics: Sequence[str | Metric] | Mapping[str, Metric] = ("exact_match", "contains", "token_f1"),
     *,
     max_tokens: int = 32,
     seed: int = 0,
@@ -76,26 +81,45 @@ def evaluate(
     Args:
         sampler: The model.
         dataset: The questions with their accepted answers (`references`, or else the answer of the row).
-        metrics: Names of metrics, or a mapping from name to function; `{**METRICS, "mine": function}` for both.
+        metrics: Names of metrics and functions, which have their own name; or a mapping from name to function.
         max_tokens: The longest answer, in tokens; answers that hit it are counted in the result.
         seed: Passed to the sampler.
         nll: Whether to measure the likelihood of the reference answers as well, which needs no generation.
         on_progress: Called as answers arrive.
 
     Returns:
-        A row per question, in the order of *dataset*.
+        A row per question, in the order of *dataset*; what the metrics cannot judge in it is logged before the first
+        question, and in `warnings`.
 
     Raises:
         ConfigError: A metric is unknown or a setting is out of range.
         EvaluationError: There is no question, a question accepts nothing visible, or a metric or the sampler broke
             its promise.
     """
-    functions = resolve_metrics(metrics)
+    settings: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "nll": nll, "on_progress": on_progress}
+    return ask(sampler, dataset, resolve_metrics(metrics), warn=True, **settings)
+
+
+def ask(
+    sampler: AnswersQuestions,
+    dataset: Sequence[Conversation],
+    functions: Mapping[str, Metric],
+    *,
+    max_tokens: int,
+    seed: int,
+    nll: bool,
+    on_progress: OnProgress | None = None,
+    warn: bool = False,
+) -> EvaluationResult:
+    """`evaluate` for metrics that are functions already; what they cannot judge is logged only if *warn*."""
     for setting, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0)):
         if not is_integer(value) or value < least:
             found = f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
+    warnings = judging_warnings(dataset, functions)
+    if warn:
+        announce_all(warnings)
     answers = sampler.complete(
         asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
     )
@@ -119,7 +143,15 @@ def evaluate(
         )
         for index, (row, answer, likelihood) in enumerate(zip(dataset, answers, likelihoods, strict=True))
     )
-    return EvaluationResult(name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed)
+    return EvaluationResult(
+        name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed, warnings=warnings
+    )
+
+
+def announce_all(warnings: Sequence[str]) -> None:
+    """Log what the metrics cannot judge."""
+    for warning in warnings:
+        announce(_LOG, f"{WARNING}{warning}")
 
 
 def asked(dataset: Sequence[Conversation]) -> list[Sequence[Message] | Conversation]:

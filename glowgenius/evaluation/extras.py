@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from glowgenius._validators import is_integer
 from glowgenius.errors import ConfigError
 from glowgenius.evaluation.baselines import name_baseline
-from glowgenius.evaluation.evaluate import evaluate
+from glowgenius.evaluation.evaluate import ask
 from glowgenius.evaluation.few_shot import with_examples
 from glowgenius.evaluation.ranking import rank_answers
 from glowgenius.evaluation.result import EvaluationResult
@@ -84,7 +84,7 @@ class Extras:
             found["name_baseline"] = name_baseline(rows, self.train, self.metrics[part.metric])
         if self.few_shot and self.train:
             shown = with_examples(rows, self.train, shots=self.few_shot, seed=self.seed)
-            found["few_shot"] = evaluate(
+            found["few_shot"] = ask(
                 old,
                 shown,
                 self.metrics,

@@ -80,6 +80,13 @@ def tidied(text: str) -> str:
     return unicodedata.normalize("NFC", "\n".join(lines).strip())
 
 
+def is_one_number(text: str) -> bool:
+    """Whether the whole of *text* is one number, with its unit if it has one."""
+    match = _WHOLE.fullmatch(tidied(text))
+    unit = match["unit"] if match else None
+    return match is not None and (not unit or unit in CURRENCIES or unit_as_written(unit.rstrip("²³")) is not None)
+
+
 def _plain(char: str) -> str:
     """*char* without what makes it wide or narrow; spaces as one sign, signs without width as none."""
     if char in "\n\t" or char in _JOINERS:

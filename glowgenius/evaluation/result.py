@@ -12,9 +12,13 @@ from typing_extensions import override
 from glowgenius._output import showable
 from glowgenius.errors import EvaluationError, nearest
 from glowgenius.evaluation.intervals import Interval, score_interval
+from glowgenius.evaluation.json_values import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+JSON_METRICS: Final = frozenset({"json", "json_valid"})
+"""The metrics beside which the share of answers that are no JSON is told."""
 
 RIGHT: Final = 0.5
 """A question counts as right from this score on; for scores that are 0 or 1 that is the 1."""
@@ -106,6 +110,9 @@ class EvaluationResult:
     seed: int | None
     """The seed of the sampler."""
 
+    warnings: tuple[str, ...] = ()
+    """What the metrics cannot judge in this data set."""
+
     def __attrs_post_init__(self) -> None:
         if not self.rows:
             raise EvaluationError("an EvaluationResult needs at least one row, got none")
@@ -130,6 +137,13 @@ class EvaluationResult:
     def truncated_share(self) -> float:
         """The share of answers that hit *max_tokens*, from 0 to 1."""
         return self.num_truncated / len(self.rows)
+
+    @property
+    def num_invalid(self) -> int | None:
+        """How many answers are not valid JSON; None if neither `json` nor `json_valid` is measured."""
+        if JSON_METRICS.isdisjoint(self.metrics):
+            return None
+        return sum(json_value(row.prediction) is None for row in self.rows)
 
     @property
     def num_clusters(self) -> int:
@@ -171,6 +185,8 @@ class EvaluationResult:
             "means": {name: finite(value) for name, value in self.means.items()},
             "truncated": self.num_truncated,
             "rows": [row.to_dict() for row in self.rows],
+            **({} if self.num_invalid is None else {"invalid_json": self.num_invalid}),
+            **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
 
     @classmethod
@@ -183,9 +199,8 @@ class EvaluationResult:
         try:
             rows = tuple(EvaluationRow.from_dict(row) for row in values["rows"])
             metrics = tuple(values["metrics"] if "metrics" in values else rows[0].scores)
-            return cls(
-                name=values["name"], rows=rows, metrics=metrics, max_tokens=values["max_tokens"], seed=values["seed"]
-            )
+            settings = {name: values[name] for name in ("name", "max_tokens", "seed")}
+            return cls(**settings, rows=rows, metrics=metrics, warnings=tuple(values.get("warnings", ())))
         except (KeyError, TypeError, IndexError) as error:
             raise EvaluationError(f"these values are no EvaluationResult.to_dict(): {error!r}") from error
 
@@ -202,6 +217,9 @@ class EvaluationResult:
             lines.append(f"  {'nll':<{width}}  {self.means['nll']:5.3f} nats per token of the reference answer")
         if self.num_truncated:
             lines.append(f"  {self.num_truncated} of {number} answers were cut off at max_tokens={self.max_tokens}")
+        if self.num_invalid is not None:
+            lines.append(f"  {self.num_invalid} of {number} answers are not valid JSON")
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         return showable("\n".join(lines))
 
 

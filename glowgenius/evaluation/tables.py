@@ -48,6 +48,12 @@ def notes(part: SliceComparison) -> list[str]:
         for role, result in (("base", part.base), ("tuned", part.tuned))
         if result.num_truncated
     )
+    found.extend(
+        f"{result.num_invalid} of {part.n} answers of {role} are not valid JSON"
+        for role, result in (("base", part.base), ("tuned", part.tuned))
+        if result.num_invalid
+    )
+    found.extend(part.base.warnings)
     # Below the majority it is no news.
     if part.name_baseline is not None and part.name_baseline > part.baseline.score:
         found.append(

@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import GlowGeniusError
-from glowgenius.evaluation.evaluate import evaluate
+from glowgenius.evaluation.evaluate import ask
+from glowgenius.evaluation.metrics import resolve_metrics
 from glowgenius.experiments.cell import Cell, SweepCell, divergence, losses
 from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
 from glowgenius.training.history import History
@@ -86,7 +87,7 @@ class Work:
     def ask(self, sampler: AnswersQuestions) -> dict[str, EvaluationResult]:
         """What a model answers, by slice."""
         return {
-            part: evaluate(sampler, rows, self.metrics, max_tokens=self.max_tokens, seed=0)
+            part: ask(sampler, rows, resolve_metrics(self.metrics), max_tokens=self.max_tokens, seed=0, nll=True)
             for part, rows in self.questions.items()
         }
 
