@@ -21,6 +21,8 @@ _CHOICES: Final = "a list of choices, such as ['Dover', 'Leith'], or an object s
 
 def asked(row: Mapping[str, Any], question: str, faults: list[Fault]) -> str:
     """The question with the row's context before it and its choices below it; what is wrong is added to *faults*."""
+    if "context" not in row and "choices" not in row:
+        return question
     context, wrong = _context_text(row.get("context"))
     choices, also = _choices_text(row.get("choices"))
     faults.extend(fault for fault in (wrong, also) if fault is not None)

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, final, overload
+from typing import TYPE_CHECKING, Any, Literal, final, overload
 
 from typing_extensions import override
 
@@ -53,7 +53,7 @@ class Dataset(Sequence[Conversation]):
         Raises:
             DatasetError: Some of them cannot be trained on, such as one that ends with a question.
         """
-        rows = _conversations_only(conversations)
+        rows = _conversations_only(_iterable("Dataset", conversations, "Conversations"))
         self._rows: tuple[Conversation, ...] = load(rows, path=None, shape=None)[0] if rows else ()
         self._format = "messages"
         self._notes: tuple[str, ...] = ()
@@ -263,11 +263,13 @@ class Dataset(Sequence[Conversation]):
         Raises:
             DatasetError: Some results are no conversations that can be trained on.
         """
+        _check_callable("map", function)
         changed = Dataset([function(row) for row in self._rows])
         return self._with(changed)
 
     def filter(self, keep: Callable[[Conversation], bool]) -> Dataset:
         """The rows for which *keep* is true, in their order; it may be none."""
+        _check_callable("filter", keep)
         return self._with(row for row in self._rows if keep(row))
 
     def select(self, indices: Iterable[int]) -> Dataset:
@@ -276,7 +278,7 @@ class Dataset(Sequence[Conversation]):
         Raises:
             ConfigError: A position is no integer, or there is no row there.
         """
-        positions = [_position(index, len(self)) for index in indices]
+        positions = [_position(index, len(self)) for index in _iterable("select", indices, "integers")]
         return self._with(self._rows[position] for position in positions)
 
     def shuffle(self, seed: int = 0) -> Dataset:
@@ -340,6 +342,8 @@ class Dataset(Sequence[Conversation]):
         """
         from glowgenius.data.replay import choose_replay
 
+        if not isinstance(replay, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+            raise ConfigError(f"with_replay takes a Dataset, got a {type(replay).__name__}")
         return self.concatenate(replay._with(choose_replay(self._rows, replay, share=share, seed=seed)))
 
     def check(
@@ -398,6 +402,17 @@ class Dataset(Sequence[Conversation]):
             )
         except OSError as error:
             raise DatasetError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
+
+
+def _iterable(owner: str, values: Iterable[Any], kind: str) -> Iterable[Any]:
+    if not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise ConfigError(f"{owner} takes {kind} in a list or another iterable, got a {type(values).__name__}")
+    return values
+
+
+def _check_callable(owner: str, function: object) -> None:
+    if not callable(function):
+        raise ConfigError(f"{owner} takes a function of a Conversation, got a {type(function).__name__}")
 
 
 def _conversations_only(items: Iterable[object]) -> list[RawRow | Conversation]:

@@ -120,7 +120,7 @@ def unpaired_surrogate(text: str) -> str | None:
 
 def json_fault(value: object, *, depth: int = 0) -> str | None:
     """What makes *value* impossible to write as JSON and read back, as a phrase; None where nothing does."""
-    if value is None or isinstance(value, bool | FrozenMapping):
+    if value is None or isinstance(value, (bool, FrozenMapping)):  # a union would be built anew for every value
         return None
     if isinstance(value, Mapping | list | tuple):
         return _nested_fault(cast("Mapping[object, object] | Sequence[object]", value), depth)

@@ -69,7 +69,8 @@ def _part(library: ModuleType, found: object, split: str | None) -> Any:
         if split is not None and str(own) != split:
             raise ConfigError(f"split={split!r} of a data set that is one part already (its own split is {own})")
         return found
-    if not isinstance(found, Mapping):
+    mapped = cast("Mapping[object, object]", found).values() if isinstance(found, Mapping) else ()
+    if not mapped or not all(isinstance(part, _kinds(library)) for part in mapped):
         kind = f"{type(found).__module__}.{type(found).__name__}"
         accepted = "a name, a folder, a datasets.Dataset or a datasets.DatasetDict"
         raise ConfigError(f"from_huggingface takes {accepted}, got a {kind}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from glowgenius._lazy import installed
 from glowgenius.data.findings import pair_finding
@@ -13,7 +14,7 @@ from glowgenius.data.sameness import question_key
 from glowgenius.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable
 
     from glowgenius.data.message import Conversation
 
@@ -90,10 +91,14 @@ def find_leaks(train: Sequence[Conversation], test: Sequence[Conversation], *, n
             in the report; False is the cheap, exact check.
 
     Raises:
-        ConfigError: *near* is none of the three.
+        ConfigError: *near* is none of the three, or one side is no data set.
         MissingDependencyError: *near* is True and the package `rensa` is not installed.
     """
     look, how = near_status(near)
+    for name, rows in (("train", train), ("test", test)):
+        given: Any = rows
+        if not isinstance(given, Sequence) or not all(hasattr(row, "prompt") for row in rows):
+            raise ConfigError(f"{name} of find_leaks must be a Dataset, got a {type(rows).__name__}")
     exact = {kind: shared(train, test, key) for kind, (key, _) in EXACT.items()}
     found = [pair_finding(train, test, kind, pairs, EXACT[kind][1]) for kind, pairs in exact.items()]
     if look:

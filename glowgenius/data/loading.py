@@ -33,7 +33,7 @@ def shape_named(name: str | None) -> Shape | None:
     """
     if name is None:
         return None
-    if name not in SHAPES:
+    if not isinstance(name, str) or name not in SHAPES:  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
         known = ", ".join(map(repr, SHAPES))
         hint = nearest(name, SHAPES) if isinstance(name, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
         raise ConfigError(f"format must be one of {known}, got {name!r}{hint}")

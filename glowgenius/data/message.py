@@ -94,7 +94,8 @@ def _frozen_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any]
 
 def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
     # A bare string is one value: tuple("Bronx") would be five accepted answers.
-    return (values,) if isinstance(values, str) else tuple(values)
+    given: Any = values
+    return (given,) if isinstance(given, str) or not isinstance(given, IterableABC) else tuple(values)
 
 
 def _reasoning(value: str | None) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowgenius.data import Conversation, Dataset, Message
+from glowgenius.data import Conversation, Dataset, Message, find_leaks
 from glowgenius.errors import ConfigError, DatasetError
 from tests.support.conversations import CONVERSATIONS, DATASETS, questions
 
@@ -335,3 +335,33 @@ def test_what_cannot_be_written(folder):
     with pytest.raises(DatasetError) as caught:
         ROWS.to_jsonl("no/a.jsonl")
     assert str(caught.value) == "no/a.jsonl: cannot be written: No such file or directory"
+
+
+NO_ROWS = (5, None, object(), 1.5)
+
+
+@pytest.mark.parametrize("value", NO_ROWS)
+@pytest.mark.parametrize("call", ["Dataset", "map", "filter", "select", "with_replay", "find_leaks", "tags"])
+def test_a_value_of_a_wrong_kind_is_an_error_of_ours(call, value):
+    dataset = Dataset.from_records([{"question": "Q", "answer": "A"}])
+    calls = {
+        "Dataset": Dataset,
+        "map": dataset.map,
+        "filter": dataset.filter,
+        "select": dataset.select,
+        "with_replay": dataset.with_replay,
+        "find_leaks": lambda given: find_leaks(given, dataset),
+        "tags": lambda given: Conversation(messages=dataset[0].messages, tags=given),
+    }
+    with pytest.raises(ConfigError):
+        calls[call](value)
+
+
+@pytest.mark.parametrize("value", [5, [1], {"a": 1}])
+def test_a_format_or_columns_of_a_wrong_kind(value):
+    with pytest.raises(ConfigError, match="format must be one of"):
+        Dataset.from_records([], format=value)
+    with pytest.raises(ConfigError, match="columns"):
+        Dataset.from_records([], columns=value)
+    with pytest.raises(ConfigError, match=r"find_leaks must be a Dataset, got a list$"):
+        find_leaks(Dataset(), [value])
