@@ -31,7 +31,7 @@ _CHUNK: Final = 1_000_000
 """Group draws held in memory at once (8 bytes each)."""
 
 _LEAST_DRAWN: Final = 8
-"""With fewer groups most draws repeat themselves, and Student's interval stands alone."""
+"""With fewer groups most draws repeat themselves, and Student's interval of a higher level stands alone."""
 
 Kind: TypeAlias = Literal["scores", "differences", "unbounded"]
 """What values are: scores from 0 to 1, differences of two scores, or numbers without bounds such as a loss."""
@@ -339,6 +339,9 @@ def _over_questions(
     number, mean = len(sample.sizes), sample.mean
     around = student_quantile(level, number - 1) * sample.error if number > 1 else math.inf
     if kind == "unbounded":
+        if 1 < number < _LEAST_DRAWN:
+            # Skewed losses of so few groups need more than Student's quantile, and there is too little to draw from.
+            around = student_quantile(1 - (1 - level) / 5, number - 1) * sample.error
         # What differs in its last digits alone is equal.
         spread = number >= _LEAST_DRAWN and sample.error > 1e-12 * float(abs(sample.sums).sum())
         wide = _bootstrap_t(sample, level, num_resamples, seed) if spread else (0.0, 0.0)
