@@ -36,19 +36,27 @@ def is_number(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def integer(*, at_least: int | None = None) -> Validator:
-    """An int, and at least *at_least*."""
+def integer(*, at_least: int | None = None, at_most: int | None = None) -> Validator:
+    """An int within the bounds; the upper one is named where it is passed."""
     rule = "an integer" if at_least is None else f"an integer ≥ {at_least}"
 
     def check(owner: object, attribute: Attribute[Any], value: Any) -> None:
         if not is_integer(value) or (at_least is not None and value < at_least):
             raise reject(owner, attribute.name, rule, value)
+        if at_most is not None and value > at_most:
+            raise reject(owner, attribute.name, f"{rule} and ≤ {at_most}", value)
 
     return check
 
 
-def number(*, above: float | None = None, at_least: float | None = None, below: float | None = None) -> Validator:
-    """A finite number within the bounds."""
+def number(
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Validator:
+    """A finite number within the bounds; *at_most* is named where it is passed."""
     bounds = [f"{sign} {bound:g}" for sign, bound in ((">", above), ("≥", at_least), ("<", below)) if bound is not None]
     rule = " ".join(["a number", " and ".join(bounds)]).strip()
 
@@ -61,6 +69,8 @@ def number(*, above: float | None = None, at_least: float | None = None, below: 
         )
         if not fits:
             raise reject(owner, attribute.name, rule, value)
+        if at_most is not None and value > at_most:
+            raise reject(owner, attribute.name, f"{rule} and ≤ {at_most:g}", value)
 
     return check
 

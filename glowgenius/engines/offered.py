@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from attrs import frozen
 
 from glowgenius.engines.errors import MODELS_SHOWN, translate
+from glowgenius.engines.protocol import SupportsContext
 from glowgenius.errors import AuthenticationError, BillingError, Problem
 
 if TYPE_CHECKING:
@@ -64,6 +65,19 @@ class Offer:
     def context(self, base_model: str) -> int | None:
         """The most tokens that *base_model* takes, where the service says so."""
         return next((model.context for model in self.models if model.name == base_model), None)
+
+
+def context_length(service: object, base_model: str) -> int | None:
+    """The most tokens that a row of *base_model* may have on *service*; None where there is no limit, or none is known.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+        AuthenticationError: The service refuses the key.
+        BillingError: The account cannot pay.
+    """
+    if isinstance(service, SupportsContext):
+        return service.context_length(base_model)
+    return OfferQuestion(service).answer().context(base_model)
 
 
 @final

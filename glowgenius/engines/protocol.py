@@ -232,3 +232,12 @@ def checkpoint_directory(owner: object) -> Path | None:
     """
     found: object = getattr(owner, "checkpoint_directory", None)
     return found if isinstance(found, Path) else None
+
+
+@runtime_checkable
+class SupportsContext(Protocol):
+    """A service that knows how long a sequence of a base model may be; the SDK's tells it with its list of models."""
+
+    def context_length(self, base_model: str) -> int | None:
+        """The most tokens that a row or a prompt may have; None where *base_model* sets no limit."""
+        ...

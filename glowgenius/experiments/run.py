@@ -80,7 +80,10 @@ class Work:
             lora=evolve(self.lora, rank=cell.rank, seed=cell.seed),
             renderer=self.renderer,
             service=self.service,
-            config=evolve(self.config, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=folder),
+            # A cell that diverges is a finding, and no reason to end the sweep.
+            config=evolve(
+                self.config, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=folder, stop_on_nan=False
+            ),
             callbacks=[TerminateOnNaN(), *own],
         )
 

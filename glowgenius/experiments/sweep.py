@@ -41,7 +41,7 @@ _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
 
 _NO_BEARING: Final = frozenset(
-    {"learning_rate", "seed", "output_dir", "lookahead", "save_every", "eval_every", "metric_for_best"}
+    {"learning_rate", "seed", "output_dir", "lookahead", "save_every", "eval_every", "metric_for_best", "stop_on_nan"}
 )
 """Settings that belong to a cell, or that change nothing that a sweep compares."""
 

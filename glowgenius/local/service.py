@@ -13,7 +13,7 @@ from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, Suppo
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
-from glowgenius.local.memory import Checkpointing
+from glowgenius.local.memory import Checkpointing, free_bytes
 from glowgenius.local.model import BaseModel
 from glowgenius.local.model import base_model as load_base_model
 from glowgenius.local.precision import choose_precision
@@ -22,7 +22,9 @@ from glowgenius.local.sampling import SamplingClient, from_checkpoint
 from glowgenius.local.threads import usable_threads
 from glowgenius.local.training import TrainingClient
 from glowgenius.local.worker import Worker
+from glowgenius.lora.config import LARGEST_RANK
 from glowgenius.models.catalog import available_models, cache_directory
+from glowgenius.models.hub import context_length
 
 if TYPE_CHECKING:
     from glowgenius.engines.futures import EngineFuture
@@ -92,6 +94,19 @@ class ServiceClient:
             supported_models=[SupportedModel(model_name=name) for name in available_models()]
         )
 
+    def context_length(self, base_model: str) -> int | None:
+        """The most tokens that a row or a prompt of *base_model* may have; None where its config names no limit.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        return context_length(base_model)
+
+    @property
+    def free_memory(self) -> int | None:
+        """Bytes that are free on the device; None where that is not known."""
+        return free_bytes(self.device)
+
     def create_lora_training_client(
         self,
         base_model: str,
@@ -121,6 +136,8 @@ class ServiceClient:
                 f"an adapter needs rank ≥ 1 and at least one of train_mlp, train_attn, train_unembed; got rank={rank}, "
                 f"train_mlp={train_mlp}, train_attn={train_attn}, train_unembed={train_unembed}"
             )
+        if rank > LARGEST_RANK:
+            raise ConfigError(f"rank must be at most {LARGEST_RANK}, got {rank}")
         spec = AdapterSpec(
             rank=rank,
             alpha=DEFAULT_ALPHA if alpha is None else float(alpha),

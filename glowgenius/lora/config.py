@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_ALPHA: Final = 32.0
 """The local engine's `alpha` where a config leaves it None: the value of "LoRA Without Regret"."""
 
+LARGEST_RANK: Final = 16_384
+"""The largest `rank` that is accepted: the inner size of the largest open models, beyond which nothing is low-rank."""
+
 _RANK = "it is called rank here"
 _ALPHA = "it is called alpha here, and only the local engine takes it: Tinker fixes its own"
 _SEED = "it is called seed here"
@@ -81,8 +84,8 @@ class LoRAConfig:
             another library (`r`, `lora_alpha`, `target_modules`, …) is answered with ours.
     """
 
-    rank: int = field(default=32, validator=integer(at_least=1))
-    """Width of the correction. The Tinker service takes powers of two."""
+    rank: int = field(default=32, validator=integer(at_least=1, at_most=LARGEST_RANK))
+    """Width of the correction, at most `LARGEST_RANK`. The Tinker service takes powers of two."""
 
     seed: int = field(default=0, validator=integer(at_least=0))
     """Seed of the random initial A."""

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from glowgenius.models.tokenizer import Tokenizer
 
 
+_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+"""What configs call the longest sequence."""
+
+
+_COMPUTED = ("inv_freq", "masked_bias", "attn.bias", "position_ids")
+"""What older files hold and every model computes by itself."""
+
+
 def load_tokenizer(name_or_directory: str) -> Tokenizer:
     """The tokenizer of a base model: a short name, a local directory, or a hub name.
 
@@ -32,7 +40,9 @@ def load_tokenizer(name_or_directory: str) -> Tokenizer:
 
     where = _source(name_or_directory)
     try:
-        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(where, **_config_for_tokenizer(Path(where)))
+        tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(
+            where, trust_remote_code=False, **_config_for_tokenizer(Path(where))
+        )
     except (OSError, ValueError) as error:
         raise _not_loaded("tokenizer", name_or_directory, error) from error
     return cast("Tokenizer", tokenizer)
@@ -159,7 +169,7 @@ def load_config(name_or_directory: str) -> Mapping[str, Any]:
     from transformers import AutoConfig
 
     try:
-        config: Any = cast("Any", AutoConfig).from_pretrained(where)
+        config: Any = cast("Any", AutoConfig).from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _not_loaded("config", name_or_directory, error) from error
     return cast("Mapping[str, Any]", config.to_dict())
@@ -171,7 +181,8 @@ def load_causal_lm(directory: Path, *, attention: str = "sdpa", dtype: str = "fl
     *attention* is one of the implementations of `transformers`: `sdpa` (torch's fused kernel) or `eager`.
 
     Raises:
-        ModelNotFoundError: The directory holds no language model that `transformers` can load.
+        ModelNotFoundError: The directory holds no language model that `transformers` can load, or one that lacks
+            parameters, which would be filled with random numbers, or holds others than its architecture has.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -179,12 +190,55 @@ def load_causal_lm(directory: Path, *, attention: str = "sdpa", dtype: str = "fl
     try:
         # Not converted afterwards: that would round the rotary frequencies too, which stay fp32 in a bf16 model.
         with _without_progress_bar():
-            model: Any = cast("Any", AutoModelForCausalLM).from_pretrained(
-                str(directory), dtype=dtype, attn_implementation=attention, local_files_only=True
+            model: Any
+            model, told = cast("Any", AutoModelForCausalLM).from_pretrained(
+                str(directory),
+                dtype=dtype,
+                attn_implementation=attention,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _not_loaded("weights", str(directory), error) from error
+    _refuse_other_weights(directory, told)
     return model.eval()
+
+
+def _refuse_other_weights(directory: Path, told: Mapping[str, Any]) -> None:
+    """What `transformers` only warns of: it fills in what is missing at random, and leaves out what it does not know.
+
+    Raises:
+        ModelNotFoundError: Something is missing, of another shape, or not known.
+    """
+    said = {
+        "missing_keys": "lacks {}",
+        "mismatched_keys": "holds {} in another shape than config.json says",
+        "unexpected_keys": "holds {}, which the architecture of config.json does not have",
+    }
+    for kind, words in said.items():
+        found = (name if isinstance(name, str) else str(name[0]) for name in told.get(kind) or ())
+        names = sorted(name for name in found if not name.endswith(_COMPUTED))
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelNotFoundError(
+                f"the weights in {str(directory)!r} do not fit its config.json: the model "
+                f"{words.format(repr(names[0]) + more)}. "
+                "Training on numbers that were filled in or left out would be of no use; copy or download the model "
+                "again, whole"
+            )
+
+
+def context_length(name_or_directory: str) -> int | None:
+    """The longest sequence that a model was made for, in tokens; None where its config names none.
+
+    Raises:
+        ModelNotFoundError: As `load_config` does.
+    """
+    config = load_config(name_or_directory)
+    text: Mapping[str, Any] = config.get("text_config") or {}
+    found = [of.get(name) for of in (text, config) for name in _LENGTHS]
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
 
 
 @contextmanager
@@ -213,6 +267,13 @@ def _source(name: str) -> str:
 
 
 def _not_loaded(part: str, name: str, error: Exception) -> ModelNotFoundError:
+    if "trust_remote_code" in str(error):
+        return ModelNotFoundError(
+            f"the {part} of {name!r} would run Python code that its folder brings along, which glowgenius never does. "
+            "Choose a model whose architecture transformers has built in. Where the code concerns the tokenizer alone, "
+            "and you have read it, load it by transformers.AutoTokenizer.from_pretrained(name, "
+            "trust_remote_code=True), and pass Renderer.for_model(name, tokenizer=...) as renderer="
+        )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ModelNotFoundError(
         f"the {part} of {name!r} could not be loaded: {reason} "

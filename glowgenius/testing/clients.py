@@ -173,6 +173,8 @@ class ScriptedTrainingClient:
     ) -> EngineFuture[ForwardBackwardOutput]:
         # Read at once: the service also keeps what it was sent, whatever the caller does to the arrays afterwards.
         arrays = read_data(data, loss_fn)
+        for index, one in enumerate(arrays):
+            self._script.check_length(f"datum {index}", len(one.inputs))
         if loss_fn_config:
             raise RequestRejectedError(f"{kind}: cross_entropy has no settings, got loss_fn_config={loss_fn_config!r}")
 
@@ -187,7 +189,11 @@ class ScriptedTrainingClient:
 
     def _output(self, arrays: list[DatumArrays]) -> ForwardBackwardOutput:
         rows = [self._logprobs(datum) for datum in arrays]
-        total = -sum(float((row * datum.weights).sum()) for row, datum in zip(rows, arrays, strict=True))
+        # An infinite loss has no effect where nothing is trained.
+        total = -sum(
+            float((row[datum.weights != 0] * datum.weights[datum.weights != 0]).sum())
+            for row, datum in zip(rows, arrays, strict=True)
+        )
         outputs = [{"logprobs": TensorData.from_numpy(row.astype(np.float32))} for row in rows]
         return ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord", loss_fn_outputs=outputs, metrics={"loss:sum": total}
@@ -336,6 +342,7 @@ class ScriptedSamplingClient:
     ) -> EngineFuture[SampleResponse]:
         """Continue *prompt* *num_samples* times; with *topk_prompt_logprobs*, say what else was likely along it."""
         tokens = _prompt_tokens(prompt)
+        self._script.check_length("the prompt", len(tokens))
         if num_samples < 1:
             raise RequestRejectedError(f"num_samples must be an integer ≥ 1, got {num_samples!r}")
 
@@ -368,6 +375,7 @@ class ScriptedSamplingClient:
     ) -> EngineFuture[list[float | None]]:
         """Natural-log probability of each token of *prompt*; None at the first, and before the last n."""
         tokens = _prompt_tokens(prompt)
+        self._script.check_length("the prompt", len(tokens))
         last = len(tokens) - 1 if prompt_logprobs_last_n is None else prompt_logprobs_last_n
         if prompt_logprobs_last_n is not None and not 1 <= last < len(tokens):
             raise RequestRejectedError(

@@ -58,9 +58,14 @@ class Script:
     supports_alpha: bool
     """Whether `alpha` is accepted."""
 
+    context: int | None = None
+    """The most tokens that a row or a prompt may have."""
+
     def __attrs_post_init__(self) -> None:
         if not is_number(self.latency) or self.latency < 0:
             raise ConfigError(f"ScriptedService: latency must be a number of seconds ≥ 0, got {self.latency!r}")
+        if self.context is not None and not (is_integer(self.context) and self.context >= 1):
+            raise ConfigError(f"ScriptedService: context must be None or an integer ≥ 1, got {self.context!r}")
         for name, answers in (("answers", self.answers), ("base_answers", self.base_answers)):
             if answers is not None and not callable(answers) and self.tokenizer is None:
                 raise ConfigError(
@@ -91,6 +96,15 @@ class Script:
         tokenizer = self.need_tokenizer("a scripted answer")
         text = _look_up(answers, tokenizer.decode(prompt, skip_special_tokens=False))
         return tokenizer.encode(text, add_special_tokens=False) + _stop_tokens(params, tokenizer)
+
+    def check_length(self, what: str, tokens: int) -> None:
+        """Refuse what is too long.
+
+        Raises:
+            RequestRejectedError: It has more tokens than a model takes.
+        """
+        if self.context is not None and tokens > self.context:
+            raise RequestRejectedError(f"{what}: {tokens} tokens are too long, the model takes {self.context} at most")
 
     def need_tokenizer(self, purpose: str) -> Tokenizer:
         """The tokenizer of the script.

@@ -48,6 +48,7 @@ class ScriptedService:
         models: The base models that exist. None: every name.
         latency: Seconds that every operation takes. 0: futures are done when they are returned.
         supports_alpha: Whether `alpha` is accepted, as by the local engine.
+        context: The most tokens that a row or a prompt may have; longer ones are refused. None: any number.
 
     Raises:
         ConfigError: A setting does not fit.
@@ -64,6 +65,7 @@ class ScriptedService:
         models: Collection[str] | None = None,
         latency: float = 0.0,
         supports_alpha: bool = False,
+        context: int | None = None,
     ) -> None:
         self._script = Script(
             answers=answers,
@@ -74,6 +76,7 @@ class ScriptedService:
             models=None if models is None else frozenset(models),
             latency=latency,
             supports_alpha=supports_alpha,
+            context=context,
         )
         self._queue = OrderedQueue(self._script)
         self._checkpoints = Checkpoints()
@@ -107,7 +110,18 @@ class ScriptedService:
     def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
         """The base models that exist, sorted; empty where every name does. Not an operation of the journal."""
         names = sorted(self._script.models or ())
-        return GetServerCapabilitiesResponse(supported_models=[SupportedModel(model_name=name) for name in names])
+        limit = self._script.context
+        models = [SupportedModel(model_name=name, max_context_length=limit) for name in names]
+        return GetServerCapabilitiesResponse(supported_models=models)
+
+    def context_length(self, base_model: str) -> int | None:
+        """The most tokens that a row or a prompt of *base_model* may have; not an operation of the journal.
+
+        Raises:
+            ModelNotFoundError: There is no such model.
+        """
+        self._check_model(base_model)
+        return self._script.context
 
     def create_lora_training_client(
         self,

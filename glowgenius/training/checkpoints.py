@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from glowgenius.typing import JSON
 
+WEIGHTS: Final = "weights"
+"""Where the identity of a run has the fingerprint of the base model's weights, if they lie on this machine."""
+
 NO_BEARING: Final = frozenset(
     {
         "num_epochs",
@@ -24,6 +27,7 @@ NO_BEARING: Final = frozenset(
         "metric_for_best",
         "lookahead",
         "max_restarts",
+        "stop_on_nan",
         "output_dir",
     }
 )
@@ -151,9 +155,11 @@ def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:
     Raises:
         ResumeMismatchError: Something that decides the updates is not what it was; the message lists all of it.
     """
+    # An earlier version kept no fingerprint of the base model's weights; `Start.checked` says so.
+    compared = {name: value for name, value in now.items() if name != WEIGHTS or WEIGHTS in record.identity}
     differences = [
         line
-        for name, (before, after) in changed(record.identity, now).items()
+        for name, (before, after) in changed(record.identity, compared).items()
         for line in _differences(name, before, after)
     ]
     if differences:
@@ -173,6 +179,7 @@ def _differences(name: str, before: JSON, after: JSON) -> list[str]:
         "train": "the training data",
         "eval": "the evaluation data",
         "renderer": "the renderer (template, vocabulary or settings)",
+        WEIGHTS: "the weights of the base model",
     }
     if name == "day":
         then_now = f"{before or 'none'} then, {after or 'none'} now"

@@ -10,7 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from glowgenius._spelling import explain_unknown
-from glowgenius._validators import integer, is_integer, is_number, number, one_of, optional, reject
+from glowgenius._validators import boolean, integer, is_integer, is_number, number, one_of, optional, reject
 from glowgenius.batching.overflow import Overflow
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.rendering.train_on import TrainOn
@@ -59,6 +59,15 @@ _RESUME = "it is an argument of train: trainer.train(..., resume_from_checkpoint
 _SEED = "it is called seed here; the seed of the adapter is LoRAConfig.seed"
 _DEVICE = "there is none, because the engine decides where it runs; connect(engine=...) chooses the engine"
 _RENDERER = "there is none; pass renderer=... to the trainer"
+
+LARGEST_LEARNING_RATE: Final = 10.0
+"""The largest `learning_rate` that is accepted; AdamW moves every parameter by about so much in a step."""
+
+LARGEST_WEIGHT_DECAY: Final = 100.0
+"""The largest `weight_decay` that is accepted; times the learning rate, it is what a step takes off every parameter."""
+
+LARGEST_COUNT: Final = 1_000_000_000
+"""The largest number of epochs, steps or rows of a batch that is accepted."""
 
 _ELSEWHERE: Final = {
     **dict.fromkeys(("num_train_epochs", "n_epochs", "epochs", "max_epochs"), _EPOCHS),
@@ -142,11 +151,15 @@ def _cadence(owner: object, attribute: Attribute[Any], value: Any) -> None:
     raise ConfigError(f"{error}{hint}")
 
 
+def _too_large(value: Any) -> str:
+    return f" and ≤ {LARGEST_LEARNING_RATE:g}" if is_number(value) and value > LARGEST_LEARNING_RATE else ""
+
+
 def _learning_rate(owner: object, attribute: Attribute[Any], value: Any) -> None:
-    if value == "auto" or (is_number(value) and value > 0):
+    if value == "auto" or (is_number(value) and 0 < value <= LARGEST_LEARNING_RATE):
         return
     hint = nearest(value, ["auto"]) if isinstance(value, str) else ""
-    error = reject(owner, attribute.name, "'auto' or a number > 0", value)
+    error = reject(owner, attribute.name, "'auto' or a number > 0" + _too_large(value), value)
     raise ConfigError(f"{error}{hint}")
 
 
@@ -176,13 +189,13 @@ class TrainingConfig:
             (`num_train_epochs`, `max_seq_length`, `warmup_ratio`, …) is answered with ours.
     """
 
-    num_epochs: int = field(default=3, validator=integer(at_least=1))
+    num_epochs: int = field(default=3, validator=integer(at_least=1, at_most=LARGEST_COUNT))
     """How often every row is visited."""
 
-    max_steps: int | None = field(default=None, validator=optional(integer(at_least=1)))
+    max_steps: int | None = field(default=None, validator=optional(integer(at_least=1, at_most=LARGEST_COUNT)))
     """The run ends after so many updates, if it has not ended before."""
 
-    batch_size: int = field(default=16, validator=integer(at_least=1))
+    batch_size: int = field(default=16, validator=integer(at_least=1, at_most=LARGEST_COUNT))
     """Rows of one step. The last batch of an epoch is shorter where they do not divide; no row is left out."""
 
     learning_rate: float | Literal["auto"] = field(default="auto", validator=_learning_rate)
@@ -200,10 +213,10 @@ class TrainingConfig:
     beta2: float = field(default=0.95, validator=number(at_least=0, below=1))
     """AdamW's decay of the mean squared gradient."""
 
-    eps: float = field(default=1e-8, validator=number(above=0))
+    eps: float = field(default=1e-8, validator=number(above=0, at_most=1))
     """AdamW's term against division by zero; sent on every engine, as their own defaults differ."""
 
-    weight_decay: float = field(default=0.0, validator=number(at_least=0))
+    weight_decay: float = field(default=0.0, validator=number(at_least=0, at_most=LARGEST_WEIGHT_DECAY))
     """Decoupled weight decay of the adapter, multiplied by the rate of the step."""
 
     grad_clip_norm: float | None = field(default=None, validator=optional(number(above=0)))
@@ -248,8 +261,13 @@ class TrainingConfig:
     seed: int = field(default=0, validator=integer(at_least=0))
     """Seed of the order of rows. The adapter has its own, `LoRAConfig.seed`."""
 
-    lookahead: int = field(default=1, validator=integer(at_least=0))
+    lookahead: int = field(default=1, validator=integer(at_least=0, at_most=LARGEST_COUNT))
     """Steps submitted before the one being waited for is done; 0 waits for each."""
+
+    stop_on_nan: bool = field(default=True, validator=boolean())
+    """Whether a loss that is NaN or infinite ends the run with a `TrainingError`; what was saved before stays.
+
+    False lets the run go on. The callback `TerminateOnNaN` ends it too, without an error."""
 
     max_restarts: int = field(default=3, validator=integer(at_least=0))
     """How often a run may go on from its last checkpoint by itself after the service has failed; 0 never.

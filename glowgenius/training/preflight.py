@@ -8,7 +8,7 @@ from glowgenius.errors import PreflightError, Problem
 from glowgenius.training.preflight_report import PreflightReport, times
 from glowgenius.training.prepared import PreparedRun
 from glowgenius.training.row_warnings import row_warnings, weight_warnings
-from glowgenius.training.rows import TRAINS_ANSWER, PreparedRows, prepare
+from glowgenius.training.rows import TRAINS_ANSWER, PreparedRows, over_context, prepare
 from glowgenius.training.schedule import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def check_run(
     wrong = [
         *around.problems,
         *_settings(config, plan, rows, held, broken=bool(found or more)),
-        *_over_context(rows, held, around.context),
+        *over_context(rows, train, around.context, name="train"),
+        *(() if held is None else over_context(held, evaluation or (), around.context, name="eval")),
         *found,
         *more,
     ]
@@ -142,22 +143,6 @@ def _mask_warnings(config: TrainingConfig, train: PreparedRows, evaluation: Prep
         "not trained, so the model will not learn to stop"
         for name, rows in (("train", train), ("eval", evaluation))
         if rows is not None and rows.num_without_stop
-    ]
-
-
-def _over_context(train: PreparedRows, evaluation: PreparedRows | None, context: int | None) -> list[Problem]:
-    """Rows that the settings let pass, and the service would refuse."""
-    return [
-        Problem(
-            field=name,
-            found=f"{times(over, 'row')} of more than the {context:,} tokens that the model takes on this service "
-            f"(the longest has {rows.counts.longest:,})",
-            accepted=f"max_length={context}, which lists them, or cuts them by on_overflow",
-        )
-        for name, rows in (("train", train), ("eval", evaluation))
-        if rows is not None
-        and context is not None
-        and (over := sum(len(example) + 1 > context for example in rows.examples))
     ]
 
 

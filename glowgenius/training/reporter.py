@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, final
 
 from attrs import asdict
 
 from glowgenius.engines.stored import stored_digest
-from glowgenius.errors import ConfigError, nearest
+from glowgenius.errors import ConfigError, TrainingError, nearest
 from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
 from glowgenius.training.cost import COST
 from glowgenius.training.events import (
@@ -181,6 +182,7 @@ class Reporter:
             **event.metrics,
         }
         self._tell(event, pending)
+        self._check_number("train/loss", event.loss, pending)
 
     def _step_end(self, planned: PlannedStep, output: ForwardBackwardOutput, response: OptimStepResponse) -> StepEnd:
         examples = [self._examples[row] for row in planned.rows]
@@ -214,6 +216,23 @@ class Reporter:
         value = self._value_for_best(metrics)
         is_best = pending.step > 0 and self._recorder.is_best(best, value)
         self._tell(EvaluateEnd(step=pending.step, metrics=metrics, is_best=is_best), pending)
+        self._check_number("eval/loss", metrics["eval/loss"], pending)
+
+    def _check_number(self, name: str, loss: float, pending: Pending) -> None:
+        """End a run that has lost its weights, unless a callback ends it already, or the run is to go on all the same.
+
+        Raises:
+            TrainingError: The loss is no number.
+        """
+        if math.isfinite(loss) or not self._config.stop_on_nan or self._agenda.stop is not None:
+            return
+        kept = [record.step for record in self._recorder.records if record.state_path is not None]
+        saved = f"the state of step {kept[-1]} was saved before" if kept else "no state had been saved before"
+        raise TrainingError(
+            f"{name} is {loss} at step {pending.step}, so nothing that comes after it can be of use; {saved}. Try a "
+            "lower learning_rate, or grad_clip_norm=1.0. TerminateOnNaN() ends such a run without an error and keeps "
+            "its best weights, and TrainingConfig(stop_on_nan=False) lets it go on"
+        )
 
     def _value_for_best(self, metrics: Mapping[str, float]) -> float | None:
         if self._config.metric_for_best is None:

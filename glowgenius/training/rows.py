@@ -89,6 +89,9 @@ class PreparedRows:
     replay: tuple[bool, ...]
     """Of each example, whether its row is tagged `replay`."""
 
+    rows: tuple[int, ...]
+    """Of each example, the number of its row in the data set."""
+
     counts: RowCounts
     """What became of the rows."""
 
@@ -143,7 +146,28 @@ def prepare(
     in_order = sorted([*problems, *too_long], key=lambda item: item[0])
     located = [_located(problem, row, name) for row, problem in in_order]
     replay = tuple(REPLAY in conversations[row].tags for row in kept)
-    return PreparedRows(examples=shifted, replay=replay, counts=counts, num_without_stop=without_stop), located
+    prepared = PreparedRows(
+        examples=shifted, replay=replay, rows=tuple(kept), counts=counts, num_without_stop=without_stop
+    )
+    return prepared, located
+
+
+def over_context(
+    prepared: PreparedRows, conversations: Sequence[Conversation], context: int | None, *, name: str
+) -> list[Problem]:
+    """The rows that the settings let pass, and that have more than the *context* tokens that the model takes."""
+    accepted = f"at most {context:,}: shorten it, or set max_length={context} and on_overflow" if context else ""
+    return [
+        _located(
+            _problem(
+                conversations[row], f"{len(example) + 1:,} tokens, more than the model takes on this engine", accepted
+            ),
+            row,
+            name,
+        )
+        for example, row in zip(prepared.examples, prepared.rows, strict=True)
+        if context is not None and len(example) + 1 > context
+    ]
 
 
 def _turn_weights(conversation: Conversation, train_on: TrainOn) -> list[float]:

@@ -22,6 +22,8 @@ from glowgenius.errors import ConfigError, GlowGeniusError
 from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
+from glowgenius.models.catalog import model_directory
+from glowgenius.models.weights import weights_fingerprint
 from glowgenius.rendering.preview import preview
 from glowgenius.training.checkpoints import NO_BEARING
 from glowgenius.training.connection import connect
@@ -154,8 +156,9 @@ def run_identity(
     renderer: Renderer,
     train: Dataset,
     evaluation: Dataset | None,
+    weights: str | None = None,
 ) -> dict[str, JSON]:
-    """Everything that decides the sequence of updates, as JSON."""
+    """Everything that decides the sequence of updates, as JSON; *weights* is the fingerprint of the base model's."""
     settings = {name: value for name, value in config.to_json().items() if name not in NO_BEARING}
     # `auto` and the number that it stands for are the same run.
     settings["learning_rate"] = learning_rate
@@ -166,10 +169,20 @@ def run_identity(
         "renderer": renderer.fingerprint,
         "train": train.fingerprint,
         "eval": None if evaluation is None else evaluation.fingerprint,
+        **({} if weights is None else {"weights": weights}),
     }
     if renderer.day is not None:
         identity["day"] = renderer.day.isoformat()
     return cast("dict[str, JSON]", json.loads(json.dumps(identity)))
+
+
+def weights_of(engine: str, base_model: str, lora: LoRAConfig | None) -> str | None:
+    """The fingerprint of the weights that a run of ours would adapt on this machine; None elsewhere.
+
+    Raises:
+        ModelNotFoundError: There is no such model.
+    """
+    return weights_fingerprint(model_directory(base_model)) if engine == "local" and lora is not None else None
 
 
 def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *, look_up: bool) -> str:

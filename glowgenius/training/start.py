@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from glowgenius.engines.stored import stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
-from glowgenius.training.checkpoints import CheckpointRecord, check_identity
+from glowgenius.training.checkpoints import WEIGHTS, CheckpointRecord, check_identity
 from glowgenius.training.cost import evaluation_usage
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.run_folder import CHECKPOINTS, RunFolder
@@ -241,8 +241,15 @@ class Start:
             return self
         last = self.records[-1]
         check_identity(last, identity)
+        notes = self.notes
+        if WEIGHTS in identity and WEIGHTS not in last.identity:
+            trusted = (
+                "resume: the checkpoint was saved by an earlier version, which kept no fingerprint of the base model's "
+                "weights, so that they are the same is taken on trust"
+            )
+            notes = (*notes, trusted)
         if last.final and last.total_steps == total_steps:
-            return self
+            return evolve(self, notes=notes)
         if last.step >= total_steps:
             raise ConfigError(
                 f"there is nothing left to train: the checkpoint has {last.step} updates, and the run is to have "
@@ -250,7 +257,7 @@ class Start:
             )
         # What ended it then does not end it now.
         last = evolve(last, final=False, requests={}) if last.final else last
-        return evolve(self, records=(*self.records[:-1], last))
+        return evolve(self, records=(*self.records[:-1], last), notes=notes)
 
     def spent(self, run: PreparedRun) -> TokenUsage:
         """What had been paid for before, as far as it was reported."""

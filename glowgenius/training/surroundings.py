@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, final
 from attrs import frozen
 
 from glowgenius.engines.offered import Offer, OfferQuestion
-from glowgenius.errors import Problem
+from glowgenius.engines.protocol import SupportsContext
+from glowgenius.errors import GlowGeniusError, Problem
 from glowgenius.models.catalog import missing
+from glowgenius.models.hub import context_length as model_context_length
 from glowgenius.training.setup import engine_name
+
+_BYTES_PER_PARAMETER = 16
+"""A trained parameter, its gradient and two moments, in float32."""
 
 if TYPE_CHECKING:
     from glowgenius.lora.config import LoRAConfig
@@ -61,7 +66,8 @@ class Outlook:
             BillingError: The account cannot pay.
         """
         offer = Offer() if self._question is None else self._question.answer()
-        problems = (self._rank(), self._missing(), offer.problem(self._base_model))
+        problems = (self._rank(), self._missing(), self._memory(), offer.problem(self._base_model))
+        context, unlimited = self._context(offer)
         silence = (
             "the service did not say which models it has, so whether "
             f"{self._base_model!r} is one of them is not known: {offer.silence}"
@@ -69,8 +75,38 @@ class Outlook:
         return Surroundings(
             engine=self._engine.name,
             problems=tuple(problem for problem in problems if problem is not None),
-            warnings=() if offer.silence is None else (silence,),
-            context=offer.context(self._base_model),
+            warnings=(*(() if offer.silence is None else (silence,)), *unlimited),
+            context=context,
+        )
+
+    def _context(self, offer: Offer) -> tuple[int | None, tuple[str, ...]]:
+        """The most tokens of a row, and what there is to say where there is no such number."""
+        service = self._engine.service
+        try:
+            if self._engine.name != "local":
+                known = isinstance(service, SupportsContext)
+                return service.context_length(self._base_model) if known else offer.context(self._base_model), ()
+            context = model_context_length(self._base_model)
+        except GlowGeniusError:
+            return None, ()  # that there is no such model is said elsewhere
+        unlimited = f"the config of {self._base_model!r} names no longest sequence, so rows of any length are sent"
+        return context, () if context is not None else (unlimited,)
+
+    def _memory(self) -> Problem | None:
+        """An adapter that the free memory of this machine does not hold."""
+        free: int | None = getattr(self._engine.service, "free_memory", None) if self._is_local else None
+        if free is None or self._lora is None:
+            return None
+        try:
+            needed = _BYTES_PER_PARAMETER * self._lora.parameter_count(self._base_model)
+        except GlowGeniusError:
+            return None
+        if needed <= free:
+            return None
+        rank = self._lora.rank
+        found = f"{rank}: the adapter, its gradient and its optimizer take {needed / 1e9:,.1f} GB"
+        return Problem(
+            field="lora.rank", found=found, accepted=f"at most {rank * free // needed}: {free / 1e9:,.1f} GB are free"
         )
 
     def _rank(self) -> Problem | None:

@@ -44,6 +44,7 @@ from glowgenius.training.setup import (
     preview_of,
     refuse_alpha,
     run_identity,
+    weights_of,
 )
 from glowgenius.training.signals import handled
 from glowgenius.training.start import Start, starting_point
@@ -389,6 +390,7 @@ class SupervisedTrainer:
             renderer=self.renderer,
             train=train,
             evaluation=held,
+            weights=weights_of(engine.name, self._base_model, self._lora),
         )
         start = start.checked(identity, run.plan.total_steps)
         return Session(

@@ -18,6 +18,7 @@ import pytest
 from attrs import frozen
 
 from glowgenius.engines.errors import translate
+from glowgenius.engines.offered import context_length
 from glowgenius.engines.order import settle_place
 from glowgenius.engines.stored import delete_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
@@ -53,6 +54,9 @@ class Engine:
 
     shares_checkpoints: bool = False
     """Whether a second service finds the checkpoints of the first."""
+
+    context: int | None = None
+    """The most tokens that a row or a prompt of the model may have; None where it sets no limit."""
 
     vocabulary_size: int | None = None
     """Where token ids end, if the engine checks them."""
@@ -527,6 +531,23 @@ class EngineContract:
         for inputs, targets in (([1, size], [2, 3]), ([1, 2], [3, size])):
             error = error_of(lambda row=(inputs, targets): client.forward([datum(*row, [0.0, 1.0])], "cross_entropy"))
             assert isinstance(error, RequestRejectedError)
+
+    def test_how_long_a_row_may_be_is_known_before_the_first_request(self, make, service, engine):
+        assert context_length(service, engine.base_model) == engine.context
+        if engine.context is None:
+            return
+        client = make()
+        sampler = service.create_sampling_client(base_model=engine.base_model).result()
+        fits, longer = [1] * engine.context, [1] * (engine.context + 1)
+        assert client.forward([datum(fits, fits, [1.0] * len(fits))], "cross_entropy").result()
+        assert sampler.compute_logprobs(ModelInput.from_ints(fits)).result()
+        for call in (
+            lambda: client.forward([datum(longer, longer, [1.0] * len(longer))], "cross_entropy"),
+            lambda: client.forward_backward([datum(longer, longer, [1.0] * len(longer))], "cross_entropy"),
+            lambda: sampler.compute_logprobs(ModelInput.from_ints(longer)),
+            lambda: sampler.sample(ModelInput.from_ints(longer), 1, SamplingParams(max_tokens=1)),
+        ):
+            assert isinstance(error_of(call), RequestRejectedError)
 
     def test_an_unknown_loss_is_refused(self, make):
         client = make()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.engines.contract import Engine, EngineContract
-from tests.support.tiny_models import VOCABULARY_SIZE, write_tiny_model
+from tests.support.tiny_models import SIZES, VOCABULARY_SIZE, write_tiny_model
 
 torch = pytest.importorskip("torch")
 
@@ -27,4 +27,5 @@ class TestLocalEngine(EngineContract):
             tolerance=1e-4,
             shares_checkpoints=True,
             vocabulary_size=VOCABULARY_SIZE,
+            context=SIZES["max_position_embeddings"],
         )

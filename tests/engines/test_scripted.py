@@ -12,7 +12,8 @@ class TestScriptedService(EngineContract):
     @pytest.fixture(params=[0.0, 1e-4], ids=["at once", "with latency"])
     def engine(self, request):
         return Engine(
-            service=lambda: ScriptedService(models=("scripted-model",), latency=request.param),
+            service=lambda: ScriptedService(models=("scripted-model",), latency=request.param, context=64),
             base_model="scripted-model",
             learning_rate=5e-4,
+            context=64,
         )

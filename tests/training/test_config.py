@@ -35,6 +35,7 @@ DEFAULTS = {
     "metric_for_best": "eval_loss",
     "seed": 0,
     "lookahead": 1,
+    "stop_on_nan": True,
     "max_restarts": 3,
     "output_dir": None,
 }
@@ -88,6 +89,7 @@ REFUSED = {
     ),
     "seed": (-1, "an integer ≥ 0, got -1 (int)"),
     "lookahead": (-3, "an integer ≥ 0, got -3 (int)"),
+    "stop_on_nan": (1, "True or False, got 1 (int)"),
     "max_restarts": (-1, "an integer ≥ 0, got -1 (int)"),
     "output_dir": (3, "None or the path of a folder, got 3 (int)"),
 }
@@ -117,6 +119,25 @@ def test_every_field_is_checked():
 def test_near_misses_are_refused_too(name, value):
     with pytest.raises(ConfigError):
         TrainingConfig(**{name: value})
+
+
+ABSURD = {
+    "learning_rate": (1e308, "'auto' or a number > 0 and ≤ 10, got 1e+308 (float)"),
+    "weight_decay": (1e9, "a number ≥ 0 and ≤ 100, got 1000000000.0 (float)"),
+    "eps": (2.0, "a number > 0 and ≤ 1, got 2.0 (float)"),
+    "batch_size": (10**12, "an integer ≥ 1 and ≤ 1000000000, got 1000000000000 (int)"),
+    "num_epochs": (10**12, "an integer ≥ 1 and ≤ 1000000000, got 1000000000000 (int)"),
+    "max_steps": (10**12, "None or an integer ≥ 1 and ≤ 1000000000, got 1000000000000 (int)"),
+    "lookahead": (10**12, "an integer ≥ 0 and ≤ 1000000000, got 1000000000000 (int)"),
+}
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_values_are_refused_with_the_largest_that_is_accepted(name):
+    value, rule = ABSURD[name]
+    with pytest.raises(ConfigError) as raised:
+        TrainingConfig(**{name: value})
+    assert str(raised.value) == f"TrainingConfig.{name} must be {rule}"
 
 
 def test_auto_is_suggested():

@@ -111,12 +111,13 @@ def test_rows_that_the_model_cannot_take_there_are_refused():
     model = SupportedModel(model_name="Qwen/Qwen3-8", max_context_length=max(LENGTHS))
     assert offers(model).preflight(TRAIN, HELD_OUT).total_steps == 9
     limit = max(LENGTHS) - 1
-    longer = sum(length > limit for length in LENGTHS)
     model = SupportedModel(model_name="Qwen/Qwen3-8", max_context_length=limit)
     assert problems_of(offers(model), TRAIN, HELD_OUT) == [
-        f"{name}: {count} rows of more than the {limit} tokens that the model takes on this service (the longest has "
-        f"{limit + 1}) → max_length={limit}, which lists them, or cuts them by on_overflow"
-        for name, count in (("train", longer), ("eval", len(HELD_OUT)))
+        f"row {row}: {name}: {limit + 1} tokens, more than the model takes on this engine → at most {limit}: shorten "
+        f"it, or set max_length={limit} and on_overflow"
+        for name, lengths in (("train", LENGTHS), ("eval", [limit + 1] * len(HELD_OUT)))
+        for row, length in enumerate(lengths)
+        if length > limit
     ]
 
 

@@ -206,7 +206,7 @@ def mismatch(
     assert head == "cannot go on from the checkpoint of step 2, as these have changed since it was saved:"
     assert tail == (
         "Put them back as they were, or start anew in another output_dir. Only eval_every, lookahead, max_restarts, "
-        "max_steps, metric_for_best, num_epochs, save_every, save_top_k may change"
+        "max_steps, metric_for_best, num_epochs, save_every, save_top_k, stop_on_nan may change"
     )
     return [line.strip() for line in lines]
 

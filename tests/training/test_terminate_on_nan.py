@@ -7,6 +7,7 @@ import math
 import attrs
 import pytest
 
+from glowgenius.errors import TrainingError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
 from glowgenius.training.requests import StopTraining
@@ -62,3 +63,25 @@ def test_weights_that_are_not_kept_are_not_asked_for():
 def test_steps_under_way_are_still_made(lookahead):
     result = run([9.0, 5.0, 4.0, 3.0, 4.5, *[NAN] * 5], lookahead=lookahead)
     assert (result.final_checkpoint.step, result.sampler_step) == (6 + lookahead, 2)
+
+
+def test_without_the_callback_the_run_ends_with_an_error_that_says_what_to_do():
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: [9.0, 5.0, 4.0, NAN][min(updates, 3)])
+    with pytest.raises(TrainingError) as caught:
+        trainer(service, lookahead=0, save_every=2).train(TRAIN)
+    assert str(caught.value) == (
+        "train/loss is nan at step 4, so nothing that comes after it can be of use; the state of step 2 was saved "
+        "before. Try a lower learning_rate, or grad_clip_norm=1.0. TerminateOnNaN() ends such a run without an error "
+        "and keeps its best weights, and TrainingConfig(stop_on_nan=False) lets it go on"
+    )
+
+
+def test_an_evaluation_ends_it_with_an_error_too():
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: INF if updates == 2 else 5.0)
+    with pytest.raises(TrainingError, match=r"^eval/loss is inf at step 2, .*; no state had been saved before\."):
+        trainer(service, eval_every=2, lookahead=0, save_every=None).train(TRAIN, HELD_OUT)
+
+
+def test_the_run_goes_on_where_that_is_asked_for():
+    service = ScriptedService(tokenizer=TOKENIZER, loss=lambda updates: NAN if updates == 2 else 5.0)
+    assert trainer(service, stop_on_nan=False).train(TRAIN).stop_reason == "completed"
