@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from glowgenius.training.result import TrainingResult
     from glowgenius.training.schedule import Plan
     from glowgenius.training.start import Start
+    from glowgenius.typing import JSON
 
 _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
@@ -382,16 +383,7 @@ class SupervisedTrainer:
         engine = self._engine()
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)
-        identity = run_identity(
-            base_model=self._base_model,
-            lora=self._lora,
-            config=self._config,
-            learning_rate=run.plan.learning_rate,
-            renderer=self.renderer,
-            train=train,
-            evaluation=held,
-            weights=weights_of(engine.name, self._base_model, self._lora),
-        )
+        identity = self._identity(engine, run, train, held)
         start = start.checked(identity, run.plan.total_steps)
         return Session(
             base_model=self._base_model,
@@ -418,6 +410,19 @@ class SupervisedTrainer:
             estimate=cast("CostEstimate", report.cost),
             can_restart=self._client is None,
         ).train(functools.partial(self._make_client, engine))
+
+    def _identity(self, engine: Engine, run: PreparedRun, train: Dataset, held: Dataset | None) -> dict[str, JSON]:
+        """What decides the updates."""
+        return run_identity(
+            base_model=self._base_model,
+            lora=self._lora,
+            config=self._config,
+            learning_rate=run.plan.learning_rate,
+            renderer=self.renderer,
+            train=train,
+            evaluation=held,
+            weights=weights_of(engine.name, self._base_model, self._lora),
+        )
 
     def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
         """Where the run begins; the renderer writes the day of the run that it goes on with."""
