@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
+from collections import deque
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
@@ -16,6 +19,7 @@ from glowgenius.data.frozen import thaw
 from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.rendering.example import RenderedExample, as_token_array
+from glowgenius.rendering.reasoning import begins_with_reasoning, split_reasoning
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     from glowgenius.typing import TokenArray, Tools
 
 _METHODS: Final = ("build_supervised_example", "build_generation_prompt", "get_stop_sequences", "parse_response")
+
+
+_UNREAD_KEPT: Final = 1024
+"""Texts of calls that could not be read, of which the latest are remembered."""
 
 
 def as_renderer(renderer: object) -> Renderer:
@@ -57,6 +65,7 @@ class CookbookRenderer(Renderer):
 
     def __init__(self, renderer: Any) -> None:
         self._given = renderer
+        self._unread: deque[str] = deque(maxlen=_UNREAD_KEPT)
         self._day: date | None = None
         if getattr(renderer, "use_system_prompt", False) and getattr(renderer, "current_date", "") is None:
             # That of gpt-oss writes the day on which it is asked; here it stays the day on which it was taken.
@@ -134,7 +143,22 @@ class CookbookRenderer(Renderer):
             model_input, weights = self._renderer.build_supervised_example(rows, train_on_what=_train_on_what(train_on))
         except Exception as error:
             raise self._refusal(error) from error
-        return RenderedExample(model_input.to_ints(), np.asarray(weights))
+        tokens = model_input.to_ints()
+        self._refuse_cut(messages, tokens)
+        return RenderedExample(tokens, np.asarray(weights))
+
+    def _refuse_cut(self, messages: Sequence[Message], tokens: Sequence[int]) -> None:
+        """Refuse an answer that mentions the end of reasoning, where the wrapped renderer cuts it there."""
+        for index, message in enumerate(messages):
+            mentions = message.role == "assistant" and "</think>" in message.content
+            if not mentions or begins_with_reasoning(message.content):
+                continue
+            if message.content not in self.tokenizer.decode(list(tokens), skip_special_tokens=False):
+                raise unrenderable(
+                    f"the text holds '</think>', at which {self._name} cuts it",
+                    "write it differently, for example with a space inside",
+                    field=f"messages[{index}].content",
+                )
 
     @override
     def split_messages(
@@ -183,10 +207,17 @@ class CookbookRenderer(Renderer):
     def parse(self, tokens: Sequence[int]) -> Message:
         """The wrapped renderer's own reading of *tokens*; thinking parts become `reasoning_content`."""
         message, _ = self._renderer.parse_response([int(token) for token in tokens])
+        self._unread += [str(call.raw_text) for call in message.get("unparsed_tool_calls", ())]
         return _from_cookbook(message)
+
+    @override
+    def holds_unread_call(self, message: Message) -> bool:
+        return any(raw in message.content for raw in self._unread)
 
     def _rows(self, messages: Sequence[Message], train_on: TrainOn | None, tools: Tools) -> list[dict[str, Any]]:
         """*messages* as the cookbook takes them, with *tools* in front as the wrapped renderer words them."""
+        if any("<think" in message.content for message in messages) and self._thinks:
+            messages = split_reasoning(messages)
         rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
         if not tools:
             return rows
@@ -197,6 +228,17 @@ class CookbookRenderer(Renderer):
         )
         trained = {"trainable": bool(speaks and rows[0]["trainable"])} if train_on is TrainOn.CUSTOMIZED else {}
         return [*({**row, **trained} for row in opening), *rows[speaks:]]
+
+    @cached_property
+    def _thinks(self) -> bool:
+        """Whether the wrapped renderer writes reasoning as a part of its own."""
+        answer = [{"type": "thinking", "thinking": "glowgenius ponders"}, {"type": "text", "text": "So."}]
+        rows = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": answer}]
+        try:
+            model_input, _ = self._renderer.build_supervised_example(rows)
+        except Exception:  # noqa: BLE001 - whatever it raises for what it does not know
+            return False
+        return "glowgenius ponders" in self.tokenizer.decode(model_input.to_ints())
 
     @property
     def _name(self) -> str:
@@ -252,13 +294,20 @@ def _tool_calls(index: int, calls: Sequence[Any]) -> list[Any]:
     """The calls as the cookbook's own class, which is there when one of its renderers is."""
     try:
         kind: Any = importlib.import_module("tinker_cookbook.renderers").ToolCall
-        return [kind.model_validate(call) for call in calls]
+        return [kind.model_validate(_with_text(call)) for call in calls]
     except (ImportError, ValueError) as error:
         raise unrenderable(
             f"they cannot be handed to a tinker-cookbook renderer: {str(error).splitlines()[0]}",
             '{"id": …, "type": "function", "function": {"name": …, "arguments": a string of JSON}}',
             field=f"messages[{index}].tool_calls",
         ) from error
+
+
+def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:
+    """*call* with its arguments as JSON text, which the cookbook asks for."""
+    function = call["function"]
+    text = json.dumps(function["arguments"], ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}
 
 
 def _from_cookbook(message: Mapping[str, Any]) -> Message:
@@ -269,6 +318,8 @@ def _from_cookbook(message: Mapping[str, Any]) -> Message:
     thoughts = [str(part["thinking"]) for part in parts if part["type"] == "thinking"]
     unread: Sequence[Any] = message.get("unparsed_tool_calls", ())
     calls: Sequence[Any] = message.get("tool_calls", ())
+    if calls:
+        text = text.rstrip("\n")  # which the wrapped renderers write in front of a call
     return Message(
         str(message["role"]),
         text + "".join(str(call.raw_text) for call in unread),

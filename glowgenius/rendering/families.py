@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast, final
@@ -15,6 +16,7 @@ from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError, nearest
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.example import RenderedExample, as_token_array
+from glowgenius.rendering.reasoning import begins_with_reasoning
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
@@ -39,6 +41,10 @@ def _as_day(said: object) -> date | None:
     with suppress(TypeError, ValueError):
         return date.fromisoformat(str(said))
     return None
+
+
+_UNREAD_KEPT: Final = 1024
+"""Texts of calls that could not be read, of which the latest are remembered."""
 
 
 def _library() -> ModuleType:
@@ -96,6 +102,7 @@ class FamilyRenderer(Renderer):
                 )
         # The family of gpt-oss writes the day into every prompt; here it stays the day on which the renderer was made.
         self._options = dict(options)
+        self._unread: deque[str] = deque(maxlen=_UNREAD_KEPT)
         self._day: date | None = None
         if _DAY in fields:
             said = options.get(_DAY) or date.today().isoformat()  # noqa: DTZ011 - the day where the user is
@@ -181,16 +188,22 @@ class FamilyRenderer(Renderer):
         """The assistant's message in sampled *tokens*; calls that could not be read stay in the text."""
         ids = [int(token) for token in tokens]
         found: Any = self._renderer.parse_response(ids)
-        good = [call for call in found.tool_calls if call.status == "ok" and call.name]
-        bad = "".join(call.raw for call in found.tool_calls if call not in good)
+        # Strings that are no JSON are called invalid there, though arguments in tags are written so.
+        good = [call for call in found.tool_calls if call.name and isinstance(call.arguments, dict)]
+        bad = [str(call.raw) for call in found.tool_calls if call not in good]
+        self._unread += bad
         return Message(
             "assistant",
-            found.content + bad,
-            reasoning_content=found.reasoning_content or None,
+            found.content.removeprefix("\n") + "".join(bad),
+            reasoning_content=(found.reasoning_content or "").removeprefix("\n") or None,
             tool_calls=tuple(
                 {"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in good
             ),
         )
+
+    @override
+    def holds_unread_call(self, message: Message) -> bool:
+        return any(raw and raw in message.content for raw in self._unread)
 
     def _example(
         self, messages: Sequence[Message], weights: Sequence[float], tools: Tools, *, whole: bool
@@ -265,6 +278,7 @@ class FamilyRenderer(Renderer):
         return tokens, owners, sampled, content
 
     def _render(self, messages: Sequence[Message], tools: Tools, *, prompt: bool) -> Any:
+        self._refuse_mention(messages)
         rows = [message.to_dict() for message in messages]
         specs: Any = thaw(tuple(tools)) if tools else None
         self._refuse_control(rows, "messages")
@@ -278,6 +292,18 @@ class FamilyRenderer(Renderer):
                 "messages that it accepts",
                 field="messages",
             ) from error
+
+    def _refuse_mention(self, messages: Sequence[Message]) -> None:
+        """Refuse an answer that mentions the end of reasoning: these renderers cut it there."""
+        for index, message in enumerate(messages):
+            if message.role == "assistant" and "</think>" in message.content:
+                if begins_with_reasoning(message.content):
+                    continue
+                raise unrenderable(
+                    f"the text holds '</think>', at which the renderer of the family {self._family!r} may cut it",
+                    "write it differently, for example with a space inside",
+                    field=f"messages[{index}].content",
+                )
 
     def _refuse_control(self, value: Any, name: str) -> None:
         """Refuse text that reads like a control token, which these renderers would encode as one."""

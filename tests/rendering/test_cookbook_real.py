@@ -120,6 +120,29 @@ def test_tool_calls_are_handed_over_as_the_cookbooks_own(tokenizer):
     ]
     example = as_renderer(theirs).render(Conversation(messages=messages))
     assert (example.tokens.tolist(), example.weights.tolist()) == expected(theirs, rows, TrainOn.LAST_ASSISTANT_MESSAGE)
-    bad = [Message("user", "Where?"), Message("assistant", "", tool_calls=[{"function": {"name": "f"}}])]
-    with pytest.raises(RenderingError, match=r"messages\[1\].tool_calls: they cannot be handed to a tinker-cookbook"):
-        as_renderer(theirs).render(Conversation(messages=bad))
+    spelt = Message(
+        "assistant", "", tool_calls=[{**call, "function": {"name": "find", "arguments": {"place": "Citi Field"}}}]
+    )
+    assert as_renderer(theirs).render(Conversation(messages=[messages[0], spelt])) == example
+    read = as_renderer(theirs).parse(example.tokens[example.weights > 0].tolist())
+    assert [one["function"] for one in read.tool_calls] == [spelt.tool_calls[0]["function"]]
+
+
+def test_calls_and_reasoning_are_read_back(tokenizer):
+    ours = as_renderer(cookbook.get_renderer("qwen3", tokenizer, model_name="a test"))
+    calls = [{"function": {"name": name, "arguments": {"k": 1}}} for name in ("find", "gauge")]
+    for content in ("", "Look."):
+        answer = Message("assistant", content, tool_calls=calls)
+        example = ours.render(Conversation(messages=[Message("user", "Where?"), answer]))
+        read = ours.parse(example.tokens[example.weights > 0].tolist())
+        assert (read.content, [call["function"]["name"] for call in read.tool_calls]) == (content, ["find", "gauge"])
+    inline, apart = (
+        ours.render(Conversation(messages=[Message("user", "Where?"), answer]))
+        for answer in (
+            Message("assistant", "<think>\nHm.\n</think>\n\nThere."),
+            Message("assistant", "There.", reasoning_content="Hm."),
+        )
+    )
+    assert inline == apart
+    with pytest.raises(RenderingError, match="the text holds '</think>', at which Qwen3Renderer cuts it"):
+        ours.render(Conversation(messages=[Message("user", "Hm?"), Message("assistant", "Use </think> so.")]))

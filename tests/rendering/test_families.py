@@ -169,3 +169,25 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "renderers", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'glowgenius\[families\]'"):
         FamilyRenderer(tokenizer("qwen3"), "qwen3")
+
+
+def test_calls_are_read_back_whatever_their_arguments():
+    calls = [
+        {"function": {"name": "find", "arguments": {"place": "Citi Field", "n": [1]}}},
+        {"function": {"name": "now"}},
+    ]
+    for family in TEMPLATES:
+        made, answer = renderer(family), Message("assistant", "", tool_calls=calls)
+        example = made.render_examples(Conversation(messages=[Message("user", "Where?"), answer]))[-1]
+        read = made.parse(example.tokens[example.weights > 0].tolist())
+        assert (read, made.holds_unread_call(read)) == (answer, False)
+
+
+def test_an_answer_that_mentions_the_end_of_reasoning_is_not_cut():
+    row = Conversation(messages=[Message("user", "Hm?"), Message("assistant", "Write </think> there.")])
+    with pytest.raises(
+        RenderingError, match="the text holds '</think>', at which the renderer of the family 'qwen3' may"
+    ):
+        renderer("qwen3").render(row)
+    again = Conversation(messages=[Message("user", "Hm?"), Message("assistant", "Write </ think> there.")])
+    assert renderer("qwen3").render(again).num_trained
