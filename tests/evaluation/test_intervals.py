@@ -228,8 +228,8 @@ def test_the_experiment_that_said_surely_where_nothing_was_sure():
 
 def test_without_a_seed_effect_it_is_the_interval_over_questions_with_students_beside_it():
     values = [math.sin(7 * index) for index in range(50)]
-    alone = crossed_interval([values], range(50))
-    same = crossed_interval([values] * 3, range(50))
+    alone = crossed_interval([values], range(50), kind="unbounded")
+    same = crossed_interval([values] * 3, range(50), kind="unbounded")
     assert (same.low, same.high) == pytest.approx((alone.low, alone.high))
     shifted = [[value + shift for value in values] for shift in (-0.1, 0.0, 0.1)]
     over_seeds = student([-0.1, 0.0, 0.1])
