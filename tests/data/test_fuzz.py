@@ -15,7 +15,20 @@ from glowgenius.data.columns import OWN_NAMES
 from glowgenius.errors import DatasetError, GlowGeniusError
 from tests.support.conversations import JSON_VALUES, TEXT, WORDS
 
-COLUMNS = st.sampled_from([*OWN_NAMES, "response", "anser", "tools", "x"])
+OTHERS = (
+    "options",
+    "A",
+    "B",
+    "article",
+    "reward",
+    "is_correct",
+    "flagged",
+    "chosen",
+    "rejected",
+    "review",
+    "sentiment",
+)
+COLUMNS = st.sampled_from([*OWN_NAMES, *OTHERS, "response", "anser", "x"])
 KEYS = st.sampled_from(["role", "content", "from", "value", "weight", "trainable", "tool_calls", "name", "function"])
 WORDS_IN_ROWS = st.sampled_from(["user", "assistant", "system", "human", "gpt", "usr", "", " ", "Q"])
 TURNS = st.lists(st.dictionaries(KEYS, WORDS_IN_ROWS | JSON_VALUES, max_size=4), max_size=3)
