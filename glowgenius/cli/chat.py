@@ -12,6 +12,7 @@ import typer
 from glowgenius._output import Output, showable
 from glowgenius.cli.common import AnswerLengthOption, JSONOption, RunFolderArgument, StepOption, print_json, say, verb
 from glowgenius.cli.runs import open_run, require_run
+from glowgenius.errors import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 _PIECE: Final = 4
 """Tokens that are asked for at once where answers are shown as they grow."""
 
-_HELP: Final = "Ask something. /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C ends an answer."
+_HELP: Final = (
+    "Ask something. /help says this, /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C ends an answer."
+)
+_COMMANDS: Final = ("/help", "/reset", "/quit", "/exit")
 _LEAVE: Final = "(/quit or Ctrl-D leaves, and so does another Ctrl-C)"
 
 
@@ -32,13 +36,17 @@ def chat(
     *,
     tuned_only: Annotated[bool, typer.Option("--tuned-only", help="Ask the tuned model alone.")] = False,
     system: Annotated[str | None, typer.Option(help="A system message that the conversation begins with.")] = None,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="What is piped in is one conversation, not a question a line.")
+    ] = False,
     step: StepOption = None,
     max_tokens: AnswerLengthOption = 128,
     as_json: JSONOption = False,
 ) -> int:
     """Ask the base and the tuned model of RUN the same things; answers are shown as they grow.
 
-    Questions are read from the terminal, or, a line each, from what is piped in.
+    Questions are read from the terminal, where they are one conversation, or from what is piped in, a line each, where
+    each is asked by itself.
 
     Example: `glowgenius chat runs/nyc`
     """
@@ -53,14 +61,27 @@ def chat(
     if people:
         say(f"{opened.base_model}, trained {opened.record.step} steps in {run}. {_HELP}", as_json=False, prose=True)
     for question in _questions(prompt="you> " if people else None):
-        if question == "/reset":
-            for talk in talks:
-                talk.reset()
+        if question.startswith("/"):
+            if question == "/reset":
+                for talk in talks:
+                    talk.reset()
+            else:
+                say(_about(question), as_json=not people, prose=True)
             continue
+        if not people and not conversation:
+            for talk in talks:  # lines of a file are questions, not a conversation
+                talk.reset()
         answers = {talk.name: _ask(talk, question, width=5, shown=not as_json) for talk in talks}
         if as_json:
             print_json({"question": question, **answers})
     return 0
+
+
+def _about(command: str) -> str:
+    """What to say to a line that begins with a slash and is not for the models."""
+    if command in ("/help", "/?"):
+        return _HELP
+    return f"there is no {command.split(maxsplit=1)[0]}{nearest(command, _COMMANDS)}. {_HELP}"
 
 
 def _questions(prompt: str | None) -> Iterator[str]:

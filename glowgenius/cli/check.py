@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 
-from glowgenius.cli.common import PROBLEMS, DataFile, FormatOption, JSONOption, print_json, say, verb
+from glowgenius.cli.common import PROBLEMS, DataFile, JSONOption, print_json, say, verb
+from glowgenius.cli.settings import Options, columns_of, read_rows, takes
 
 if TYPE_CHECKING:
     from glowgenius.errors import DatasetError
 
 
 @verb
+@takes("data")
 def check(
     data: DataFile,
     *,
@@ -28,7 +30,7 @@ def check(
     near: Annotated[
         bool | None, typer.Option("--near/--no-near", help="Look for near duplicates; by default where rensa is there.")
     ] = None,
-    format: FormatOption = None,  # noqa: A002 - the name of the option
+    options: Options,
     as_json: JSONOption = False,
 ) -> int:
     """Check rows: duplicates, contradictions, leaks, lengths, and everything that cannot be read.
@@ -48,11 +50,13 @@ def check(
 
     name = str(data)
     # What cannot be read is one more thing to report, beside what is wrong with the rows that can.
-    read = read_all(file_rows(name, Renaming(None)), path=name, shape=shape_named(format))
+    read = read_all(
+        file_rows(name, Renaming(columns_of(options["columns"]))), path=name, shape=shape_named(options["format"])
+    )
     if not read.conversations:
         return _unreadable(DatasetError(read.headline, read.problems), as_json=as_json)
     try:
-        tests = None if against is None else Dataset.from_file(against)
+        tests = None if against is None else read_rows(against, options)
     except DatasetError as error:
         return _unreadable(error, as_json=as_json)
     renderer = None if model is None else Renderer.for_model(model)

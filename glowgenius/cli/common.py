@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
+import shlex
 import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
@@ -73,6 +77,10 @@ def verb(function: Callable[P, int | None]) -> Callable[P, None]:
             raise typer.Exit(say_error(error, PROBLEMS)) from None
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(say_error(interrupt, interrupted_code(interrupt))) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - nobody is behind this but the user, who is told what it is
+            raise typer.Exit(_unexpected(error)) from None
         raise typer.Exit(code)
 
     return command
@@ -83,13 +91,45 @@ def interrupted_code(interrupt: KeyboardInterrupt) -> int:
     return int(getattr(interrupt, "code", INTERRUPTED))
 
 
+def _unexpected(error: Exception) -> int:
+    """Say what an error that is not ours means, and return the exit code: a file's is the user's, others are bugs."""
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
+        Output(sys.stderr).say(f"error: {name}: {error.strerror or error}")
+        return PROBLEMS
+    from glowgenius.engines.errors import redact
+
+    out = Output(sys.stderr)
+    out.say(redact("".join(traceback.format_exception(error)).rstrip()))
+    out.say(
+        "error: this is a bug in glowgenius, not a mistake of yours; please report it with the lines above and what "
+        "`glowgenius env` prints"
+    )
+    return PROBLEMS
+
+
 def say_error(error: BaseException, code: int) -> int:
-    """Print *error* and its notes on standard error, and return *code*."""
-    text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {error}"
+    """Print *error* and its notes on standard error, as advice for a shell, and return *code*."""
+    text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {in_shell(str(error))}"
     if isinstance(error, KeyboardInterrupt) and str(error):
         text += f" by {error}"  # the name of a signal
     Output(sys.stderr).say("\n".join([text, *getattr(error, "__notes__", [])]))
     return code
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """Tells on standard error how many of *what* have arrived: on one line in a terminal, elsewhere in tenths."""
+    out = Output(sys.stderr)
+    people = out.isatty()
+
+    def tell(done: int, total: int) -> None:
+        if people:
+            out.write(f"\r{what}: {done} of {total}" + ("\n" if done == total else ""))
+            out.flush()
+        elif done == total or done * 10 // total > (done - 1) * 10 // total:
+            out.say(f"{what}: {done} of {total}")
+
+    return tell
 
 
 def say(text: object, *, as_json: bool, prose: bool = False, styled: bool = False) -> None:
@@ -116,6 +156,73 @@ def print_json(value: Any) -> None:
     text = json.dumps(_plain(value), indent=2, ensure_ascii=not readable, allow_nan=False, default=str)
     out.write(f"{showable_json(text)}\n")
     out.flush()
+
+
+_PHRASES: Final = (
+    (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
+    (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
+    (r"Dataset\.with_replay\(rows\)", "--replay FILE"),
+    (r"SupervisedTrainer\(prices=\.\.\.\)", "--prices FILE"),
+    (r"columns=\{(['\"])([^'\"]+)\1: (['\"])([^'\"]+)\3\}", r"--columns \4=\2"),
+    (r"\beval_dataset\b(?![\w=])", "--eval"),
+    (r" \(all of them in error\.problems\)", " (all of them: glowgenius check DATA --json)"),
+)
+"""What our messages call things in Python → what they are called here."""
+
+_NAMES: Final = [
+    "format",
+    "engine",
+    "device",
+    "near",
+    "rank",
+    "alpha",
+    "seed",
+    "eps",
+    "beta1",
+    "beta2",
+    "lookahead",
+    "num_epochs",
+    "max_steps",
+    "batch_size",
+    "learning_rate",
+    "lr_schedule",
+    "warmup_steps",
+    "weight_decay",
+    "grad_clip_norm",
+    "max_length",
+    "on_overflow",
+    "train_on",
+    "replay_targets",
+    "eval_every",
+    "save_every",
+    "save_top_k",
+    "metric_for_best",
+    "max_restarts",
+    "output_dir",
+    "test_size",
+    "max_tokens",
+    "train_attn",
+    "train_mlp",
+    "train_unembed",
+]
+"""Settings that are options here, with dashes for underscores."""
+
+
+def in_shell(text: str) -> str:
+    """*text* with the settings under the names that they have as options: `max_length=512` is `--max-length 512`."""
+    for pattern, phrase in _PHRASES:
+        text = re.sub(pattern, phrase, text)
+    known = "|".join(sorted(_NAMES, key=len, reverse=True))
+    owner = r"(?:(?:TrainingConfig|LoRAConfig|config|lora)\.)"
+    given = re.compile(rf"(?<![\w./'\"-]){owner}?({known})=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]*\w))")
+    text = given.sub(lambda found: f"{_flag(found[1])} {shlex.quote(next(filter(None, found.groups()[1:]), ''))}", text)
+    text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
+    bare = "|".join(name for name in _NAMES if "_" in name)
+    return re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _plain(value: Any) -> Any:

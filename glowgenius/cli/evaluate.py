@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,13 +14,19 @@ from glowgenius.cli.common import (
     RunFolderArgument,
     StepOption,
     print_json,
+    progress,
     say,
     verb,
 )
 from glowgenius.cli.runs import open_run
+from glowgenius.cli.settings import Options, takes
+
+_SHOWN: Final = 10
+"""How many answers of a kind are printed."""
 
 
 @verb
+@takes("data")
 def evaluate(
     run: RunFolderArgument,
     data: QuestionsArgument = None,
@@ -32,6 +38,7 @@ def evaluate(
         typer.Option(autocompletion=words.metrics, help="What is measured; may be given several times."),
     ] = None,
     max_tokens: AnswerLengthOption = 32,
+    options: Options,
     as_json: JSONOption = False,
 ) -> int:
     """Ask the model of RUN every question of DATA, and score its answers.
@@ -39,13 +46,28 @@ def evaluate(
     Example: `glowgenius evaluate runs/nyc test.jsonl --metric exact_match`
     """
     from glowgenius.evaluation.evaluate import evaluate as ask
+    from glowgenius.evaluation.result import RIGHT
 
     opened = open_run(run, step)
-    questions = opened.questions(data)
+    questions = opened.questions(data, options)
     metrics = tuple(metric or ("exact_match", "contains", "token_f1"))
-    result = ask(opened.base() if base else opened.tuned(), questions, metrics, max_tokens=max_tokens)
+    result = ask(
+        opened.base() if base else opened.tuned(),
+        questions,
+        metrics,
+        max_tokens=max_tokens,
+        on_progress=progress("answers"),
+    )
     if as_json:
         print_json(result.to_dict())
-    else:
-        say(result, as_json=False)
+        return 0
+    say(result, as_json=False)
+    wrong = [row for row in result.rows if row.scores[result.metrics[0]] < RIGHT]
+    for name, rows in (("wrong", wrong), ("right", [row for row in result.rows if row not in wrong])):
+        more = f", the first {_SHOWN}" if len(rows) > _SHOWN else ""
+        if rows:
+            say(f"\n{name} by {result.metrics[0]} ({len(rows)}{more}):", as_json=False)
+        for row in rows[:_SHOWN]:
+            accepted = "" if name == "right" else f"   (accepted: {' / '.join(row.accepted)})"
+            say(f"  {row.question}\n    {row.prediction or '(nothing)'}{accepted}", as_json=False)
     return 0

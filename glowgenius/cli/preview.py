@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import attrs
 import typer
 
-from glowgenius.cli.common import DEFAULT_MODEL, DataFile, FormatOption, JSONOption, ModelOption, print_json, say, verb
+from glowgenius.cli.common import DEFAULT_MODEL, DataFile, JSONOption, ModelOption, print_json, say, verb
+from glowgenius.cli.settings import Options, read_rows, takes
 from glowgenius.rendering.train_on import TrainOn
 
 
 @verb
+@takes("data")
 def preview(
     data: DataFile,
     *,
@@ -21,7 +23,7 @@ def preview(
     train_on: Annotated[TrainOn, typer.Option(help="Which messages are trained.")] = TrainOn.LAST_ASSISTANT_MESSAGE,
     max_length: Annotated[int | None, typer.Option(help="Mark what lies beyond this many tokens.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write it as a page into this HTML file.")] = None,
-    format: FormatOption = None,  # noqa: A002 - the name of the option
+    options: Options,
     as_json: JSONOption = False,
 ) -> int:
     """Show the tokens of the first rows, with the trained ones marked.
@@ -30,16 +32,18 @@ def preview(
 
     Example: `glowgenius preview train.jsonl --rows 2`
     """
-    from glowgenius.data.dataset import Dataset
     from glowgenius.markup.html import Markup, page
     from glowgenius.rendering.preview import preview as make_preview
     from glowgenius.rendering.renderer import Renderer
+    from glowgenius.training.run_folder import write_whole
 
-    dataset = Dataset.from_file(data, format=format)
+    dataset = read_rows(data, options)
     renderer = Renderer.for_model(model)
     shown = make_preview(dataset, renderer, rows=rows, train_on=train_on, max_length=max_length)
     if html is not None:
-        html.write_text(page(f"Preview of {data.name}", [Markup(shown.to_html())]), encoding="utf-8")
+        html = html.expanduser()
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(html, page(f"Preview of {data.name}", [Markup(shown.to_html())]))
         say(f"written: {html}", as_json=as_json)
     if as_json:
         plain: dict[str, Any] = attrs.asdict(shown)

@@ -8,18 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from glowgenius._files import regular
+from glowgenius._files import read_object, regular
 from glowgenius.errors import CheckpointError, ConfigError, nearest
-from glowgenius.training.run_folder import CONFIG, MADE_AGAIN, RunFolder
+from glowgenius.training.run_folder import CONFIG, HELD_OUT, MADE_AGAIN, TRAINED, RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from glowgenius.data.dataset import Dataset
+    from glowgenius.data.trained import Trained
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.sampler import Sampler
-
-HELD_OUT: Final = "held_out.jsonl"
-"""The rows that `glowgenius train` has kept from training, in the run folder."""
 
 _SHOWN: Final = 5
 """How many runs a message names."""
@@ -34,6 +34,7 @@ class _Run:
     """
 
     def __init__(self, folder: Path, step: int | None = None) -> None:
+        folder = folder.expanduser()
         self.folder = RunFolder(folder)
         require_run(folder)
         self.settings = self.folder.settings()
@@ -49,6 +50,7 @@ class _Run:
                 f"the run in {str(folder)!r} has no weights of step {wanted} to sample from; it has those of: {steps}"
             )
         self.record = chosen[-1]
+        self._ended_with = self.result.get("sampler_step", self.record.step)
 
     @property
     def base_model(self) -> str:
@@ -92,7 +94,21 @@ class _Run:
 
         with mapped(f"create_sampling_client of step {self.record.step}"):
             client = self.service.create_sampling_client(model_path=self.sampler_path).result()
-        return Sampler(client, self.renderer, name="tuned")
+        return Sampler(client, self.renderer, name="tuned", trained=self.trained)
+
+    @cached_property
+    def trained(self) -> Trained | None:
+        """What it was trained on, as hashes; None where the run has kept none."""
+        from glowgenius.data.trained import Trained
+
+        path = self.folder.path / TRAINED
+        try:
+            values = read_object(
+                path, within=self.folder.path, remedy="remove it, and nothing is known of what was trained"
+            )
+        except FileNotFoundError:
+            return None
+        return Trained.from_json(values, str(path))
 
     def base(self) -> Sampler:
         """The model as it was before."""
@@ -103,12 +119,18 @@ class _Run:
             client = self.service.create_sampling_client(base_model=self.base_model).result()
         return Sampler(client, self.renderer, name="base")
 
-    def questions(self, data: Path | None) -> Dataset:
-        """The rows of *data*, or those that `glowgenius train` has kept from training."""
+    def label(self, data: Path | None) -> str:
+        """What a comparison on *data* is called in the folder."""
+        asked = "held-out rows" if data is None else data.name
+        return asked if self.record.step == self._ended_with else f"{asked}, step {self.record.step}"
+
+    def questions(self, data: Path | None, options: Mapping[str, Any] | None = None) -> Dataset:
+        """The rows of *data*, or those that the run has kept from training."""
+        from glowgenius.cli.settings import read_rows
         from glowgenius.data.dataset import Dataset
 
         if data is not None:
-            return Dataset.from_file(data)
+            return read_rows(data, {"format": None, "columns": None, **(options or {})})
         kept = self.folder.path / HELD_OUT
         if not kept.is_file():
             raise ConfigError(f"the run in {str(self.folder.path)!r} has kept no rows to ask; name a file of questions")
@@ -121,6 +143,7 @@ def require_run(folder: Path) -> None:
     Raises:
         ConfigError: There is none; the message names those nearby.
     """
+    folder = folder.expanduser()
     if (folder / CONFIG).is_file():
         return
     wrong = "is not the folder of a run: there is no config.json in it" if folder.exists() else "does not exist"

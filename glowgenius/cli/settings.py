@@ -1,18 +1,35 @@
-"""The settings of a run that several verbs ask for, and what is chosen where nothing is said."""
+"""The options that several verbs share: where rows come from, and everything that decides a run."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, final
 
+import attrs
 import typer
+from typing_extensions import override
 
 from glowgenius.cli import words
-from glowgenius.cli.common import DEFAULT_MODEL, say
+from glowgenius.cli.common import DEFAULT_MODEL, in_shell, say
+from glowgenius.errors import ConfigError, nearest
+from glowgenius.lora.config import LoRAConfig
+from glowgenius.rendering.train_on import TrainOn
+from glowgenius.training.callbacks.base import Callback
+from glowgenius.training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from glowgenius.data.dataset import Dataset
+    from glowgenius.training.connection import Connection
+    from glowgenius.training.events import TrainBegin
+    from glowgenius.training.trainer import SupervisedTrainer
+
+Options = dict[str, Any]
+"""What was given, by the name of the parameter."""
 
 _FEWEST: Final = 10
 """Rows below which none are held out by default: there would be too few to tell anything."""
@@ -21,31 +38,214 @@ _TRAIN: Final = ("train", "training")
 _HELD: Final = ("validation", "valid", "val", "dev", "eval", "test")
 """Names of the parts that the column `split` may give, the likeliest first."""
 
-EvalOption = Annotated[
-    Path | None, typer.Option("--eval", help="Rows to evaluate on; by default a tenth of DATA is held out.")
-]
-TestSizeOption = Annotated[float, typer.Option(help="The share of DATA that is held out; 0 holds nothing out.")]
-BaseModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        autocompletion=words.base_models,
-        help=f"Base model; on this machine {DEFAULT_MODEL} by default.",
+_NOTHING: Final = ("none", "never", "off")
+"""Words for None, where a setting has another default."""
+
+_TEXTS: Final = ("learning_rate", "eval_every", "save_every", "metric_for_best")
+"""Settings of which a word or a number may be given."""
+
+
+def _option(kind: Any, text: str, *names: str, complete: Callable[[], list[str]] | None = None) -> Any:
+    return Annotated[kind, typer.Option(*names, help=text, autocompletion=complete)]
+
+
+TRAINING_OPTIONS: Final[dict[str, Any]] = {
+    "num_epochs": _option(int, "How often every row is visited."),
+    "max_steps": _option(int | None, "A run ends after so many steps."),
+    "batch_size": _option(int, "Rows of one step."),
+    "learning_rate": _option(str, "Peak rate; auto is the one suggested for the model."),
+    "lr_schedule": _option(str, "How the rate falls: linear, cosine or constant.", complete=words.schedules),
+    "warmup_steps": _option(int, "Steps over which the rate rises to its peak."),
+    "beta1": _option(float, "AdamW's decay of the mean gradient."),
+    "beta2": _option(float, "AdamW's decay of the mean squared gradient."),
+    "eps": _option(float, "AdamW's term against division by zero."),
+    "weight_decay": _option(float, "Decoupled weight decay of the adapter."),
+    "grad_clip_norm": _option(float | None, "Scale the gradient down to this norm."),
+    "max_length": _option(int | None, "The most tokens that a row may have."),
+    "on_overflow": _option(
+        str, "Rows over --max-length: error, drop, truncate or truncate_answers.", complete=words.overflows
     ),
-]
-EpochsOption = Annotated[int, typer.Option(help="How often every row is visited.")]
-BatchOption = Annotated[int, typer.Option(help="Rows of one step.")]
-MaxStepsOption = Annotated[int | None, typer.Option(help="A run ends after so many steps.")]
-MaxLengthOption = Annotated[int | None, typer.Option(help="The most tokens that a row may have.")]
-OverflowOption = Annotated[
-    str,
-    typer.Option(
-        autocompletion=words.overflows, help="Rows over --max-length: error, drop, truncate or truncate_answers."
+    "train_on": _option(TrainOn, "Which messages are trained."),
+    "replay_targets": _option(
+        str, "What replay rows are trained on: answers, or distributions of the base model.", complete=words.targets
     ),
-]
-EvalEveryOption = Annotated[str | None, typer.Option(help="Evaluate every so many steps, or each 'epoch'.")]
-RankOption = Annotated[int, typer.Option(help="Rank of the adapter.")]
+    "eval_every": _option(str | None, "Evaluate every so many steps, or each 'epoch'."),
+    "save_every": _option(str, "Keep a state to resume from, as --eval-every; 'none' keeps the last one only."),
+    "save_top_k": _option(int | None, "Keep only so many of the best evaluated steps."),
+    "metric_for_best": _option(str, "Which metric decides on the best step; 'none' keeps no evaluated weights."),
+    "stop_on_nan": _option(bool, "Whether a loss that is no number ends the run."),
+    "seed": _option(int, "Seed of the split, the order of rows and the adapter."),
+    "lookahead": _option(int, "Steps sent before the one being waited for is done."),
+    "max_restarts": _option(int, "How often a run resumes by itself after the service has failed."),
+    "output_dir": _option(Path | None, "Folder of the run; by default a new one in runs/.", "--output-dir", "-o"),
+}
+"""One option for each field of `TrainingConfig`, by its name; the default is the field's."""
+
+LORA_OPTIONS: Final[dict[str, Any]] = {
+    "rank": _option(int, "Rank of the adapter."),
+    "alpha": _option(float | None, "Scale of the adapter; on the local engine only."),
+    "train_attn": _option(bool, "Whether attention carries an adapter."),
+    "train_mlp": _option(bool, "Whether the MLP carries one."),
+    "train_unembed": _option(bool, "Whether the unembedding (lm_head) carries one."),
+}
+"""One option for each field of `LoRAConfig` but its seed, which is --seed."""
+
+DATA_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
+    "format": (
+        _option(str | None, "How the rows are to be read; recognised where not given.", complete=words.formats),
+        None,
+    ),
+    "columns": (
+        _option(str | None, "The file's columns under their names here: question=text,answer=label."),
+        None,
+    ),
+}
+"""How a file is read: annotation and default by name."""
+
+RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
+    "eval_data": (_option(Path | None, "Rows to evaluate on; by default a tenth of DATA is held out.", "--eval"), None),
+    "test_size": (_option(float, "The share of DATA that is held out; 0 holds nothing out."), 0.1),
+    "replay": (_option(Path | None, "Rows that keep what the model knew, trained beside DATA."), None),
+    "replay_share": (_option(float | None, "Which part of all rows --replay becomes; all of it by default."), None),
+    "model": (
+        _option(
+            str | None,
+            f"Base model; on this machine {DEFAULT_MODEL} by default.",
+            "--model",
+            "-m",
+            complete=words.base_models,
+        ),
+        None,
+    ),
+    "engine": (
+        _option(
+            str,
+            "auto takes Tinker where there is a key, else this machine; or local, or tinker.",
+            complete=words.engines,
+        ),
+        "auto",
+    ),
+    "device": (_option(str | None, "Where the local engine computes: cpu, cuda, cuda:0 or mps."), None),
+    "metric": (
+        _option(
+            list[str] | None,
+            "Ask the held-out rows at every evaluation and measure this; may be given several times.",
+            complete=words.metrics,
+        ),
+        None,
+    ),
+    "max_tokens": (_option(int, "The longest answer of --metric, in tokens."), 32),
+    "report_to": (
+        _option(
+            list[str] | None,
+            "A tracker: tensorboard, wandb, mlflow, trackio, csv or jsonl; may be given several times.",
+            complete=words.trackers,
+        ),
+        None,
+    ),
+    "patience": (_option(int | None, "End the run after so many evaluations without improvement."), None),
+    "budget": (_option(float | None, "End the run before it costs more than so many USD."), None),
+    "prices": (_option(Path | None, "A price table of your own, as JSON."), None),
+    "resume": (_option(bool, "Resume the run in --output-dir.", "--resume"), False),
+}
+"""What else decides a run of the command line."""
+
+
+def takes(
+    *groups: str, without: tuple[str, ...] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Give a verb the options of *groups* (`data`, `training`, `lora`, `run`); it receives them as `options`.
+
+    Args:
+        groups: Which tables.
+        without: Options that the verb has itself, or cannot have.
+    """
+    table = {name: pair for group in groups for name, pair in _table(group).items() if name not in without}
+
+    def with_options(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        own = inspect.signature(function, eval_str=True)
+        given = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in table.items()
+        ]
+        kept = [parameter for name, parameter in own.parameters.items() if name != "options"]
+        parameters = sorted([*kept, *given], key=lambda one: (one.kind, one.name == "as_json"))
+
+        @functools.wraps(function)
+        def verb(**arguments: Any) -> int | None:
+            options = {name: arguments.pop(name) for name in table}
+            return function(**arguments, options=options)
+
+        verb.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        verb.__annotations__ = {one.name: one.annotation for one in parameters}
+        return verb
+
+    return with_options
+
+
+def _table(group: str) -> dict[str, tuple[Any, Any]]:
+    if group == "data":
+        return DATA_OPTIONS
+    if group == "run":
+        return RUN_OPTIONS
+    kind, annotations = (TrainingConfig, TRAINING_OPTIONS) if group == "training" else (LoRAConfig, LORA_OPTIONS)
+    defaults = {field.name: field.default for field in attrs.fields(kind)}
+    return {name: (annotation, defaults[name]) for name, annotation in annotations.items()}
+
+
+def training_config(options: Options, **more: Any) -> TrainingConfig:
+    """The settings that *options* ask for."""
+    found = {name: options[name] for name in TRAINING_OPTIONS if name in options}
+    for name in _TEXTS:
+        if name in found:
+            found[name] = _number(found[name])
+    return TrainingConfig(**{**found, **more})
+
+
+def lora_config(options: Options) -> LoRAConfig:
+    """The adapter that *options* ask for."""
+    return LoRAConfig(**{name: options[name] for name in LORA_OPTIONS}, seed=options["seed"])
+
+
+def _number(text: str | None) -> Any:
+    """`auto` and `epoch` stay words, and so does what is no number: the setting refuses it in its own words."""
+    if text is None or text in _NOTHING:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_rows(path: Path, options: Options) -> Dataset:
+    """The rows of a file, as --format and --columns say.
+
+    Raises:
+        ConfigError: --columns is not a list of pairs.
+        DatasetError: Rows cannot be used.
+    """
+    from glowgenius.data.dataset import Dataset
+
+    return Dataset.from_file(path, format=options["format"], columns=columns_of(options["columns"]))
+
+
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """`question=text,answer=label` as what `Dataset.from_file` takes: name in the file → name here.
+
+    Raises:
+        ConfigError: It is not a list of pairs.
+    """
+    if text is None:
+        return None
+    pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):  # noqa: PLR2004 - a name here, and one in the file
+        raise ConfigError(
+            "--columns takes pairs of a name here and a name in the file, such as question=text,answer=label, "
+            f"got {text!r}"
+        )
+    return {theirs: ours for ours, theirs in pairs}
 
 
 def split(
@@ -74,16 +274,108 @@ def split(
     return first, second
 
 
-def number(text: str | None) -> Any:
-    """`auto` and `epoch` stay words, and so does what is no number: the setting refuses it in its own words."""
-    if text is None:
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def rows_of(data: Path, options: Options, *, as_json: bool) -> tuple[Dataset, Dataset | None]:
+    """The rows of a run, replay included, and those to evaluate on.
+
+    A run that is resumed has kept the rows that it held out: they are left out of DATA again, whatever --test-size is.
+
+    Raises:
+        ConfigError: Options contradict each other.
+        DatasetError: Rows cannot be used.
+    """
+    from glowgenius.data.dataset import Dataset
+    from glowgenius.data.trained import without
+    from glowgenius.training.run_folder import HELD_OUT
+
+    rows, folder = read_rows(data, options), options["output_dir"]
+    kept = None if folder is None else folder / HELD_OUT
+    rest: Dataset | None = None
+    held: Dataset | None = None
+    if options["resume"] and options["eval_data"] is None and kept is not None and kept.is_file():
+        held = Dataset.from_file(kept)
+        rest = without(rows, held)
+    if rest is not None and held is not None:
+        say(f"evaluation: the {len(held)} rows that the run has held out", as_json=as_json, prose=True)
+        rows = rest
+    else:
+        rows, held = split(rows, options["eval_data"], options["test_size"], options["seed"], as_json=as_json)
+    if options["replay"] is not None:
+        rows = rows.with_replay(Dataset.from_file(options["replay"]), options["replay_share"], options["seed"])
+    elif options["replay_share"] is not None:
+        raise ConfigError("--replay-share is the share of the rows of --replay; name their file")
+    return rows, held
+
+
+def make_trainer(
+    options: Options, held: Dataset | None, *, service: Connection | None, callbacks: list[Callback]
+) -> SupervisedTrainer:
+    """The trainer that *options* ask for; what it asks at evaluations is among its callbacks."""
+    from glowgenius.evaluation.callback import AnswerEvaluation
+    from glowgenius.training.callbacks.budget import BudgetGuard
+    from glowgenius.training.callbacks.early_stopping import EarlyStopping
+    from glowgenius.training.trainer import SupervisedTrainer
+
+    own: list[Callback] = []
+    if options["metric"]:
+        if held is None:
+            raise ConfigError("--metric asks the rows that are held out, and none are; give --eval or --test-size")
+        own.append(AnswerEvaluation(held, tuple(options["metric"]), max_tokens=options["max_tokens"]))
+    if options["patience"] is not None:
+        own.append(EarlyStopping(patience=options["patience"]))
+    if options["budget"] is not None:
+        own.append(BudgetGuard(options["budget"]))
+    return SupervisedTrainer(
+        base_model(options["model"], options["engine"]),
+        lora=lora_config(options),
+        service=service,
+        config=training_config(options),
+        callbacks=[*callbacks, *own],
+        prices=options["prices"],
+    )
+
+
+@final
+class Header(Callback):
+    """Prints the header of a run, with settings under the names of options."""
+
+    shows_header = True
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    @override
+    def on_train_begin(self, event: TrainBegin) -> None:
+        for line in event.header:
+            say(in_shell(line), as_json=self._as_json)
+
+
+def trackers(names: list[str] | None, folder: Path) -> list[Callback]:
+    """The loggers behind --report-to.
+
+    Raises:
+        ConfigError: There is no tracker of that name.
+        MissingDependencyError: Its package is not installed.
+    """
+    from glowgenius.training.callbacks.csv_logger import CSVLogger
+    from glowgenius.training.callbacks.jsonl import JSONLLogger
+    from glowgenius.training.callbacks.trackers.mlflow import MLflowLogger
+    from glowgenius.training.callbacks.trackers.tensorboard import TensorBoardLogger
+    from glowgenius.training.callbacks.trackers.trackio import TrackioLogger
+    from glowgenius.training.callbacks.trackers.wandb import WandbLogger
+
+    made: Mapping[str, Callable[[], Callback]] = {
+        "tensorboard": TensorBoardLogger,
+        "wandb": WandbLogger,
+        "mlflow": MLflowLogger,
+        "trackio": TrackioLogger,
+        "csv": CSVLogger,
+        "jsonl": lambda: JSONLLogger(folder / "events.jsonl"),
+    }
+    chosen = [name for name in names or () if name not in _NOTHING]
+    for name in chosen:
+        if name not in made:
+            raise ConfigError(f"--report-to: unknown tracker {name!r}{nearest(name, made)}; known: {', '.join(made)}")
+    return [made[name]() for name in chosen]
 
 
 def base_model(model: str | None, engine: str) -> str:
@@ -92,7 +384,6 @@ def base_model(model: str | None, engine: str) -> str:
     Raises:
         ConfigError: The engine would be Tinker, where the model has to be named.
     """
-    from glowgenius.errors import ConfigError
     from glowgenius.training.connection import which_engine
 
     if model is not None:

@@ -11,17 +11,21 @@ from glowgenius.cli.common import (
     DEFAULT_MODEL,
     DataFile,
     EngineOption,
-    FormatOption,
     JSONOption,
     ModelOption,
+    in_shell,
     print_json,
     say,
     verb,
 )
-from glowgenius.cli.settings import BatchOption, EpochsOption, MaxStepsOption
+from glowgenius.cli.settings import Options, read_rows, takes, training_config
+
+_OWN = ("learning_rate", "seed", "output_dir", "metric_for_best")
+"""Settings that differ from run to run of a sweep, or have a meaning of their own there."""
 
 
 @verb
+@takes("data", "training", without=_OWN)
 def sweep(
     data: DataFile,
     *,
@@ -31,12 +35,9 @@ def sweep(
     test_size: Annotated[float, typer.Option(help="The share of DATA that is held out to judge by.")] = 0.2,
     model: ModelOption = DEFAULT_MODEL,
     engine: EngineOption = "auto",
-    num_epochs: EpochsOption = 3,
-    batch_size: BatchOption = 16,
-    max_steps: MaxStepsOption = None,
     metric: Annotated[str | None, typer.Option(help="What decides, such as nll, exact_match or eval_loss.")] = None,
-    format: FormatOption = None,  # noqa: A002 - the name of the option
     output_dir: Annotated[Path | None, typer.Option("--output-dir", "-o", help="Folder of the sweep.")] = None,
+    options: Options,
     as_json: JSONOption = False,
 ) -> int:
     """Train every rank with every learning rate, and compare them on rows that none has seen.
@@ -45,14 +46,11 @@ def sweep(
 
     Example: `glowgenius sweep train.jsonl --rank 4 --rank 16 --learning-rate 1e-4 --learning-rate 1e-3`
     """
-    from glowgenius.data.dataset import Dataset
     from glowgenius.experiments.sweep import sweep as run_grid
-    from glowgenius.training.config import TrainingConfig
     from glowgenius.training.connection import connect
 
-    rows, held = Dataset.from_file(data, format=format).train_test_split(test_size, seed=0)
-    connection = connect(engine)
-    say(connection, as_json=as_json)
+    rows, held = read_rows(data, options).train_test_split(test_size, seed=0)
+    folder = output_dir or Path("runs") / f"sweep-{data.name.split('.')[0]}"
     result = run_grid(
         model,
         rows,
@@ -60,11 +58,11 @@ def sweep(
         ranks=rank,
         learning_rates=learning_rate,
         seeds=seed or [0],
-        config=TrainingConfig(num_epochs=num_epochs, batch_size=batch_size, max_steps=max_steps),
-        service=connection.service,
+        config=training_config(options),
+        service=connect(engine),
         metric=metric,
-        output_dir=output_dir or Path("runs") / f"sweep-{data.name.split('.')[0]}",
-        say=lambda line: say(line, as_json=as_json),
+        output_dir=folder.expanduser(),
+        say=lambda line: say(in_shell(line), as_json=as_json),
     )
     if as_json:
         print_json(result.to_dict())

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
-
-import typer
+from typing import TYPE_CHECKING, TextIO, cast
 
 from glowgenius._output import Output
-from glowgenius.cli.common import (
-    DataFile,
-    EngineOption,
-    FormatOption,
-    JSONOption,
-    interrupted_code,
-    print_json,
-    say,
-    say_error,
-    verb,
-)
-from glowgenius.cli.runs import HELD_OUT
-from glowgenius.cli.settings import (
-    BaseModelOption,
-    BatchOption,
-    EpochsOption,
-    EvalEveryOption,
-    EvalOption,
-    MaxLengthOption,
-    MaxStepsOption,
-    OverflowOption,
-    RankOption,
-    TestSizeOption,
-    base_model,
-    number,
-    split,
-)
+from glowgenius.cli.common import DataFile, JSONOption, interrupted_code, print_json, say, say_error, verb
+from glowgenius.cli.settings import Header, Options, make_trainer, rows_of, takes, trackers
 
 if TYPE_CHECKING:
+    from glowgenius.training.connection import Connection
     from glowgenius.training.result import TrainingResult
 
 
 @verb
-def train(
-    data: DataFile,
-    *,
-    eval_data: EvalOption = None,
-    test_size: TestSizeOption = 0.1,
-    model: BaseModelOption = None,
-    engine: EngineOption = "auto",
-    output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Folder of the run; by default a new one in runs/.")
-    ] = None,
-    rank: RankOption = 32,
-    learning_rate: Annotated[str, typer.Option(help="Peak rate; auto is the one suggested for the model.")] = "auto",
-    num_epochs: EpochsOption = 3,
-    batch_size: BatchOption = 16,
-    max_steps: MaxStepsOption = None,
-    max_length: MaxLengthOption = None,
-    on_overflow: OverflowOption = "error",
-    eval_every: EvalEveryOption = None,
-    save_every: Annotated[str, typer.Option(help="Keep a state to go on from, as --eval-every.")] = "epoch",
-    save_top_k: Annotated[int | None, typer.Option(help="Keep only so many of the best evaluated steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split, the order of rows and the adapter.")] = 0,
-    patience: Annotated[
-        int | None, typer.Option(help="End the run after so many evaluations without improvement.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output-dir.")] = False,
-    format: FormatOption = None,  # noqa: A002 - the name of the option
-    as_json: JSONOption = False,
-) -> int:
+@takes("run", "lora", "training", "data")
+def train(data: DataFile, *, options: Options, as_json: JSONOption = False) -> int:
     """Train on DATA, and say everything that was chosen.
 
     Without options: a tenth of the rows is held out, the engine is Tinker where there is a key and else this machine,
@@ -76,42 +26,24 @@ def train(
 
     Example: `glowgenius train train.jsonl --rank 8 --num-epochs 5 -o runs/nyc`
     """
-    from glowgenius.data.dataset import Dataset
     from glowgenius.errors import ConfigError
-    from glowgenius.lora.config import LoRAConfig
-    from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.trainer import SupervisedTrainer
+    from glowgenius.training.callbacks.progress import ProgressBar
 
-    if resume and output_dir is None:
+    if options["resume"] and options["output_dir"] is None:
         raise ConfigError("--resume goes on with the run in --output-dir; name that folder")
-    rows, held = split(Dataset.from_file(data, format=format), eval_data, test_size, seed, as_json=as_json)
-    folder = output_dir or _new_folder(data.name.split(".")[0])
-    config: Any = TrainingConfig(
-        num_epochs=num_epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        learning_rate=number(learning_rate),
-        max_length=max_length,
-        on_overflow=on_overflow,  # type: ignore[arg-type]  # another word is refused there
-        eval_every=number(eval_every),
-        save_every=number(save_every),
-        save_top_k=save_top_k,
-        seed=seed,
-        output_dir=folder,
-    )
-    trainer = SupervisedTrainer(
-        base_model(model, engine),
-        lora=LoRAConfig(rank=rank, seed=seed),
-        service=_service(engine, folder),
-        config=config,
-        callbacks=_callbacks(patience, as_json=as_json),
+    options["output_dir"] = folder = (options["output_dir"] or _new_folder(data.name.split(".")[0])).expanduser()
+    rows, held = rows_of(data, options, as_json=as_json)
+    bar = ProgressBar(file=cast("TextIO", Output(sys.stderr)) if as_json else None, header=False)
+    trainer = make_trainer(
+        options,
+        held,
+        service=_connection(options["engine"], options["device"], folder),
+        callbacks=[Header(as_json=as_json), bar, *trackers(options["report_to"], folder)],
     )
     try:
-        result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if resume else None)
+        result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if options["resume"] else None)
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt, data, folder)
-    if held is not None:
-        held.to_jsonl(folder / HELD_OUT)
     _tell(result, folder, has_held=held is not None, as_json=as_json)
     return 0
 
@@ -137,24 +69,15 @@ def _new_folder(stem: str) -> Path:
     return folder
 
 
-def _service(engine: str, folder: Path) -> Any:
+def _connection(engine: str, device: str | None, folder: Path) -> Connection | None:
     """None leaves the choice to the trainer, which says why."""
-    from glowgenius.training.connection import connect
+    from glowgenius.training.connection import connect, which_engine
     from glowgenius.training.run_folder import STORE
 
-    if engine == "auto":
+    if engine == "auto" and device is None:
         return None
-    return connect(engine, checkpoint_directory=folder / STORE if engine == "local" else None).service
-
-
-def _callbacks(patience: int | None, *, as_json: bool) -> list[Any]:
-    import sys
-
-    from glowgenius.training.callbacks.early_stopping import EarlyStopping
-    from glowgenius.training.callbacks.progress import ProgressBar
-
-    stopping = [] if patience is None else [EarlyStopping(patience=patience)]
-    return [ProgressBar(file=cast("TextIO", Output(sys.stderr)) if as_json else None), *stopping]
+    chosen, _ = which_engine(engine, os.environ)
+    return connect(engine, checkpoint_directory=folder / STORE if chosen == "local" else None, device=device)
 
 
 def _tell(result: TrainingResult, folder: Path, *, has_held: bool, as_json: bool) -> None:

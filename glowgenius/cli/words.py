@@ -24,6 +24,23 @@ def formats() -> list[str]:
     return list(SHAPES)
 
 
+def schedules() -> list[str]:
+    """Behind --lr-schedule."""
+    from glowgenius.training.config import SCHEDULES
+
+    return list(SCHEDULES)
+
+
+def targets() -> list[str]:
+    """Behind --replay-targets."""
+    return ["answers", "distributions"]
+
+
+def trackers() -> list[str]:
+    """Behind --report-to."""
+    return ["tensorboard", "wandb", "mlflow", "trackio", "csv", "jsonl"]
+
+
 def metrics() -> list[str]:
     """Behind --metric."""
     from glowgenius.evaluation.metrics import METRICS

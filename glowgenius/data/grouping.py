@@ -120,35 +120,36 @@ def _band_hashes(rows: Iterable[Conversation], count: int) -> NDArray[np.uint32]
     hashes = np.empty((count, _BANDS), dtype=np.uint32)
     remaining = iter(rows)
     for start in range(0, count, _BATCH):
-        texts = [_parts(row) for row in islice(remaining, _BATCH)]
+        texts = [texts_of(row) for row in islice(remaining, _BATCH)]
         matrix = rensa.RMinHash.digest_matrix_from_token_sets(
-            [_grams(f"{question}\n{answer}") for question, answer in texts], _NUM_PERM, _SEED
+            [grams(f"{question}\n{answer}") for question, answer in texts], _NUM_PERM, _SEED
         )
         values = np.array(matrix.to_rows(), dtype=np.uint64)[:, : _BANDS * _ROWS_OF_BAND]
         mixed = (values.reshape(len(texts), _BANDS, _ROWS_OF_BAND) * factors).sum(axis=2, dtype=np.uint64)
-        alike = np.array([hash(_must_equal(*text)) for text in texts], dtype=np.int64).view(np.uint64)
+        alike = np.array([hash(must_equal(*text)) for text in texts], dtype=np.int64).view(np.uint64)
         hashes[start : start + len(texts)] = (mixed ^ alike[:, None]) >> np.uint64(32)
     return hashes
 
 
-def _parts(row: Conversation) -> tuple[str, str]:
+def texts_of(row: Conversation) -> tuple[str, str]:
     """The text of the question and of the answer, folded."""
     return "\n".join(turn.partition(": ")[2] for turn in question_key(row)), answer_key(row)
 
 
-def _must_equal(question: str, answer: str) -> tuple[object, ...]:
+def must_equal(question: str, answer: str) -> tuple[object, ...]:
     """What two near duplicates share exactly."""
     return (*_NUMBERS.findall(question), "", *_NUMBERS.findall(answer), answer if len(answer) <= _SHORT else None)
 
 
-def _grams(text: str) -> list[str]:
+def grams(text: str) -> list[str]:
+    """Every 5 characters that follow each other in *text*; a shorter one is its own."""
     return [text[at : at + _GRAM] for at in range(max(1, len(text) - _GRAM + 1))]
 
 
 def _alike(first: Conversation, second: Conversation) -> bool:
-    one, other = _parts(first), _parts(second)
-    return _must_equal(*one) == _must_equal(*other) and all(
-        _jaccard(frozenset(_grams(a)), frozenset(_grams(b))) >= NEAR for a, b in zip(one, other, strict=True)
+    one, other = texts_of(first), texts_of(second)
+    return must_equal(*one) == must_equal(*other) and all(
+        _jaccard(frozenset(grams(a)), frozenset(grams(b))) >= NEAR for a, b in zip(one, other, strict=True)
     )
 
 

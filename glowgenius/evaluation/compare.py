@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from attrs import evolve
+
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.evaluation.comparison import Comparison
 from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, announce_all, ask, baseline_of
@@ -110,8 +112,26 @@ def compare(
         accepted = [row.accepted_answers for row in rows]
         baseline = baseline_of(accepted, functions[judge], counted=counted or accepted)
         part = SliceComparison.of(name, before, after, metric=judge, baseline=baseline)
+        part = evolve(part, parts=_parts(part, functions[judge], counted))
         compared.append(extras.add_to(part, rows, base, tuned, functools.partial(progress.next, len(rows))))
     return Comparison(slices={part.name: part for part in compared})
+
+
+def _parts(
+    whole: SliceComparison, judge: Metric, counted: Sequence[Sequence[str]] | None
+) -> tuple[SliceComparison, ...]:
+    """The questions that the tuned model was trained on, and the others, where there are both."""
+    found: list[SliceComparison] = []
+    for trained, name in ((True, "trained"), (False, "not trained")):
+        chosen = [at for at, row in enumerate(whole.tuned.rows) if row.was_trained is trained]
+        if not chosen or whole.tuned.trained_counts is None:
+            return ()
+        sides = [evolve(side, rows=tuple(side.rows[at] for at in chosen)) for side in (whole.base, whole.tuned)]
+        accepted = [row.accepted for row in sides[0].rows]
+        baseline = baseline_of(accepted, judge, counted=counted or accepted)
+        part = SliceComparison.of(f"{whole.name}: {name}", *sides, metric=whole.metric, baseline=baseline)
+        found.append(part)
+    return tuple(found)
 
 
 class _Progress:

@@ -25,6 +25,11 @@ class Comparison:
     slices: Mapping[str, SliceComparison] = field(hash=False)
     """By name, in the order in which they were given; at least one."""
 
+    @property
+    def rows(self) -> list[SliceComparison]:
+        """Every slice, followed by its questions that were trained and those that were not, where that is known."""
+        return [each for part in self.slices.values() for each in (part, *part.parts)]
+
     def __getitem__(self, name: str) -> SliceComparison:
         """The slice called *name*.
 
@@ -61,14 +66,33 @@ class Comparison:
         """`to_dict` with metric, verdict and every changed answer in each slice."""
         return {name: part.details() for name, part in self.slices.items()}
 
+    def to_record(self) -> dict[str, Any]:
+        """Every answer and every number, as JSON values: `from_record` makes the same comparison of it."""
+        return {"slices": [part.to_record() for part in self.slices.values()]}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_record` wrote.
+
+        Raises:
+            EvaluationError: Something is missing in *values*.
+        """
+        from glowgenius.evaluation.slices import SliceComparison
+
+        try:
+            parts = [SliceComparison.from_record(part) for part in values["slices"]]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise EvaluationError(f"these values are no Comparison.to_record(): {error!r}") from error
+        return cls(slices={part.name: part for part in parts})
+
     def _repr_html_(self) -> str:
         """What notebooks show: the verdicts, both charts, and the table of the slices."""
         from glowgenius.evaluation.drawing import comparison_figures
         from glowgenius.markup.html import fragment, tag
 
         said = [tag("ul", *(tag("li", text) for text in self.sentences), class_="verdicts")] if self.sentences else []
-        return fragment([*comparison_figures(list(self.slices.values())), *said])
+        return fragment([*comparison_figures(self.rows), *said])
 
     @override
     def __str__(self) -> str:
-        return showable(tables.comparison_table(list(self.slices.values()), self.sentences))
+        return showable(tables.comparison_table(self.rows, self.sentences))

@@ -20,6 +20,7 @@ from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation, Message
+    from glowgenius.data.trained import Trained
 
 _LOG = logging.getLogger("glowgenius.evaluation")
 
@@ -128,6 +129,8 @@ def ask(
     if nll:
         likelihoods = [float(value) for value in sampler.answer_nll(dataset)]
         _require_one_each(sampler.name, "answer_nll", len(likelihoods), len(dataset))
+    trained: Trained | None = getattr(sampler, "trained", None)
+    how = [None] * len(dataset) if trained is None else [known or "not" for known in trained.known(dataset)]
     rows = tuple(
         EvaluationRow(
             index=index,
@@ -140,8 +143,9 @@ def ask(
             group=row.group,
             id=row.id,
             tags=row.tags,
+            trained=seen,
         )
-        for index, (row, answer, likelihood) in enumerate(zip(dataset, answers, likelihoods, strict=True))
+        for index, (row, answer, likelihood, seen) in enumerate(zip(dataset, answers, likelihoods, how, strict=True))
     )
     return EvaluationResult(
         name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed, warnings=warnings

@@ -17,7 +17,7 @@ from glowgenius.evaluation.intervals import Interval, score_interval
 from glowgenius.evaluation.normalize import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from glowgenius.data.message import Conversation
 
@@ -123,6 +123,35 @@ class RankingResult:
     def interval(self) -> Interval:
         """The 95 % interval of `accuracy`, with groups as the sample."""
         return score_interval([float(row.is_right) for row in self.rows], [row.cluster for row in self.rows])
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything that `from_record` needs, as JSON values."""
+        rows = [
+            {
+                "question": row.question,
+                "candidates": list(row.candidates),
+                "right": sorted(row.right),
+                "totals": list(row.totals),
+                "cluster": row.cluster,
+            }
+            for row in self.rows
+        ]
+        return {"name": self.name, "rows": rows}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> RankingResult:
+        """The result that `to_record` wrote."""
+        rows = tuple(
+            RankedRow(
+                question=row["question"],
+                candidates=tuple(row["candidates"]),
+                right=frozenset(row["right"]),
+                totals=tuple(row["totals"]),
+                cluster=tuple(row["cluster"]) if isinstance(row["cluster"], list) else row["cluster"],
+            )
+            for row in values["rows"]
+        )
+        return cls(name=values["name"], rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""

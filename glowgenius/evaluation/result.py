@@ -6,7 +6,7 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from typing_extensions import override
 
 from glowgenius._output import showable
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 JSON_METRICS: Final = frozenset({"json", "json_valid"})
 """The metrics beside which the share of answers that are no JSON is told."""
+
+HOW_TRAINED: Final = ("exactly", "nearly", "by group", "not")
+"""What `EvaluationRow.trained` says."""
 
 RIGHT: Final = 0.5
 """A question counts as right from this score on; for scores that are 0 or 1 that is the 1."""
@@ -59,6 +62,14 @@ class EvaluationRow:
     tags: tuple[str, ...] = ()
     """The row's labels."""
 
+    trained: str | None = None
+    """How the model was trained on the question: `exactly`, `nearly`, `by group`, or `not`; None if that is unknown."""
+
+    @property
+    def was_trained(self) -> bool:
+        """Whether the question itself was trained, exactly or nearly."""
+        return self.trained in ("exactly", "nearly")
+
     @property
     def cluster(self) -> tuple[str, str | int]:
         """What the row is resampled with: its group, or itself."""
@@ -77,6 +88,7 @@ class EvaluationRow:
             "stop_reason": self.stop_reason,
             "scores": dict(self.scores),
             "nll": finite(self.nll),
+            **({} if self.trained is None else {"trained": self.trained}),
         }
 
     @classmethod
@@ -86,7 +98,11 @@ class EvaluationRow:
             name: values[name] for name in ("index", "question", "prediction", "stop_reason", "nll", "group", "id")
         }
         return cls(
-            **fields, accepted=tuple(values["accepted"]), scores=dict(values["scores"]), tags=tuple(values["tags"])
+            **fields,
+            accepted=tuple(values["accepted"]),
+            scores=dict(values["scores"]),
+            tags=tuple(values["tags"]),
+            trained=values.get("trained"),
         )
 
 
@@ -146,6 +162,18 @@ class EvaluationResult:
         return sum(json_value(row.prediction) is None for row in self.rows)
 
     @property
+    def trained_counts(self) -> Mapping[str, int] | None:
+        """How many questions were trained `exactly`, `nearly`, `by group` and `not`; None if that is unknown."""
+        if any(row.trained is None for row in self.rows):
+            return None
+        return MappingProxyType({how: sum(row.trained == how for row in self.rows) for how in HOW_TRAINED})
+
+    def part(self, *, trained: bool) -> EvaluationResult | None:
+        """The questions that were trained, exactly or nearly, or those that were not; None if there are none."""
+        rows = tuple(row for row in self.rows if row.was_trained is trained)
+        return evolve(self, rows=rows) if rows else None
+
+    @property
     def num_clusters(self) -> int:
         """How many independent groups the questions form."""
         return len({row.cluster for row in self.rows})
@@ -184,10 +212,22 @@ class EvaluationResult:
             "seed": self.seed,
             "means": {name: finite(value) for name, value in self.means.items()},
             "truncated": self.num_truncated,
+            **self._trained_to_dict(),
             "rows": [row.to_dict() for row in self.rows],
             **({} if self.num_invalid is None else {"invalid_json": self.num_invalid}),
             **({"warnings": list(self.warnings)} if self.warnings else {}),
         }
+
+    def _trained_to_dict(self) -> dict[str, Any]:
+        counts = self.trained_counts
+        if counts is None:
+            return {}
+        parts = {"trained": self.part(trained=True), "not_trained": self.part(trained=False)}
+        means = {
+            name: None if part is None else {key: finite(value) for key, value in part.means.items()}
+            for name, part in parts.items()
+        }
+        return {"trained": {**{how.replace(" ", "_"): count for how, count in counts.items()}, "means": means}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationResult:
@@ -215,12 +255,39 @@ class EvaluationResult:
             lines.append(f"  {metric:<{width}}  {100 * self.means[metric]:5.1f} %   {span}")
         if "nll" in self.means:
             lines.append(f"  {'nll':<{width}}  {self.means['nll']:5.3f} nats per token of the reference answer")
+        lines += [f"  {line}" for line in trained_lines(self)]
         if self.num_truncated:
             lines.append(f"  {self.num_truncated} of {number} answers were cut off at max_tokens={self.max_tokens}")
         if self.num_invalid is not None:
             lines.append(f"  {self.num_invalid} of {number} answers are not valid JSON")
         lines += [f"  warning: {warning}" for warning in self.warnings]
         return showable("\n".join(lines))
+
+
+def trained_lines(result: EvaluationResult) -> list[str]:
+    """How many questions were trained, and what the model scores on them and on the others; nothing if unknown."""
+    counts = result.trained_counts
+    if counts is None:
+        return []
+    number = len(result.rows)
+    seen = counts["exactly"] + counts["nearly"]
+    if not seen:
+        text = f"none of the {number} questions was trained"
+    else:
+        nearly = f", {counts['nearly']} of them nearly" if counts["nearly"] else ""
+        text = f"{seen} of the {number} questions {'was' if seen == 1 else 'were'} trained{nearly}"
+    if counts["by group"]:
+        text += f"; {counts['by group']} more are of a group that was trained"
+    lines = [text]
+    metric = result.metrics[0]
+    parts = ((True, "trained"), (False, "not trained"))
+    if 0 < seen < number:
+        lines += [
+            f"  {name}: {metric} {100 * part.means[metric]:.1f} % of {len(part.rows)}"
+            for trained, name in parts
+            if (part := result.part(trained=trained)) is not None
+        ]
+    return lines
 
 
 def finite(value: float | None) -> float | None:

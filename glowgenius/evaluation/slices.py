@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from glowgenius.evaluation.evaluate import MajorityBaseline
 from glowgenius.evaluation.figures import at_most, percent, points
 from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
+from glowgenius.evaluation.ranking import RankingResult
 from glowgenius.evaluation.result import RIGHT, EvaluationResult, EvaluationRow, finite
+from glowgenius.evaluation.token_losses import AnswerLosses
 from glowgenius.evaluation.verdicts import FEWEST_GROUPS, Finding, found
 
 if TYPE_CHECKING:
-    from glowgenius.evaluation.evaluate import MajorityBaseline
-    from glowgenius.evaluation.ranking import RankingResult
-    from glowgenius.evaluation.token_losses import AnswerLosses
+    from collections.abc import Mapping
 
 ABSTAINS: Final = "abstains"
 """The metric of slices about things that do not exist; one minus it is the share of confident nonsense."""
@@ -110,6 +111,9 @@ class SliceComparison:
     tokens: tuple[AnswerLosses, ...] = ()
     """Some reference answers token by token, under both models."""
 
+    parts: tuple[SliceComparison, ...] = ()
+    """The questions that were trained, and those that were not, each by itself; empty unless there are both."""
+
     @classmethod
     def of(
         cls,
@@ -153,6 +157,11 @@ class SliceComparison:
             mcnemar_p=paired_p(old, new, groups),
             baseline=baseline,
         )
+
+    def renamed(self, name: str) -> SliceComparison:
+        """The same under another name, and its parts under theirs."""
+        parts = tuple(part.renamed(f"{name}: {part.name.rpartition(': ')[2]}") for part in self.parts)
+        return evolve(self, name=name, parts=parts)
 
     @property
     def n(self) -> int:
@@ -245,7 +254,48 @@ class SliceComparison:
             "mcnemar_p": self.mcnemar_p,
             "baseline": self.baseline.score,
             **more,
+            **self._trained_to_dict(),
         }
+
+    def _trained_to_dict(self) -> dict[str, Any]:
+        counts = self.tuned.trained_counts
+        if counts is None:
+            return {}
+        parts = {part.name.rpartition(": ")[2].replace(" ", "_"): part.to_dict() for part in self.parts}
+        return {"trained": {**{how.replace(" ", "_"): count for how, count in counts.items()}, "parts": parts}}
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything that `from_record` needs to make the slice again, as JSON values."""
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "base": self.base.to_dict(),
+            "tuned": self.tuned.to_dict(),
+            "baseline": {"answer": self.baseline.answer, "score": self.baseline.score},
+            "interval": [self.interval.low, self.interval.high],
+            "name_baseline": self.name_baseline,
+            "few_shot": None if self.few_shot is None else self.few_shot.to_dict(),
+            "ranking": None if self.ranking is None else [ranking.to_record() for ranking in self.ranking],
+            "tokens": [answer.to_dict() for answer in self.tokens],
+            "parts": [part.to_record() for part in self.parts],
+        }
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> SliceComparison:
+        """The slice that `to_record` wrote."""
+        base, tuned = EvaluationResult.from_dict(values["base"]), EvaluationResult.from_dict(values["tuned"])
+        baseline = MajorityBaseline(**values["baseline"])
+        part = cls.of(values["name"], base, tuned, metric=values["metric"], baseline=baseline)
+        few_shot, ranking = values["few_shot"], values["ranking"]
+        return evolve(
+            part,
+            interval=evolve(part.interval, low=values["interval"][0], high=values["interval"][1]),
+            name_baseline=values["name_baseline"],
+            few_shot=None if few_shot is None else EvaluationResult.from_dict(few_shot),
+            ranking=None if ranking is None else (*map(RankingResult.from_record, ranking),),
+            tokens=tuple(map(AnswerLosses.from_dict, values["tokens"])),
+            parts=tuple(map(SliceComparison.from_record, values["parts"])),
+        )
 
     def details(self) -> dict[str, Any]:
         """`to_dict`, and what is needed to read it: metric, groups, retention, verdict, every changed answer."""

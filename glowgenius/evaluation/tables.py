@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 from glowgenius.evaluation.figures import p_value, percent, points
+from glowgenius.evaluation.result import trained_lines
 from glowgenius.evaluation.verdicts import FEWEST_GROUPS, RULE
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] 
 
 def notes(part: SliceComparison) -> list[str]:
     """What a reader must know to trust the numbers of a slice."""
-    found: list[str] = []
+    found = [] if part.name.endswith((": trained", ": not trained")) else trained_lines(part.tuned)[:1]
     if part.num_groups < part.n:
         found.append(
             f"{part.n} questions in {part.num_groups} group{'s' * (part.num_groups > 1)}; interval and p go by groups"
@@ -87,7 +88,7 @@ def _row(part: SliceComparison) -> tuple[str, ...]:
     scores = (part.base.means[part.metric], part.tuned.means[part.metric])
     shares = (*scores, part.baseline.score, part.retention)
     return (
-        part.name if len(part.name) <= _NAME_WIDTH else f"{part.name[: _NAME_WIDTH - 1]}…",
+        _short(part.name),
         str(part.n),
         *("-" if share is None else percent(share).replace(" ", "") for share in shares),
         str(len(part.fixed)),
@@ -101,6 +102,13 @@ def _row(part: SliceComparison) -> tuple[str, ...]:
 def shown_p(part: SliceComparison) -> str:
     """The p of a slice; a dash where there are too few groups for any verdict."""
     return p_value(part.mcnemar_p) if part.num_groups >= FEWEST_GROUPS else "-"
+
+
+def _short(name: str) -> str:
+    whole, _, part = name.rpartition(": ")
+    if whole and part in ("trained", "not trained"):
+        return f"  {part}"  # it stands below its slice
+    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
 
 
 def _block(part: SliceComparison) -> list[str]:

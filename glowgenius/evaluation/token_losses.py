@@ -12,7 +12,7 @@ from glowgenius._output import showable
 from glowgenius.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.data.message import Conversation
     from glowgenius.rendering.renderer import Renderer
@@ -68,6 +68,11 @@ class AnswerLosses:
             "question": self.question,
             "tokens": [{"text": token.text, "base": token.base, "tuned": token.tuned} for token in self.tokens],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AnswerLosses:
+        """The losses that `to_dict` wrote."""
+        return cls(question=values["question"], tokens=tuple(TokenLoss(**token) for token in values["tokens"]))
 
     @override
     def __str__(self) -> str:

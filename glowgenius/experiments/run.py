@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 from attrs import evolve, frozen
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.setup import Engine
 
 
 @final
@@ -42,8 +43,8 @@ class Work:
     base_model: str
     """The model that is adapted."""
 
-    service: ServiceClient
-    """Where it runs; one for all cells, so that the base model is loaded once."""
+    engine: Engine
+    """Where it runs, and why."""
 
     renderer: Renderer
     """Between messages and tokens."""
@@ -72,6 +73,11 @@ class Work:
     callbacks: Callable[[Cell], Iterable[Callback]] | None
     """Makes the callbacks of a run."""
 
+    @property
+    def service(self) -> ServiceClient:
+        """Makes the clients of all cells."""
+        return cast("ServiceClient", self.engine.service)
+
     def trainer(self, cell: Cell, folder: Path | None) -> SupervisedTrainer:
         """The trainer of one cell."""
         own = [] if self.callbacks is None else list(self.callbacks(cell))
@@ -79,7 +85,7 @@ class Work:
             self.base_model,
             lora=evolve(self.lora, rank=cell.rank, seed=cell.seed),
             renderer=self.renderer,
-            service=self.service,
+            service=self.engine,
             # A cell that diverges is a finding, and no reason to end the sweep.
             config=evolve(
                 self.config, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=folder, stop_on_nan=False

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from glowgenius.experiments.cell import Cell, SweepCell
     from glowgenius.experiments.grid import Rows
     from glowgenius.training.callbacks.base import Callback
+    from glowgenius.training.connection import Connection
     from glowgenius.typing import JSON
 
 _LORA: Final = LoRAConfig()
@@ -57,7 +58,7 @@ def sweep(
     lora: LoRAConfig = _LORA,
     config: TrainingConfig = _CONFIG,
     renderer: object | None = None,
-    service: ServiceClient | None = None,
+    service: ServiceClient | Connection | None = None,
     questions: Rows | Mapping[str, Rows] | None = None,
     metric: str | None = None,
     metrics: Sequence[str] = ("exact_match", "contains"),
@@ -114,10 +115,10 @@ def sweep(
     resolve_metrics(metrics)
     with _folder(output_dir or config.output_dir) as (folder, kept):
         engine = choose_engine(service, folder.path)
-        probe = SupervisedTrainer(base_model, lora=lora, renderer=renderer, service=engine.service)
+        probe = SupervisedTrainer(base_model, lora=lora, renderer=renderer, service=engine)
         work = Work(
             base_model=base_model,
-            service=cast("ServiceClient", engine.service),
+            engine=engine,
             renderer=probe.renderer,
             lora=lora,
             config=config,

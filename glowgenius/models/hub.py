@@ -8,9 +8,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import catalog
@@ -29,6 +30,15 @@ _LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length", "ma
 _COMPUTED = ("inv_freq", "masked_bias", "attn.bias", "position_ids")
 """What older files hold and every model computes by itself."""
 
+_PATIENCE: Final = 10.0
+"""Seconds that the hub has for an answer."""
+
+_SILENCE: Final = 60.0
+"""Seconds for which a hub that did not answer is not asked again."""
+
+_SILENT: Final[dict[str, float]] = {}
+"""When it did not answer, on the monotonic clock."""
+
 
 def load_tokenizer(name_or_directory: str) -> Tokenizer:
     """The tokenizer of a base model: a short name, a local directory, or a hub name.
@@ -41,7 +51,10 @@ def load_tokenizer(name_or_directory: str) -> Tokenizer:
     where = _source(name_or_directory)
     try:
         tokenizer: Any = cast("Any", AutoTokenizer).from_pretrained(
-            where, trust_remote_code=False, **_config_for_tokenizer(Path(where))
+            where,
+            trust_remote_code=False,
+            local_files_only=not _may_ask(where),
+            **_config_for_tokenizer(Path(where)),
         )
     except (OSError, ValueError) as error:
         raise _not_loaded("tokenizer", name_or_directory, error) from error
@@ -169,7 +182,9 @@ def load_config(name_or_directory: str) -> Mapping[str, Any]:
     from transformers import AutoConfig
 
     try:
-        config: Any = cast("Any", AutoConfig).from_pretrained(where, trust_remote_code=False)
+        config: Any = cast("Any", AutoConfig).from_pretrained(
+            where, trust_remote_code=False, local_files_only=not _may_ask(where)
+        )
     except (OSError, ValueError) as error:
         raise _not_loaded("config", name_or_directory, error) from error
     return cast("Mapping[str, Any]", config.to_dict())
@@ -264,6 +279,26 @@ def _source(name: str) -> str:
         # A misspelt short name is refused here, with the nearest one, instead of after a minute of asking the hub.
         return str(catalog.model_directory(name))
     return name
+
+
+def _may_ask(where: str) -> bool:
+    """Whether the hub is worth asking for *where*: it is asked one question, instead of a dozen that all wait."""
+    if Path(where).is_dir():
+        return False
+    since = _SILENT.get("since")
+    if since is not None and time.monotonic() - since < _SILENCE:
+        return False
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        httpx.head(constants.ENDPOINT, timeout=_PATIENCE)
+    except httpx.HTTPError:
+        _SILENT["since"] = time.monotonic()
+        return False
+    return True
 
 
 def _not_loaded(part: str, name: str, error: Exception) -> ModelNotFoundError:

@@ -32,7 +32,7 @@ def comparison_sections(comparison: Comparison) -> list[Markup]:
     parts = list(comparison.slices.values())
     return [
         tag("h2", "What changed"),
-        *comparison_figures(parts),
+        *comparison_figures(comparison.rows),
         tag("p", _EXPLANATION, class_="soft"),
         *token_section([(part.name, part.tokens) for part in parts if part.tokens]),
         tag("h2", "Every changed answer"),

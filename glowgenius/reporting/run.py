@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glowgenius._files import read_object, write_whole
 from glowgenius.data.replay import REPLAY
-from glowgenius.errors import CheckpointError, ConfigError, GlowGeniusError
-from glowgenius.evaluation.callback import ANSWERS, answer_files, read_answers
+from glowgenius.errors import CheckpointError, ConfigError, EvaluationError, GlowGeniusError
+from glowgenius.evaluation.callback import ANSWERS, WHOLE, answer_files, read_answers
 from glowgenius.evaluation.comparison import Comparison
 from glowgenius.evaluation.evaluate import baseline_of
 from glowgenius.evaluation.metrics import METRICS
@@ -16,7 +18,7 @@ from glowgenius.evaluation.slices import SliceComparison
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.rendering.preview import Preview, PreviewRow, PreviewRun
 from glowgenius.reporting.report import write_report
-from glowgenius.training.run_folder import CONFIG, MADE_AGAIN, PREVIEW, REPORT, RESULT, RunFolder
+from glowgenius.training.run_folder import COMPARISON, CONFIG, MADE_AGAIN, PREVIEW, REPORT, RESULT, RunFolder
 
 if TYPE_CHECKING:
     import os
@@ -34,14 +36,15 @@ def write_run_report(
 ) -> Path:
     """Write the page of a run from its folder: settings, curves, masks, and the answers where they were asked.
 
-    Answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
+    A comparison that is given becomes part of the folder, so that a page that is made again has it too. Without one,
+    answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
     evaluation. Training calls this at its end; call it again for a run that another version has made, or with what
     `glowgenius.compare` found afterwards.
 
     Args:
         folder: The run folder.
         path: The file to write; None is `report.html` in the folder.
-        comparison: What to show in the place of the answers that the run kept.
+        comparison: What to keep in the folder, and to show in the place of the answers that the run kept.
         header: Further facts of the run, name and value, shown after its own.
 
     Returns:
@@ -56,6 +59,8 @@ def write_run_report(
         settings = kept.settings()
     except FileNotFoundError:
         raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}") from None
+    if comparison is not None:
+        keep_comparison(kept.path, comparison)
     result, history = kept.result(), kept.rows()
     with _naming(kept.path / CONFIG, kept.path / RESULT):
         facts, warnings = {**_header(settings, result), **(header or {})}, _warnings(settings, result)
@@ -63,7 +68,7 @@ def write_run_report(
         previews = _preview(kept.preview())
     return write_report(
         kept.path / REPORT if path is None else path,
-        comparison=_comparison(kept.path) if comparison is None else comparison,
+        comparison=kept_comparison(kept.path) or _comparison(kept.path),
         history=history,
         header=facts,
         previews=previews,
@@ -71,6 +76,52 @@ def write_run_report(
         suggested_learning_rate=_suggested(settings),
         title=f"Training run {kept.path.resolve().name}",
     )
+
+
+def keep_comparison(folder: Path, comparison: Comparison, label: str = "") -> None:
+    """Write *comparison* into `comparison.json` of a run folder, beside those of other labels.
+
+    Args:
+        folder: The run folder.
+        comparison: What was asked and answered.
+        label: What was asked, such as the name of a file; one of the same label is replaced.
+    """
+    kept = _read(folder / COMPARISON) or {"comparisons": []}
+    others = [one for one in kept["comparisons"] if one.get("label") != label]
+    record = {"label": label, **comparison.to_record()}
+    text = json.dumps({"comparisons": [*others, record]}, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / COMPARISON, f"{text}\n")
+
+
+def kept_comparison(folder: Path) -> Comparison | None:
+    """What `keep_comparison` has kept in a run folder; with several labels, each slice is named after its label too.
+
+    Raises:
+        CheckpointError: The file is broken.
+    """
+    path = folder / COMPARISON
+    kept = _read(path)
+    if kept is None:
+        return None
+    try:
+        found = [(str(one["label"]), Comparison.from_record(one)) for one in kept["comparisons"]]
+    except (EvaluationError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not what a run folder keeps of comparisons: {error}") from error
+    if len(found) == 1:
+        return found[0][1]
+    slices = [
+        part if not label else part.renamed(label if name == WHOLE else f"{label}: {name}")
+        for label, comparison in found
+        for name, part in comparison.slices.items()
+    ]
+    return Comparison(slices={part.name: part for part in slices}) if slices else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_object(path, within=path.parent, remedy="remove it, and compare again")
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

@@ -24,6 +24,11 @@ SLICE: Final = 0.2
 
 
 @final
+class RunCancelled(KeyboardInterrupt):
+    """The task that awaits the run was cancelled: what Ctrl-C is to a program."""
+
+
+@final
 class Interruption:
     """Interrupts a run from another thread, as a signal cannot: only the main thread is given those."""
 
@@ -36,7 +41,7 @@ class Interruption:
         self._presses.put(KeyboardInterrupt() if interrupt is None else interrupt)
 
     def clock(self, clock: Clock) -> Clock:
-        """*clock*, whose waits raise KeyboardInterrupt for each press."""
+        """*clock*, whose waits raise what was pressed."""
 
         def done_within(future: FutureLike[Any], seconds: float) -> bool:
             while True:
@@ -82,7 +87,7 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
                 await asyncio.wait([thread])  # which leaves it alone when it is itself cancelled
             except asyncio.CancelledError as error:
                 cancelled = error
-                interruption.press()
+                interruption.press(RunCancelled())
     value, failure = thread.result()
     if cancelled is not None:
         for note in getattr(failure, "__notes__", ()):

@@ -43,7 +43,10 @@ _OVERFLOW = "it is called on_overflow here: 'error', 'drop', 'truncate' or 'trun
 _EVAL = "it is called eval_every here: a number of steps, or 'epoch'"
 _SAVE = "it is called save_every here: a number of steps, or 'epoch'"
 _LOGGING = "there is none, because every step is recorded; result.history holds the rows, a callback can show them"
-_TRACKERS = "there is none; pass a callback to the trainer instead, such as callbacks=[JSONLLogger('events.jsonl')]"
+_TRACKERS = (
+    "there is none; pass a callback to the trainer instead, such as callbacks=[WandbLogger()]: there are WandbLogger, "
+    "TensorBoardLogger, MLflowLogger, TrackioLogger, CSVLogger and JSONLLogger"
+)
 _PACKING = "there is none, because the engine packs or pads by itself, without changing the loss"
 _LORA = "it belongs to LoRAConfig; pass lora=LoRAConfig(rank=...) to the trainer"
 _OUTPUT = "it is called output_dir here"
@@ -140,7 +143,7 @@ def _directory(value: str | os.PathLike[str] | None) -> Path | None:
     # An empty string would be the current folder.
     if not folder:
         raise reject(TrainingConfig, "output_dir", "None or the path of a folder", value)
-    return Path(folder)
+    return Path(folder).expanduser()
 
 
 def _cadence(owner: object, attribute: Attribute[Any], value: Any) -> None:

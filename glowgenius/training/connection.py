@@ -98,6 +98,7 @@ def connect(
     base_url: str | None = None,
     api_key: str | None = None,
     checkpoint_directory: str | Path | None = None,
+    device: str | None = None,
     check: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Connection:
@@ -112,6 +113,7 @@ def connect(
         base_url: The address of a server. Default: `TINKER_BASE_URL`, else the hosted service.
         api_key: The key. Default: what the SDK finds.
         checkpoint_directory: Where the local engine keeps checkpoints.
+        device: Where the local engine computes, such as `cpu` or `cuda:0`. Default: what it finds.
         check: Whether a server at *base_url* is asked that question.
         environment: Where variables are looked up, for tests; the process's own by default.
 
@@ -127,8 +129,8 @@ def connect(
     chosen, reason = which_engine(engine, environment, base_url=base_url, api_key=api_key)
     if chosen == "local":
         _refuse(reason, "tinker", base_url=base_url, api_key=api_key)
-        return Connection(service=_local(checkpoint_directory, reason), engine=chosen, reason=reason)
-    _refuse(reason, "local", checkpoint_directory=checkpoint_directory)
+        return Connection(service=_local(checkpoint_directory, device, reason), engine=chosen, reason=reason)
+    _refuse(reason, "local", checkpoint_directory=checkpoint_directory, device=device)
     base_url = (base_url or environment.get("TINKER_BASE_URL") or "").strip() or None
     _remember_address(base_url)
     key = find_key("connect", environment, api_key=api_key)
@@ -212,14 +214,15 @@ def _refuse(reason: str, owner: Engine, **arguments: object) -> None:
             )
 
 
-def _local(checkpoint_directory: str | Path | None, reason: str) -> ServiceClient:
+def _local(checkpoint_directory: str | Path | None, device: str | None, reason: str) -> ServiceClient:
     try:
         from glowgenius.local.service import ServiceClient as LocalServiceClient
     except MissingDependencyError as error:
         message = f"{error}. The local engine was chosen because {reason}"
         raise MissingDependencyError(message, name=error.name) from error
     # Whoever asks for "the local engine" wants the one that is quickest here; its header says the precision.
-    return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto")
+    where = "auto" if device is None else device
+    return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto", device=where)
 
 
 def find_key(owner: str, environment: Mapping[str, str], *, api_key: str | None = None) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 from attrs import frozen
 
 if TYPE_CHECKING:
+    from glowgenius.data.trained import Trained
     from glowgenius.training.rows import PreparedRows
     from glowgenius.training.schedule import Plan
 
@@ -24,3 +25,6 @@ class PreparedRun:
 
     plan: Plan
     """Every step of the run."""
+
+    trained: Trained | None = None
+    """What is trained, as hashes, for those who ask the model afterwards."""

@@ -206,7 +206,7 @@ class Reporter:
         sampler = None
         if pending.snapshot is not None:
             client = self._wait(pending.snapshot, pending, "snapshot")
-            sampler = Sampler(client, self._renderer, name=f"step {pending.step}")
+            sampler = Sampler(client, self._renderer, name=f"step {pending.step}", trained=self._run.trained)
         measured = self._tell(EvaluateBegin(step=pending.step, num_rows=len(self._held_out), sampler=sampler), pending)
         output = self._wait(pending.evaluation, pending, "evaluation")
         self._meter.count_evaluation()

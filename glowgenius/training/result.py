@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from glowgenius.data.trained import Trained
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
@@ -37,6 +38,7 @@ class TrainingResult:
         client: TrainingClient,
         service: ServiceClient | None,
         renderer: Renderer,
+        trained: Trained | None,
         history: History,
         checkpoints: tuple[CheckpointRecord, ...],
         best_step: int | None,
@@ -51,6 +53,7 @@ class TrainingResult:
         self._client: TrainingClient | None = client
         self._service: ServiceClient | None = service
         self._renderer = renderer
+        self._trained = trained
         self._by_step = {record.step: record for record in checkpoints}
         self._use_step = use_step
         self._samplers: dict[int, Sampler] = {}
@@ -158,7 +161,7 @@ class TrainingResult:
             path, training = self._weights_path(step), self._open_client
             with mapped(f"create_sampling_client of step {step}"):
                 client = training.create_sampling_client(path).result()
-            self._samplers[step] = Sampler(client, self._renderer, name=name)
+            self._samplers[step] = Sampler(client, self._renderer, name=name, trained=self._trained)
         return self._samplers[step]
 
     def _weights_path(self, step: int) -> str:

@@ -54,6 +54,15 @@ CONFIG, METRICS, CHECKPOINTS, RESULT = "config.json", "metrics.jsonl", "checkpoi
 PREVIEW: Final = "preview.json"
 """The first rows with their masks, for the page of the run."""
 
+TRAINED: Final = "trained.json"
+"""What was trained, as hashes, so that an evaluation can tell which of its questions were."""
+
+HELD_OUT: Final = "held_out.jsonl"
+"""The rows whose loss was measured, which are what the run is asked afterwards."""
+
+COMPARISON: Final = "comparison.json"
+"""What base and tuned were asked afterwards, and answered."""
+
 REPORT: Final = "report.html"
 """The page of the run."""
 

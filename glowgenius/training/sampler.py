@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Never
 
     from glowgenius.batching.shift import ShiftedExample
+    from glowgenius.data.trained import Trained
     from glowgenius.engines.protocol import FutureLike, SamplingClient
     from glowgenius.engines.tinker_types import SampleResponse, StopReason
     from glowgenius.rendering.renderer import Renderer
@@ -95,9 +96,13 @@ class Sampler:
         client: Where the tokens come from.
         renderer: Between messages and tokens; the one of the training run.
         name: What the model is called in tables and reports.
+        trained: What it was trained on, so that an evaluation can tell; None where that is not known, or nothing.
     """
 
-    def __init__(self, client: SamplingClient, renderer: Renderer, *, name: str = "model") -> None:
+    def __init__(
+        self, client: SamplingClient, renderer: Renderer, *, name: str = "model", trained: Trained | None = None
+    ) -> None:
+        self._trained = trained
         self._client: SamplingClient | str = client
         self._renderer = renderer
         self._name = name
@@ -106,10 +111,10 @@ class Sampler:
     @override
     def __reduce__(self) -> Any:
         handle = self._client if isinstance(self._client, str) else sampler_handle(self._client)
-        return _from_handle, (handle, self._renderer, self._name)
+        return _from_handle, (handle, self._renderer, self._name, self._trained)
 
     def __copy__(self) -> Sampler:
-        return Sampler(self.client, self._renderer, name=self._name)
+        return Sampler(self.client, self._renderer, name=self._name, trained=self._trained)
 
     def __deepcopy__(self, _memo: object) -> Sampler:
         return self.__copy__()
@@ -136,6 +141,11 @@ class Sampler:
     def renderer(self) -> Renderer:
         """What turns messages into tokens and back."""
         return self._renderer
+
+    @property
+    def trained(self) -> Trained | None:
+        """What the model was trained on, as hashes; None where that is not known, or nothing."""
+        return self._trained
 
     @property
     def name(self) -> str:
@@ -353,8 +363,8 @@ class _Stops:
         return cls(sent=sent, tokens=frozenset(tokens), texts=texts)
 
 
-def _from_handle(handle: str, renderer: Renderer, name: str) -> Sampler:
-    return Sampler(cast("SamplingClient", handle), renderer, name=name)
+def _from_handle(handle: str, renderer: Renderer, name: str, trained: Trained | None) -> Sampler:
+    return Sampler(cast("SamplingClient", handle), renderer, name=name, trained=trained)
 
 
 def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, final
 
@@ -11,6 +12,7 @@ from glowgenius._output import announce, logger
 from glowgenius.engines.errors import redact
 from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import GlowGeniusError, TrainingError
+from glowgenius.training.background import RunCancelled
 from glowgenius.training.cost import Meter
 from glowgenius.training.events import TrainBegin, TrainEnd, TrainFailed
 from glowgenius.training.loop import TrainingLoop
@@ -18,11 +20,13 @@ from glowgenius.training.pages import RUN, write_page
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.restarting import Attempts
 from glowgenius.training.result import TrainingResult
+from glowgenius.training.run_folder import HELD_OUT, TRAINED, write_whole
 from glowgenius.training.setup import settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from glowgenius.data.dataset import Dataset
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.preview import Preview
@@ -65,6 +69,9 @@ class Session:
 
     run: PreparedRun
     """The rendered rows and the plan."""
+
+    held: Dataset | None
+    """The evaluation rows, which the run folder keeps."""
 
     identity: Mapping[str, JSON]
     """What decides the updates."""
@@ -124,6 +131,7 @@ class Session:
                 self.folder.begin(self._settings(), self.start.rows, records, store=store, keep=self.start.behind)
                 writing = True
                 self._keep_preview(self.folder)
+                self._keep_rows(self.folder)
             result = self._loop(self._taught(meter), client, make_client, recorder, meter, began)
             self._end(result)
         except BaseException as error:
@@ -156,6 +164,14 @@ class Session:
             folder.keep_preview(asdict(self.preview()))
         except GlowGeniusError as error:
             _LOG.warning("the page of the run shows no masks: %s", error)
+
+    def _keep_rows(self, folder: RunFolder) -> None:
+        """What is asked afterwards, and what tells which of it was trained."""
+        if self.run.trained is not None:
+            text = json.dumps(self.run.trained.to_json(), allow_nan=False)
+            write_whole(folder.path / TRAINED, f"{text}\n")
+        if self.held:
+            self.held.to_jsonl(folder.path / HELD_OUT)
 
     def _settings(self) -> dict[str, JSON]:
         return settings_file(
@@ -226,6 +242,7 @@ class Session:
             client=client,
             service=self.service,
             renderer=self.renderer,
+            trained=self.run.trained,
             history=recorder.history,
             checkpoints=recorder.records,
             best_step=recorder.best_step(self.config.metric_for_best),
@@ -284,4 +301,5 @@ class Session:
 def _failure(error: BaseException, step: int) -> dict[str, JSON]:
     """How the run ended, without keys that a message may contain."""
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    return {"status": status, "step": step, "error": type(error).__name__, "message": redact(str(error))}
+    name = "CancelledError" if isinstance(error, RunCancelled) else type(error).__name__
+    return {"status": status, "step": step, "error": name, "message": redact(str(error))}

@@ -26,7 +26,7 @@ from glowgenius.models.catalog import model_directory
 from glowgenius.models.weights import weights_fingerprint
 from glowgenius.rendering.preview import preview
 from glowgenius.training.checkpoints import NO_BEARING
-from glowgenius.training.connection import connect
+from glowgenius.training.connection import Connection, connect
 from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
@@ -61,12 +61,18 @@ class Engine:
 
 
 def choose_engine(
-    service: ServiceClient | None, output_dir: Path | None, client: TrainingClient | None = None
+    service: ServiceClient | Connection | Engine | None, output_dir: Path | None, client: TrainingClient | None = None
 ) -> Engine:
     """The engine of a trainer: what it was given, else what `connect` finds.
 
     Checkpoints of the local engine go into the run folder.
     """
+    if isinstance(service, Engine):
+        return service
+    if isinstance(service, Connection):
+        if client is None:
+            return Engine(service=service.service, name=service.engine, line=str(service))
+        service = service.service
     if client is not None:
         name = engine_name(client)
         return Engine(service=service, name=name, line=f"engine: {name}, because a training client was given")

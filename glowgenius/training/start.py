@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, final
 
 from attrs import evolve, frozen
 
+from glowgenius.data.dataset import Dataset
+from glowgenius.data.trained import without
 from glowgenius.engines.stored import stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import WEIGHTS, CheckpointRecord, check_identity
 from glowgenius.training.cost import evaluation_usage
 from glowgenius.training.prices import TokenUsage
-from glowgenius.training.run_folder import CHECKPOINTS, RunFolder
+from glowgenius.training.run_folder import CHECKPOINTS, HELD_OUT, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -180,6 +182,24 @@ def _check_rows(
                     )
                     break
         raise CheckpointError(told) from None
+
+
+def as_begun(
+    start: Start, folder: RunFolder | None, train: Dataset, held: Dataset | None
+) -> tuple[Dataset, Dataset | None]:
+    """The rows that a run began with, where it is resumed with the file out of which it had held some.
+
+    `glowgenius train` divides its file by itself, and the run folder keeps what was held out.
+    """
+    kept = None if folder is None else folder.path / HELD_OUT
+    trained = start.records[-1].identity.get("train") if start.records else None
+    if trained in (None, train.fingerprint) or kept is None or not kept.is_file():
+        return train, held
+    out = Dataset.from_file(kept)
+    rest = without(train, out)
+    if rest is None or rest.fingerprint != trained:
+        return train, held
+    return rest, out if held is None else held
 
 
 @final

@@ -10,6 +10,7 @@ from attrs import evolve
 from typing_extensions import override
 
 from glowgenius._validators import reject
+from glowgenius.data.trained import Trained
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.process import HomeProcess, refuse_fork_of_sdk
 from glowgenius.engines.protocol import checkpoint_directory
@@ -25,7 +26,7 @@ from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.background import in_thread
 from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.connection import check_engine
+from glowgenius.training.connection import Connection, check_engine
 from glowgenius.training.cost import estimate_run
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.preflight import check_run, refused
@@ -47,7 +48,7 @@ from glowgenius.training.setup import (
     weights_of,
 )
 from glowgenius.training.signals import handled
-from glowgenius.training.start import Start, starting_point
+from glowgenius.training.start import Start, as_begun, starting_point
 from glowgenius.training.surroundings import Outlook
 from glowgenius.training.teacher import taught, teacher_lines
 from glowgenius.training.waiting import Clock
@@ -89,8 +90,8 @@ class SupervisedTrainer:
         lora: The adapter.
         renderer: Between messages and tokens: a `Renderer`, or an object with the four methods of a tinker-cookbook
             renderer. None: the one that fits the base model.
-        service: A `tinker.ServiceClient`, or anything with its methods. None: what `connect()` finds, which is Tinker
-            where there is a key and this machine where there is none.
+        service: What `connect()` returns, a `tinker.ServiceClient`, or anything with its methods. None: what
+            `connect()` finds, which is Tinker where there is a key and this machine where there is none.
         config: How the run goes.
         callbacks: Called in this order; one callback needs no list.
         prices: What tokens cost: a `PriceTable`, or the path of one. None: what `GLOWGENIUS_PRICES` names, else the
@@ -106,7 +107,7 @@ class SupervisedTrainer:
         *,
         lora: LoRAConfig = _LORA,
         renderer: object | None = None,
-        service: ServiceClient | None = None,
+        service: ServiceClient | Connection | Engine | None = None,
         config: TrainingConfig = _CONFIG,
         callbacks: Callback | Iterable[Callback] = (),
         prices: PriceTable | str | os.PathLike[str] | None = None,
@@ -117,7 +118,7 @@ class SupervisedTrainer:
         if not base_model.strip():
             raise reject(type(self), "base_model", "the name of a model", base_model)
         if service is not None:
-            refuse_alpha(lora, service)
+            refuse_alpha(lora, service.service if isinstance(service, Connection | Engine) else service)
         self._base_model = base_model
         self._lora: LoRAConfig | None = lora
         self._given_renderer = renderer
@@ -138,7 +139,7 @@ class SupervisedTrainer:
         training_client: TrainingClient,
         *,
         renderer: object | None = None,
-        service: ServiceClient | None = None,
+        service: ServiceClient | Connection | Engine | None = None,
         config: TrainingConfig = _CONFIG,
         callbacks: Callback | Iterable[Callback] = (),
     ) -> SupervisedTrainer:
@@ -379,7 +380,7 @@ class SupervisedTrainer:
         self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None, clock: Clock
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
-        start = self._start(resume, folder)
+        start, train, held = self._start(resume, folder, train, held)
         engine = self._engine()
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)
@@ -392,15 +393,11 @@ class SupervisedTrainer:
             service=engine.service,
             renderer=self.renderer,
             callbacks=self._callbacks,
-            run=run,
+            run=evolve(run, trained=Trained.of(train)),
             identity=identity,
+            held=held,
             start=start,
-            header=(
-                *report.lines(),
-                *([] if folder is None else [f"run folder: {folder.path}"]),
-                *self._room(engine, run.plan, start),
-                *start.lines(self._callbacks, run.plan),
-            ),
+            header=self._header(report, engine, run.plan, start, folder),
             lora=self._lora,
             rank=self._rank,
             preview=functools.partial(preview_of, train, self.renderer, self._config),
@@ -424,12 +421,24 @@ class SupervisedTrainer:
             weights=weights_of(engine.name, self._base_model, self._lora),
         )
 
-    def _start(self, resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None) -> Start:
-        """Where the run begins; the renderer writes the day of the run that it goes on with."""
+    def _header(
+        self, report: PreflightReport, engine: Engine, plan: Plan, start: Start, folder: RunFolder | None
+    ) -> tuple[str, ...]:
+        where = [] if folder is None else [f"run folder: {folder.path}"]
+        return (*report.lines(), *where, *self._room(engine, plan, start), *start.lines(self._callbacks, plan))
+
+    def _start(
+        self,
+        resume: bool | str | os.PathLike[str] | None,
+        folder: RunFolder | None,
+        train: Dataset,
+        held: Dataset | None,
+    ) -> tuple[Start, Dataset, Dataset | None]:
+        """Where the run begins, and with which rows; the renderer writes the day of the run that it goes on with."""
         start = starting_point(resume, folder, winds_back=self._client is None)
         if start.day is not None:
             self._renderer = self.renderer.on_day(start.day)
-        return start
+        return start, *as_begun(start, folder, train, held)
 
     def _room(self, engine: Engine, plan: Plan, start: Start) -> list[str]:
         """What the header says about the checkpoints that are going to be written on this machine.

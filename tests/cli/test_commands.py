@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import attrs
 import pytest
 
 pytest.importorskip("typer", reason="not installed: typer; pip install '.[cli]'")
@@ -17,12 +19,16 @@ from typer.testing import CliRunner
 
 from glowgenius.cli import common
 from glowgenius.cli.app import VERBS, app
+from glowgenius.cli.common import in_shell
 from glowgenius.cli.estimate import estimate
 from glowgenius.cli.settings import split
+from glowgenius.cli.sweep import sweep
 from glowgenius.cli.train import train
 from glowgenius.data.dataset import Dataset
+from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.signals import Terminated
+from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model
 
@@ -80,7 +86,7 @@ def test_wrong_usage_ends_with_2():
 
 def test_a_setting_that_is_not_valid_is_wrong_usage(data):
     result = call("train", data, "--batch-size", "0", "--engine", "local", code=2)
-    assert result.stderr == "error: TrainingConfig.batch_size must be an integer ≥ 1, got 0 (int)\n"
+    assert result.stderr == "error: --batch-size must be an integer ≥ 1, got 0 (int)\n"
     assert "Traceback" not in result.output
 
 
@@ -280,16 +286,6 @@ def test_train_says_what_it_chose_and_what_comes_next(model, data, tmp_path, mon
         assert (tmp_path / folder / "held_out.jsonl").exists()
 
 
-@pytest.mark.parametrize("verb", [train, estimate], ids=["train", "estimate"])
-def test_what_is_not_said_is_as_in_python(verb):
-    given = {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
-    settings = {name: parameter.default for name, parameter in inspect.signature(TrainingConfig).parameters.items()}
-    # A command makes a folder, where Python leaves none.
-    shared = given.keys() & settings.keys() - {"output_dir"}
-    assert {"num_epochs", "batch_size", "eval_every"} <= shared
-    assert {name: given[name] for name in shared} == {name: settings[name] for name in shared}
-
-
 def test_train_as_json(model, data, tmp_path):
     options = ("--model", model, "--rank", 2, "--max-steps", 2, "--test-size", 0, "-o", tmp_path / "run", "--json")
     found = json.loads(call("train", data, *options).stdout)
@@ -317,16 +313,11 @@ def test_evaluate_and_compare(trained, tmp_path):
     assert "base" in call("compare", trained).output
 
 
-def test_report_writes_the_page_that_the_run_has(trained, tmp_path):
-    page = (trained / "report.html").read_text(encoding="utf-8")
-    call("report", trained)
-    assert (trained / "report.html").read_text(encoding="utf-8") == page
-    held = trained / "held_out.jsonl"
-    call("report", trained, "--compare", held, "-o", tmp_path / "more.html")
-    more = (tmp_path / "more.html").read_text(encoding="utf-8")
-    assert "fixed" in more
-    assert "fixed" not in page
-    assert len(more) > len(page)
+def test_report_writes_the_page_from_all_that_the_run_has(trained, tmp_path):
+    call("report", trained, "--compare", trained / "held_out.jsonl", "-o", tmp_path / "more.html")
+    assert "fixed" in (tmp_path / "more.html").read_text(encoding="utf-8")
+    call("report", trained, "-o", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "more.html").read_bytes()
 
 
 def test_chat_answers_what_is_piped_in(trained):
@@ -362,7 +353,7 @@ def test_sweep(model, data, tmp_path):
     found = json.loads(call("sweep", data, *options, "--metric", "eval_loss", "-o", tmp_path, "--json").stdout)
     assert len(found["cells"]) == 2
     wrong = call("sweep", data, *options, "--format", "messages", code=1).output
-    assert "in a row read as 'messages' → the columns of 'messages', or format='question/answer'" in wrong
+    assert "in a row read as 'messages' → the columns of 'messages', or --format question/answer" in wrong
 
 
 # --- about this machine ---
@@ -396,3 +387,236 @@ def test_whoever_is_told_to_end_says_by_what_in_the_exit_code(number, code, caps
     assert left.value.exit_code == code
     by = {2: "", 15: " by SIGTERM", 1: " by SIGHUP"}[number]
     assert capsys.readouterr().err == f"interrupted{by}\n"
+
+
+# --- options are the settings ---
+
+
+def options_of(verb):
+    return {name: parameter.default for name, parameter in inspect.signature(verb).parameters.items()}
+
+
+@pytest.mark.parametrize("verb", [train, estimate], ids=["train", "estimate"])
+def test_every_setting_is_an_option(verb):
+    """A setting that is new in `TrainingConfig` needs an option, and one that is gone takes its own along."""
+    settings = {field.name: field.default for field in attrs.fields(TrainingConfig)}
+    given = options_of(verb)
+    assert settings.keys() - given.keys() == set()
+    assert {name: given[name] for name in settings} == settings
+    adapter = {field.name: field.default for field in attrs.fields(LoRAConfig)}
+    own = adapter.keys() - {"seed", "layers"}
+    assert {name: given[name] for name in own} == {name: adapter[name] for name in own}
+
+
+def test_estimate_takes_what_train_takes():
+    assert options_of(estimate) == options_of(train)
+    assert set(attrs.fields_dict(TrainingConfig)) - options_of(sweep).keys() == {"metric_for_best"}
+
+
+def test_every_option_reaches_the_run(model, data, tmp_path):
+    options = {
+        "--lr-schedule": "cosine", "--warmup-steps": 1, "--beta1": 0.8, "--beta2": 0.9, "--eps": 1e-6,
+        "--weight-decay": 0.01, "--grad-clip-norm": 1.5, "--max-length": 99, "--on-overflow": "drop",
+        "--train-on": "all_assistant_messages", "--eval-every": 2, "--save-every": "none", "--save-top-k": 2,
+        "--metric-for-best": "exact_match", "--seed": 7, "--lookahead": 0, "--max-restarts": 1, "--batch-size": 5,
+        "--num-epochs": 2, "--max-steps": 3, "--learning-rate": 0.003, "--rank": 3,
+    }  # fmt: skip
+    more = ("--no-train-unembed", "--no-train-attn", "--metric", "exact_match", "--report-to", "csv", "--device", "cpu")
+    more += ("--report-to", "jsonl", "--patience", 9)
+    call("train", data, "--model", model, *[word for pair in options.items() for word in pair], *more, "-o", tmp_path)
+    kept = json.loads((tmp_path / "config.json").read_text())
+    found = {f"--{name.replace('_', '-')}": value for name, value in {**kept["training"], **kept["lora"]}.items()}
+    expected = {**options, "--save-every": None, "--metric-for-best": "eval_exact_match"}
+    assert {name: found[name] for name in expected} == expected
+    assert (kept["lora"]["train_mlp"], kept["lora"]["train_attn"], kept["lora"]["train_unembed"]) == (
+        True,
+        False,
+        False,
+    )
+    assert {"events.jsonl", "metrics.csv", "answers", "held_out.jsonl", "trained.json"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    assert kept["header"][0].startswith("engine: local (on this machine")
+    assert kept["header"][0].endswith(
+        "because no key for Tinker was found (TINKER_API_KEY, TINKER_CREDENTIAL_CMD or `tinker auth login`)"
+    )
+
+
+def test_replay_is_trained_beside_the_rows(model, data, tmp_path):
+    replay = tmp_path / "replay.jsonl"
+    replay.write_text("".join(json.dumps({"question": f"R{row}?", "answer": "B"}) + "\n" for row in range(20)))
+    text = call("estimate", data, "--model", model, "--replay", replay, "--replay-share", 0.25).output
+    assert "replay: 6 rows to keep what the model knew" in text
+    wrong = call("estimate", data, "--model", model, "--replay-share", 0.25, code=2).stderr
+    assert wrong == "error: --replay-share is the share of the rows of --replay; name their file\n"
+
+
+@pytest.mark.parametrize("verb", ["check", "preview", "estimate", "train"])
+def test_columns_are_named_on_the_command_line(verb, model, tmp_path):
+    path = tmp_path / "ham.csv"
+    path.write_text("text,label\n" + "".join(f"Is {row} spam?,{'ham' if row % 2 else 'spam'}\n" for row in range(12)))
+    more = () if verb == "check" else ("--model", model)
+    more += ("--max-steps", 1, "-o", tmp_path / "run") if verb == "train" else ()
+    more += ("--no-near",) if verb == "check" else ()
+    call(verb, path, *more, "--columns", "question=text, answer=label")
+    wrong = call(verb, path, *more, "--columns", "text", code=2).stderr
+    assert wrong == (
+        "error: --columns takes pairs of a name here and a name in the file, such as question=text,answer=label, "
+        "got 'text'\n"
+    )
+
+
+def test_an_unknown_tracker(data, tmp_path):
+    wrong = call("train", data, "--report-to", "wandbb", "-o", tmp_path / "run", code=2).stderr
+    assert wrong == (
+        "error: --report-to: unknown tracker 'wandbb' (did you mean 'wandb'?); known: tensorboard, wandb, mlflow, "
+        "trackio, csv, jsonl\n"
+    )
+
+
+# --- words of a shell ---
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("TrainingConfig.batch_size must be an integer ≥ 1", "--batch-size must be an integer ≥ 1"),
+        ("set max_length=512, which lists them", "set --max-length 512, which lists them"),
+        ("rows over max_length", "rows over --max-length"),
+        ("Go on with it: train(..., resume_from_checkpoint=True). Start", "Go on with it: --resume. Start"),
+        ("or format='question/answer'", "or --format question/answer"),
+        ("train(..., eval_dataset=...), or eval_every=None", "--eval FILE, or --eval-every None"),
+        ("columns={'text': 'question'}", "--columns question=text"),
+        ("or train on this machine with engine='local'", "or train on this machine with --engine local"),
+        ("output_dir='my runs/a'", "--output-dir 'my runs/a'"),
+        # What is the user's own stays as it is.
+        ("'max_length' is no column", "'max_length' is no column"),
+        ("/home/max_length/file", "/home/max_length/file"),
+        ("my_seed=3, seeds=[1]", "my_seed=3, seeds=[1]"),
+        ("rank and seed", "rank and seed"),
+    ],
+)
+def test_advice_for_python_is_given_for_a_shell(python, shell):
+    assert in_shell(python) == shell
+
+
+def test_a_run_that_is_there_already_is_answered_with_options(trained, data, model):
+    said = call("train", data, "--model", model, "-o", trained, code=2).stderr
+    assert said == (
+        f"error: --output-dir {trained} holds a run already (5 rows of metrics, finished). Go on with it: --resume. "
+        "Start anew: choose another --output-dir, or delete the folder\n"
+    ), said
+
+
+# --- what goes wrong ---
+
+
+def test_files_that_cannot_be_written_are_one_line(model, data, tmp_path):
+    page = tmp_path / "no" / "such" / "folder" / "x.html"
+    call("preview", data, "--model", model, "--html", page)
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    blocked = tmp_path / "file"
+    blocked.touch()
+    wrong = call("preview", data, "--model", model, "--html", blocked / "x.html", code=1)
+    assert wrong.stderr.splitlines() == [f"error: {blocked}: File exists"] or "Not a directory" in wrong.stderr
+    assert "Traceback" not in wrong.output
+
+
+def test_a_bug_of_ours_says_that_it_is_one(monkeypatch, trained):
+    def broken(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("glowgenius.cli.report.require_run", broken)
+    said = call("report", trained, code=1).stderr.splitlines()
+    assert said[0] == "Traceback (most recent call last):"
+    assert said[-2:] == [
+        "ZeroDivisionError: division by zero",
+        (
+            "error: this is a bug in glowgenius, not a mistake of yours; please report it with the lines above and "
+            "what `glowgenius env` prints"
+        ),
+    ]
+
+
+# --- what was trained is known ---
+
+
+def test_a_comparison_says_what_was_trained_and_gives_the_parts_apart(trained, tmp_path):
+    """The file that was trained on is the commonest thing to compare with, and the worst."""
+    every = tmp_path / "all.jsonl"
+    every.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    done = call("compare", trained, every)
+    assert "note: 18 of the 20 questions were trained" in done.output
+    assert "all: not trained, judged by exact_match" in done.output
+    assert "answers of base and tuned: 40 of 40\n" in done.stderr
+    found = json.loads(call("compare", trained, every, "--json").stdout)["all"]
+    assert {name: found["trained"][name] for name in ("exactly", "nearly", "by_group", "not")} == {
+        "exactly": 18, "nearly": 0, "by_group": 0, "not": 2,
+    }  # fmt: skip
+    assert [found["trained"]["parts"][name]["n"] for name in ("trained", "not_trained")] == [18, 2]
+    assert sum(answer["trained"] == "exactly" for answer in found["answers"]) == 18
+    assert found["answers"][0].keys() >= {"question", "reference", "base", "tuned", "base_correct", "tuned_correct"}
+    assert "none of the 2 questions was trained" in call("evaluate", trained).output
+    asked = json.loads(call("evaluate", trained, every, "--json").stdout)
+    assert asked["trained"]["exactly"] == 18
+
+
+def test_making_the_page_again_loses_nothing(trained):
+    call("compare", trained)
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert "Every changed answer" in page
+    call("report", trained)
+    assert (trained / "report.html").read_text(encoding="utf-8") == page
+    more = trained / "more.jsonl"
+    more.write_text(json.dumps({"question": "Once more?", "answer": "Yes"}) + "\n", encoding="utf-8")
+    call("report", trained, "--compare", more)
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert "held-out rows" in page
+    assert "more.jsonl" in page
+    assert "Once more?" in page
+
+
+def test_a_run_of_the_command_line_is_resumed_with_its_whole_file(model, data, tmp_path):
+    """From Python too, although the command line had divided the file."""
+    folder = tmp_path / "run"
+    options = ("--model", model, "--rank", 2, "--batch-size", 6, "--learning-rate", 0.01, "-o", folder)
+    call("train", data, *options, "--max-steps", 2, "--test-size", 0.3)
+    again = call("train", data, *options, "--max-steps", 3, "--resume")  # without --test-size
+    assert "evaluation: the 6 rows that the run has held out\n" in again.output
+    assert "resume: from step 2" in again.output
+    config = TrainingConfig(batch_size=6, learning_rate=0.01, max_steps=4, output_dir=folder)
+    trainer = SupervisedTrainer(str(model), lora=LoRAConfig(rank=2), config=config)
+    result = trainer.train(Dataset.from_file(data), resume_from_checkpoint=True)
+    assert (result.final_checkpoint.step, result.history.last["step"]) == (4, 4)
+    assert "eval/loss" in result.history.last
+
+
+def test_a_home_folder_is_found(model, data, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    call("train", data, "--model", model, "--rank", 2, "--max-steps", 1, "-o", "~/run")
+    assert (tmp_path / "run" / "config.json").exists()
+    call("report", "~/run", "-o", "~/page.html")
+    call("preview", data, "--model", model, "--html", "~/preview.html")
+    assert {"page.html", "preview.html"} <= {path.name for path in tmp_path.iterdir()}
+    assert not list(Path.cwd().glob("~*"))
+
+
+# --- chat ---
+
+
+def test_lines_that_are_piped_in_are_questions_of_their_own(trained):
+    asked = "Q1?\nQ1?\n"
+    apart = call("chat", trained, "--max-tokens", 6, "--tuned-only", input=asked).output.splitlines()
+    assert apart[0] == apart[1]
+    joined = call("chat", trained, "--max-tokens", 6, "--tuned-only", "--conversation", input=asked).output.splitlines()
+    assert joined[0] == apart[0]
+    assert joined[1] != apart[1]
+
+
+def test_commands_of_a_chat_do_not_go_to_the_models(trained):
+    said = call("chat", trained, "--max-tokens", 6, input="/help\n/resset\n/quit\nQ1?\n").output
+    help_ = (
+        "Ask something. /help says this, /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C ends an "
+        "answer."
+    )
+    assert said.splitlines() == [help_, f"there is no /resset (did you mean '/reset'?). {help_}"]

@@ -8,8 +8,9 @@ import pytest
 from attrs import evolve
 
 from glowgenius.data.message import Conversation
+from glowgenius.data.trained import Trained
 from glowgenius.errors import ConfigError, EvaluationError
-from glowgenius.evaluation import MajorityBaseline, compare, contains, evaluate
+from glowgenius.evaluation import Comparison, MajorityBaseline, compare, contains, evaluate
 from glowgenius.evaluation.figures import at_most
 from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
 from glowgenius.evaluation.slices import SliceComparison
@@ -504,3 +505,73 @@ def test_notebooks_show_verdicts_charts_and_the_table_with_every_text_escaped():
     assert "<strong>&lt;b&gt;</strong>: " in shown
     assert "<b>" not in shown
     assert '<td data-label="fixed">6</td>' in shown
+
+
+# --- what was trained ---
+
+
+class TrainedModel(ScriptedModel):
+    """A scripted model that knows what it was trained on, as a `Sampler` does."""
+
+    trained = None
+
+
+def trained_on(rows):
+    tuned = TrainedModel("tuned", answers(lambda question: index_of(question) < 12))
+    tuned.trained = Trained.of(rows)
+    return tuned
+
+
+BASE = functools.partial(model, "base", lambda _: False)
+
+
+def test_questions_that_were_trained_are_counted_and_compared_by_themselves():
+    rows = places("k", 30)
+    part = compare(BASE(), trained_on(rows[:12]), rows)["all"]
+    assert part.tuned.trained_counts == {"exactly": 12, "nearly": 0, "by group": 0, "not": 18}
+    seen, new = part.parts
+    assert (seen.name, seen.n, len(seen.fixed)) == ("all: trained", 12, 12)
+    assert (new.name, new.n, len(new.fixed)) == ("all: not trained", 18, 0)
+    assert part.to_dict()["trained"]["parts"]["not_trained"]["tuned"]["exact_match"] == 0.0
+    text = str(compare(BASE(), trained_on(rows[:12]), rows))
+    assert "note: 12 of the 30 questions were trained" in text
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("  trained") or "  not trained " in line]
+    page = compare(BASE(), trained_on(rows[:12]), rows)._repr_html_()
+    assert "all: not trained" in page
+
+
+@pytest.mark.parametrize(("number", "note"), [(0, "none of the 30 questions was"), (30, "30 of the 30 questions were")])
+def test_without_two_parts_the_number_is_said_all_the_same(number, note):
+    rows = places("k", 30)
+    comparison = compare(BASE(), trained_on(rows[:number]), rows)
+    assert comparison["all"].parts == ()
+    assert f"note: {note} trained" in str(comparison)
+
+
+def test_of_a_model_that_does_not_know_nothing_is_claimed():
+    rows = places("k", 12)
+    comparison = compare(BASE(), model("tuned", lambda _: True), rows)
+    assert comparison["all"].tuned.trained_counts is None
+    assert "trained" not in comparison["all"].to_dict()
+    assert " trained" not in str(comparison)
+
+
+def test_a_comparison_comes_back_from_its_record():
+    rows = {"seen": places("k", 14), "new": places("n", 11, per_group=2)}
+    before = compare(
+        BASE(),
+        trained_on(rows["seen"][:5]),
+        rows,
+        train=rows["seen"],
+        few_shot=2,
+    )
+    again = Comparison.from_record(json.loads(json.dumps(before.to_record())))
+    assert str(again) == str(before)
+    assert again.details() == before.details()
+    assert again.to_record() == before.to_record()
+
+
+@pytest.mark.parametrize("damage", [{}, {"slices": [{}]}, {"slices": 3}])
+def test_what_is_no_record_of_a_comparison(damage):
+    with pytest.raises(EvaluationError, match=r"no Comparison\.to_record\(\)"):
+        Comparison.from_record(damage)

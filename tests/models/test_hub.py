@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from glowgenius.errors import ModelNotFoundError
@@ -21,3 +22,23 @@ def test_a_misspelt_short_name_is_refused_before_the_hub_is_asked(load: Callable
         "no base model 'smollm2-135m-instuct' (did you mean 'smollm2-135m-instruct'?): it is neither a folder nor a "
         "hub name. Accepted: a local directory, a hub name such as 'Qwen/Qwen3-0.6B', or 'smollm2-135m-instruct'."
     )
+
+
+@pytest.mark.parametrize("load", [hub.load_tokenizer, hub.load_config])
+def test_a_hub_that_does_not_answer_is_asked_once(
+    load: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not again for the next file, where each question would wait and be repeated."""
+    asked: list[str] = []
+
+    def refuse(url: str, **_: object) -> None:
+        asked.append(url)
+        raise httpx.ConnectError("no network")
+
+    monkeypatch.setattr(httpx, "head", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_SILENT", {})
+    for _ in range(3):
+        with pytest.raises(ModelNotFoundError, match="could not be loaded"):
+            load("somebody/nothing-of-this-name")
+    assert asked == ["https://huggingface.co"]

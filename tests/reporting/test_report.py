@@ -327,7 +327,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glowgenius.training.run_folder.os.fsync", full)
+    monkeypatch.setattr("glowgenius._files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_report(path, header={"run": 2})
     assert path.read_bytes() == before

@@ -11,6 +11,7 @@ from glowgenius.evaluation import AnswerEvaluation, compare
 from glowgenius.experiments import sweep
 from glowgenius.reporting import write_report, write_run_report
 from glowgenius.reporting.diagnosis import diagnose
+from glowgenius.reporting.run import keep_comparison, kept_comparison
 from glowgenius.testing import ScriptedService
 from glowgenius.training import pages
 from glowgenius.training.prices import Price, PriceTable
@@ -73,7 +74,7 @@ def test_a_page_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, caplo
     monkeypatch.setattr("glowgenius.training.session.RUN", ("glowgenius.no_such_module", "write"))
     trainer(output_dir=tmp_path).train(TRAIN)
     assert not (tmp_path / "report.html").exists()
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+    assert [record.getMessage() for record in caplog.records if record.getMessage().startswith("the page")] == [
         "the page of the run could not be written: ModuleNotFoundError: No module named 'glowgenius.no_such_module'"
     ]
 
@@ -288,3 +289,38 @@ def test_answers_that_run_on_are_told_of_both_models(base_cut, tuned_cut, told):
     )
     found = diagnose([], compare(base, tuned, rows, max_tokens=4))
     assert [sentence for sentence in found if "max_tokens" in sentence] == ([] if told is None else [told])
+
+
+def test_a_comparison_belongs_to_the_folder_and_a_page_made_again_has_it(tmp_path):
+    """Whoever makes the page again, with or without the comparison at hand."""
+    folder = tmp_path / "run"
+    made = trainer(output_dir=folder)
+    result = made.train(TRAIN, HELD_OUT)
+    comparison = compare(made.base_sampler(), result.sampler, {"asked": [*HELD_OUT, *TRAIN[:2]]})
+    write_run_report(folder, comparison=comparison)
+    page = (folder / "report.html").read_bytes()
+    assert b"2 of the 5 questions were trained" in page
+    write_run_report(folder)
+    assert (folder / "report.html").read_bytes() == page
+    assert str(kept_comparison(folder)) == str(comparison)
+
+
+def test_comparisons_on_several_files_are_all_on_the_page(tmp_path):
+    folder = tmp_path / "run"
+    made = trainer(output_dir=folder)
+    result = made.train(TRAIN, HELD_OUT)
+    for label, rows in (("a.jsonl", HELD_OUT), ("b.jsonl", TRAIN[:2]), ("b.jsonl", TRAIN[:3])):
+        keep_comparison(folder, compare(made.base_sampler(), result.sampler, rows), label)
+    kept = kept_comparison(folder)
+    assert {name: part.n for name, part in kept.slices.items()} == {"a.jsonl": 3, "b.jsonl": 3}
+    text = check(write_run_report(folder))
+    assert "a.jsonl" in text
+    assert "b.jsonl" in text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"comparisons": [{"label": "a"}]}', "{}"])
+def test_a_damaged_comparison_is_refused_by_name(tmp_path, text):
+    trainer(output_dir=tmp_path / "run").train(TRAIN)
+    (tmp_path / "run" / "comparison.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"comparison\.json"):
+        write_run_report(tmp_path / "run")

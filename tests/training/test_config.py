@@ -174,7 +174,10 @@ def test_auto_is_suggested():
         ("packing", "there is none, because the engine packs or pads by itself, without changing the loss"),
         (
             "report_to",
-            "there is none; pass a callback to the trainer instead, such as callbacks=[JSONLLogger('events.jsonl')]",
+            (
+                "there is none; pass a callback to the trainer instead, such as callbacks=[WandbLogger()]: there are "
+                "WandbLogger, TensorBoardLogger, MLflowLogger, TrackioLogger, CSVLogger and JSONLLogger"
+            ),
         ),
     ],
 )

@@ -170,6 +170,8 @@ def test_a_cancelled_task_saves_and_leaves_as_ctrl_c_does(tmp_path):
     service, folder = ScriptedService(tokenizer=TOKENIZER, latency=0.03), tmp_path / "broken"
     reached, recorder = at_step(2)
     error = cancelled(trainer(service, callbacks=[recorder], output_dir=folder), when=reached)
+    kept = json.loads((folder / "result.json").read_text())
+    assert (kept["status"], kept["error"]) == ("interrupted", "CancelledError")
     done = len(service.operations("optim_step"))
     assert 2 < done < 9
     assert isinstance(error.__cause__, KeyboardInterrupt)

@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 from glowgenius.data.dataset import Dataset
+from glowgenius.data.trained import Trained
 from glowgenius.engines.tinker_types import GetInfoResponse, ModelData
-from glowgenius.errors import CheckpointError, ConfigError, EngineError, ModelNotFoundError, TrainingError
+from glowgenius.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    ModelNotFoundError,
+    ResumeMismatchError,
+    TrainingError,
+)
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
 from glowgenius.training import TrainingConfig, setup
@@ -600,3 +608,39 @@ def test_the_plain_call_works_inside_a_running_loop():
         return trainer(max_steps=2).train(TRAIN)
 
     assert asyncio.run(main()).final_checkpoint.step == 2
+
+
+def test_a_connection_is_taken_as_it_is():
+    """With its own reason, not that a service was given."""
+    connection = Connection(service=scripted(), engine="local", reason="it was chosen for this test")
+    recorder = Recorder()
+    made = SupervisedTrainer(
+        "scripted", service=connection, renderer=RENDERER, config=config(num_epochs=1), callbacks=recorder
+    )
+    made.train(TRAIN)
+    assert recorder.events[0].header[0] == ("engine: local (on this machine), because it was chosen for this test")
+    assert made.base_sampler().generate("Q1?")
+
+
+def test_the_run_keeps_its_evaluation_rows_and_what_was_trained(tmp_path):
+    result = trainer(output_dir=tmp_path / "run", num_epochs=1).train(TRAIN, HELD_OUT)
+    assert Dataset.from_file(tmp_path / "run" / "held_out.jsonl") == HELD_OUT
+    kept = json.loads((tmp_path / "run" / "trained.json").read_text())
+    assert Trained.from_json(kept, "x").known(TRAIN) == ["exactly"] * len(TRAIN)
+    assert result.sampler.trained.known(HELD_OUT) == [None] * len(HELD_OUT)
+    assert trainer().base_sampler().trained is None
+
+
+def test_a_run_is_resumed_with_the_file_out_of_which_rows_were_held(tmp_path):
+    whole = Dataset([*TRAIN, *HELD_OUT])
+    service = scripted()
+    trainer(service, output_dir=tmp_path / "run", max_steps=2).train(TRAIN, HELD_OUT)
+    result = trainer(service, output_dir=tmp_path / "run", max_steps=4).train(whole, resume_from_checkpoint=True)
+    assert (result.final_checkpoint.step, "eval/loss" in result.history.last) == (4, True)
+    with pytest.raises(ResumeMismatchError):
+        trainer(service, output_dir=tmp_path / "run", max_steps=5).train(whole[1:], resume_from_checkpoint=True)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert TrainingConfig(output_dir="~/run").output_dir == tmp_path / "run"

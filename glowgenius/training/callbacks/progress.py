@@ -45,11 +45,13 @@ class ProgressBar(Callback):
     Args:
         file: Where to; None is standard output as it is when the run begins.
         width: Columns of the bar's line; None asks the terminal.
+        header: Whether to print the header of the run.
     """
 
     shows_header = True
 
-    def __init__(self, *, file: TextIO | None = None, width: int | None = None) -> None:
+    def __init__(self, *, file: TextIO | None = None, width: int | None = None, header: bool = True) -> None:
+        self._header = header
         self._file = file
         self._width = width
         self._console: Console | None = None
@@ -63,7 +65,7 @@ class ProgressBar(Callback):
         self._total = event.total_steps
         self._trained, self._evaluated = {}, {}
         self._console = self._new_console()
-        for line in event.header:
+        for line in event.header if self._header else ():
             self._print(line)
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bar = self._new_bar(self._console, event.start_step, event.total_steps)
