@@ -190,7 +190,7 @@ def as_messages(values: Messages, name: str = "messages") -> tuple[Message, ...]
     if isinstance(given, str | bytes | Mapping | Message) or not isinstance(given, IterableABC):
         found = cast("object", given)
         raise ConfigError(f"{name} must be a list of messages, got {describe(found)}")
-    items = tuple(cast("Iterable[Any]", given))
+    items: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType] - untyped callers
     if all(isinstance(item, Message) for item in items):
         return items
     faults: list[Fault] = []
@@ -206,7 +206,8 @@ def as_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...
     Raises:
         ConfigError: One is no tool.
     """
-    return _frozen("tools", read_tool, tools)
+    found: tuple[Mapping[str, Any], ...] = _frozen("tools", read_tool, tools)
+    return found
 
 
 def _as_message(field_name: str, value: Any, faults: list[Fault]) -> Message | None:

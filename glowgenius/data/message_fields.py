@@ -92,7 +92,9 @@ def message_fields(
         faults.extend(found)
         return None
     weight = float(keys["trainable"]) if "trainable" in keys and "weight" not in keys else keys.get("weight")
-    options = {key: keys[key] for key in ("reasoning_content", "name", "tool_call_id", "tool_calls") if key in keys}
+    options: dict[str, Any] = {
+        key: keys[key] for key in ("reasoning_content", "name", "tool_call_id", "tool_calls") if key in keys
+    }
     return {"role": keys["role"], "content": keys.get("content", ""), "weight": weight, **options}
 
 

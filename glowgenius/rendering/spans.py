@@ -76,6 +76,14 @@ class RenderedText:
                 "messages whose turns end with that token, or do not train this one",
                 field=f"messages[{index}]",
             )
+        header = self._shape.header
+        if header and turn.startswith(prompt + header):
+            raise unrenderable(
+                "the prompt does not begin the assistant's turn here, "
+                f"so that the model would have to write {header!r} itself",
+                "a renderer that begins it, for example glowgenius.rendering.FamilyRenderer, or do not train this one",
+                field=f"messages[{index}]",
+            )
         turn = turn[: len(turn) - len(ending.tail)]
         start = self._tokens_of(prompt, index, prompt=True)
         if isinstance(start, Rewritten):

@@ -306,6 +306,9 @@ class TurnShape:
     opening: str
     """What the model writes before its answer, such as an empty thinking block; mostly nothing."""
 
+    header: str
+    """What begins the assistant's turn within a prompt, where that has a control token; else nothing."""
+
     endings: tuple[Ending, ...]
     """How an answer ends, and how a turn ends that makes a call, where that is otherwise."""
 
@@ -378,6 +381,7 @@ def probe(template: ChatTemplate) -> TurnShape:
     body = prompt + generated[: len(generated) - len(ending.tail)]
     return TurnShape(
         opening="" if answer.reasoning_content else opening,
+        header=_header(template, prompt),
         endings=(ending, *_ending_of_calls(template, ending)),
         trims=_generated(template, prompt, evolve(answer, content=f" \n{_ANSWER}\n ")) == generated,
         rewrites=not _followed(template, answer).startswith(body),
@@ -428,6 +432,13 @@ def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
     except RenderingError:
         return thoughtful if _reasoning(template, prompt) else plain
     return plain
+
+
+def _header(template: ChatTemplate, prompt: str) -> str:
+    """What `add_generation_prompt=True` adds to *prompt*, if there is a control token in it."""
+    before = template.text([_QUESTION])
+    added = prompt[len(before) :] if prompt.startswith(before) else ""
+    return added if template.control.first_in(added) else ""
 
 
 def _ending(template: ChatTemplate, turn: str, rest: str) -> Ending:

@@ -409,7 +409,7 @@ def prompt_parts(prompt: Any) -> tuple[Sequence[Message], Tools]:
 
 def _is_prompt(prompts: Any) -> bool:
     """Whether *prompts* are the messages of one prompt; untyped callers pass all sorts of things."""
-    items: list[Any] = cast("list[Any]", prompts) if isinstance(prompts, list) else []
+    items: list[Any] = [*prompts] if isinstance(prompts, list) else []  # pyright: ignore[reportUnknownVariableType] - as above
     return bool(items) and all(
         isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item) for item in items
     )
