@@ -128,7 +128,7 @@ def test_a_call_with_a_stop_token_of_its_own_is_trained_beside_its_answer(name):
     whole = Conversation(messages=talk, tools=row.tools)
     if name == "diffusion_gemma":
         # Behind a result its prompt does not begin the assistant's turn, which the model would write in plain tokens.
-        with pytest.raises(RenderingError, match="so that the model would have to write '<.turn>model"):
+        with pytest.raises(RenderingError, match=r"so that the model would have to write '<.turn>model"):
             renderer.render(whole)
         assert renderer.render(row).tokens[-1] == renderer.stop_sequences[1]
         return
