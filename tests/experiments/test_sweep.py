@@ -61,10 +61,12 @@ def test_every_cell_is_a_run_with_a_folder_of_its_own(tmp_path):
         "cell.json",
         "checkpoints.jsonl",
         "config.json",
+        "held_out.jsonl",
         "metrics.jsonl",
         "preview.json",
         "report.html",
         "result.json",
+        "trained.json",
     }
     settings = json.loads((folder / "config.json").read_text())
     assert (settings["lora"]["rank"], settings["lora"]["seed"]) == (4, 5)

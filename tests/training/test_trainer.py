@@ -340,10 +340,12 @@ def test_the_run_folder(tmp_path):
         ".owner",
         "checkpoints.jsonl",
         "config.json",
+        "held_out.jsonl",
         "metrics.jsonl",
         "preview.json",
         "report.html",
         "result.json",
+        "trained.json",
     ]
     settings = json.loads((tmp_path / "config.json").read_text())
     assert settings["model_name"] == "scripted"
@@ -612,13 +614,13 @@ def test_the_plain_call_works_inside_a_running_loop():
 
 def test_a_connection_is_taken_as_it_is():
     """With its own reason, not that a service was given."""
-    connection = Connection(service=scripted(), engine="local", reason="it was chosen for this test")
+    connection = Connection(service=scripted(), engine="tinker", reason="it was chosen for this test")
     recorder = Recorder()
     made = SupervisedTrainer(
         "scripted", service=connection, renderer=RENDERER, config=config(num_epochs=1), callbacks=recorder
     )
     made.train(TRAIN)
-    assert recorder.events[0].header[0] == ("engine: local (on this machine), because it was chosen for this test")
+    assert recorder.events[0].header[0] == ("engine: tinker (over the network), because it was chosen for this test")
     assert made.base_sampler().generate("Q1?")
 
 
