@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
@@ -160,10 +162,10 @@ def print_json(value: Any) -> None:
 
 _PHRASES: Final = (
     (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
+    (r"\bresume_from_checkpoint(?:=True)?\b(?!=)", "--resume"),
     (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
     (r"Dataset\.with_replay\(rows\)", "--replay FILE"),
     (r"SupervisedTrainer\(prices=\.\.\.\)", "--prices FILE"),
-    (r"columns=\{(['\"])([^'\"]+)\1: (['\"])([^'\"]+)\3\}", r"--columns \4=\2"),
     (r"\beval_dataset\b(?![\w=])", "--eval"),
     (r" \(all of them in error\.problems\)", " (all of them: glowgenius check DATA --json)"),
 )
@@ -212,6 +214,7 @@ def in_shell(text: str) -> str:
     """*text* with the settings under the names that they have as options: `max_length=512` is `--max-length 512`."""
     for pattern, phrase in _PHRASES:
         text = re.sub(pattern, phrase, text)
+    text = re.sub(r"\bcolumns=(\{[^{}]*\})", _columns, text)
     known = "|".join(sorted(_NAMES, key=len, reverse=True))
     owner = r"(?:(?:TrainingConfig|LoRAConfig|config|lora)\.)"
     given = re.compile(rf"(?<![\w./'\"-]){owner}?({known})=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]*\w))")
@@ -219,6 +222,14 @@ def in_shell(text: str) -> str:
     text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
     bare = "|".join(name for name in _NAMES if "_" in name)
     return re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text)
+
+
+def _columns(found: re.Match[str]) -> str:
+    """`--columns question=Q,answer=A`, where *found* is `columns={'Q': 'question', 'A': 'answer'}`; else as it was."""
+    with suppress(ValueError, SyntaxError):
+        renamed: dict[str, str] = ast.literal_eval(found[1])
+        return f"--columns {shlex.quote(','.join(f'{ours}={theirs}' for theirs, ours in renamed.items()))}"
+    return found[0]
 
 
 def _flag(name: str) -> str:

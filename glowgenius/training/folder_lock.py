@@ -157,7 +157,7 @@ def _lock(path: Path) -> BaseFileLock | None:
     except Timeout:
         raise ConfigError(
             f"output_dir={str(path)!r} is being written by another run{_holder(path)}. Wait until that has ended, or "
-            "end it; or choose another output_dir. Reading is free meanwhile: glowgenius report, evaluate and compare"
+            "end it; or choose another output_dir. Its files may be read meanwhile"
         ) from None
     except (NotImplementedError, OSError) as error:
         if isinstance(error, PermissionError) or not os.access(path, os.W_OK):

@@ -37,7 +37,7 @@ _DOTTED: Final = re.compile(r"(?<![\w./'{HOLE}-])((?:[A-Za-z_]\w*\.)+[a-z_]\w+)\
 _SNAKE: Final = re.compile(rf"(?<![\w./'\"{HOLE}-])([a-z]+(?:_[a-z0-9]+)+)\b(?![=(./{HOLE}])")
 _CAMEL: Final = re.compile(r"(?<![\w.])([A-Z][a-z]+(?:[A-Z]\w+)+|LoRA[A-Z]\w+|JSONL\w+)\b(?!\()")
 _OPTION: Final = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")
-_COMMAND: Final = re.compile(r"(?<![\w./])glowgenius ([a-z]+)(?=[ ,`)]|$)")
+_COMMAND: Final = re.compile(r"(?<![\w./])glowgenius (?!never|does)([a-z]+)(?=[ ,`)]|$)")
 _VARIABLE: Final = re.compile(rf"(?<![\w.{HOLE}])([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b")
 _EXTRA: Final = re.compile(r"glowgenius\[([\w,-]+)\]")
 _PAGE: Final = re.compile(r"(docs/[\w/]+\.md)")
@@ -125,7 +125,7 @@ def _messages_of(module: Module) -> Iterator[Message]:
 
 
 def _silent(tree: ast.Module) -> set[int]:
-    """The nodes that are no message: docstrings, parts of an f-string, what `repr` shows, and names for type checkers."""
+    """The nodes without a message: docstrings, parts of an f-string, what `repr` shows, names for type checkers."""
     silent: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == "__repr__":
@@ -263,7 +263,7 @@ class Known:
             "command": lambda: text in options_of(),
             "variable": lambda: text in VARIABLES_OF_OTHERS or text in _own_variables(),
             "extra": lambda: text in extras(),
-            "page": lambda: (ROOT / text).is_file(),
+            "page": (ROOT / text).is_file,
         }[kind]
         return None if good() else f"there is no {kind} {text}"
 

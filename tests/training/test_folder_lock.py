@@ -52,8 +52,7 @@ def test_a_second_trainer_in_the_same_process_is_refused(tmp_path, resume):
         f"output_dir='{tmp_path}' is being written by another run (this process itself, thread MainThread, on "
     )
     assert told[0].endswith(
-        "). Wait until that has ended, or end it; or choose another output_dir. Reading is free meanwhile: glowgenius "
-        "report, evaluate and compare"
+        "). Wait until that has ended, or end it; or choose another output_dir. Its files may be read meanwhile"
     )
     assert run(tmp_path, resume=True, service=service).history == result.history
 
