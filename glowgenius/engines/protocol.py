@@ -235,6 +235,15 @@ def checkpoint_directory(owner: object) -> Path | None:
 
 
 @runtime_checkable
+class SupportsTemporary(Protocol):
+    """A service that stores on this machine, and takes away again what a run without a folder of its own has stored."""
+
+    def with_temporary_checkpoints(self) -> ServiceClient:
+        """The same service, whose checkpoints are removed when it is dropped."""
+        ...
+
+
+@runtime_checkable
 class SupportsContext(Protocol):
     """A service that knows how long a sequence of a base model may be; the SDK's tells it with its list of models."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
+from glowgenius.engines.temporary import temporary_folder
 from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, SupportedModel
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
@@ -85,6 +87,9 @@ class ServiceClient:
         self._session = f"local-{secrets.token_hex(4)}"
         root = cache_directory() / "checkpoints" if checkpoint_directory is None else Path(checkpoint_directory)
         self._checkpoints = root.expanduser().resolve()
+        self._chose_directory = checkpoint_directory is not None
+        self.keeps_checkpoints = True
+        """Whether they stay when the service is dropped."""
         self._runs = 0
         self._paths: dict[str, str] = {}
 
@@ -210,6 +215,19 @@ class ServiceClient:
         precision = f"frozen weights in {self.dtype} ({self._precision.reason}), adapters and optimizer in float32"
         paths = [f"{name} computed {how}" for name, how in self._paths.items()]
         return ", ".join(filter(None, [where, precision, *paths, self._runtime.checkpointing.said]))
+
+    def with_temporary_checkpoints(self) -> ServiceClient:
+        """The same service with the same queue, whose checkpoints are removed when it is dropped.
+
+        It is what a run without an `output_dir` trains on: its checkpoints are of use as long as its result is.
+        A service that was given a *checkpoint_directory* keeps them there all the same.
+        """
+        if self._chose_directory:
+            return self
+        made = copy.copy(self)
+        # The copy is of this class, and only here has another folder than the service that it was made from.
+        vars(made).update(_checkpoints=temporary_folder(made), keeps_checkpoints=False)
+        return made
 
     @property
     def checkpoint_directory(self) -> Path:

@@ -17,12 +17,12 @@ from glowgenius._version import __version__
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.message import Conversation
 from glowgenius.engines.errors import mapped
-from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.engines.protocol import SupportsAlpha, SupportsTemporary
 from glowgenius.errors import ConfigError, GlowGeniusError
 from glowgenius.lora.known_models import KNOWN_MODELS
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.lora.resolve import base_name
-from glowgenius.models.catalog import model_directory
+from glowgenius.models.catalog import missing, model_directory
 from glowgenius.models.weights import weights_fingerprint
 from glowgenius.rendering.preview import preview
 from glowgenius.training.checkpoints import NO_BEARING
@@ -188,7 +188,16 @@ def weights_of(engine: str, base_model: str, lora: LoRAConfig | None) -> str | N
     Raises:
         ModelNotFoundError: There is no such model.
     """
-    return weights_fingerprint(model_directory(base_model)) if engine == "local" and lora is not None else None
+    if engine != "local" or lora is None or missing(base_model) is not None:
+        return None  # the engine says what is missing
+    return weights_fingerprint(model_directory(base_model))
+
+
+def for_one_run(engine: Engine, output_dir: Path | None) -> Engine:
+    """*engine* for a run; without a folder, what it stores on this machine is removed with the run's result."""
+    if output_dir is None and isinstance(engine.service, SupportsTemporary):
+        return attrs.evolve(engine, service=engine.service.with_temporary_checkpoints())
+    return engine
 
 
 def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *, look_up: bool) -> str:

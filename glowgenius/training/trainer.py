@@ -40,6 +40,7 @@ from glowgenius.training.setup import (
     check_type,
     choose_engine,
     describe_model,
+    for_one_run,
     new_client,
     peak_rate,
     preview_of,
@@ -381,7 +382,7 @@ class SupervisedTrainer:
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
         start, train, held = self._start(resume, folder, train, held)
-        engine = self._engine()
+        engine = for_one_run(self._engine(), self._config.output_dir)
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine)
         identity = self._identity(engine, run, train, held)
@@ -459,7 +460,10 @@ class SupervisedTrainer:
         if config.save_top_k is not None:
             states, evaluated = min(states, config.save_top_k + 2), min(evaluated, config.save_top_k + 1)
         # A state has the adapter and two moments of it.
-        return check_room(store, least=4 * weights, most=(3 * states + evaluated + 1) * weights)
+        lines = check_room(store, least=4 * weights, most=(3 * states + evaluated + 1) * weights)
+        if not getattr(engine.service, "keeps_checkpoints", True):
+            lines = [f"{lines[0]}, removed with the result, as output_dir is None", *lines[1:]] if lines else []
+        return lines
 
     @property
     def _rank(self) -> int | None:

@@ -370,6 +370,23 @@ def test_models():
     assert lines[1].split()[:3] == ["smollm2-135m-instruct", "11,360,256", "1.00e-03"]
 
 
+def test_env_clears_the_cache_when_that_is_asked_for(monkeypatch, tmp_path):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("GLOWGENIUS_CACHE", str(cache))
+    for name in ("models", "own"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "file").write_bytes(bytes(2_000_000))
+    assert json.loads(call("env", "--json").stdout)["cache"] == [{"path": str(cache / "models"), "bytes": 2_000_000}]
+    assert f"cache: 2.0 MB in {cache / 'models'}" in call("env").stdout
+    assert "Remove 2.0 MB" in call("env", "--clear-cache", code=1, input="n\n").output
+    assert (cache / "models" / "file").is_file()
+    assert json.loads(call("env", "--clear-cache", "--yes", "--json").stdout) == {
+        "removed": [str(cache / "models")],
+        "bytes": 2_000_000,
+    }
+    assert [part.name for part in cache.iterdir()] == ["own"]
+
+
 def test_env_never_shows_a_key():
     result = call("env", "--json", env={"TINKER_API_KEY": "tml-not-a-real-key"})
     assert json.loads(result.stdout)["tinker_api_key"] == "set"

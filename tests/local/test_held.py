@@ -78,3 +78,24 @@ def test_a_run_that_fails_leaves_nothing(tiny):
         fail()
         figures.append(held(number))
     assert flat(figures[1:])
+
+
+def test_a_run_without_a_folder_leaves_nothing_on_the_disk(result, tmp_path):
+    [store] = list((tmp_path / "cache" / "temporary").glob("*/*"))
+    assert result.final_checkpoint.state_path.startswith(str(store))
+    adapter = result.save_adapter(tmp_path / "adapter")
+    sampler = result.sampler
+    result.close()
+    assert not store.exists()
+    assert sampler.generate("What is 3?", max_tokens=2) is not None
+    assert (adapter / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "cache" / "checkpoints").exists()
+
+
+def test_a_service_that_was_given_a_folder_keeps_its_checkpoints_there(service, tiny, tmp_path):
+    config = gg.TrainingConfig(num_epochs=1, batch_size=4, learning_rate=1e-3)
+    trainer = gg.SupervisedTrainer(str(tiny()), lora=gg.LoRAConfig(rank=2), service=service, config=config)
+    path = trainer.train(ROWS).final_checkpoint.state_path
+    gc.collect()
+    assert path.startswith(str(tmp_path / "checkpoints"))
+    assert service.create_training_client_from_state(path).result().get_info().lora_rank == 2
