@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from glowgenius.data.dataset import Dataset
 from glowgenius.errors import PreflightError, Problem
 from glowgenius.training.preflight_report import PreflightReport, times
 from glowgenius.training.prepared import PreparedRun
@@ -78,6 +79,7 @@ def check_run(
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,
         train_on=config.train_on.value,
+        untrained=train.untrained_columns if isinstance(train, Dataset) else (),
         warnings=(
             *around.warnings,
             *row_warnings(train, evaluation),

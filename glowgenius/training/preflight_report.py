@@ -11,6 +11,7 @@ from glowgenius._output import showable
 from glowgenius.rendering.train_on import TrainOn
 
 if TYPE_CHECKING:
+    from glowgenius.data.untrained import UntrainedColumn
     from glowgenius.training.cost import CostEstimate
     from glowgenius.training.rows import RowCounts
     from glowgenius.typing import JSON
@@ -63,6 +64,9 @@ class PreflightReport:
     train_on: str = TrainOn.LAST_ASSISTANT_MESSAGE.value
     """Which messages are trained."""
 
+    untrained: tuple[UntrainedColumn, ...] = ()
+    """Columns of the training rows that are kept and not trained."""
+
     warnings: tuple[str, ...]
     """What a run should not have, but can."""
 
@@ -73,6 +77,7 @@ class PreflightReport:
             *self.about,
             f"train rows: {_rows(self.train)} trained per epoch; longest {self.train.longest:,} tokens",
             *self._turns(),
+            *(f"kept, not trained: {column}: {column.advice}" for column in self.untrained),
             *self._replay(),
             *([] if held is None else [f"eval rows: {_rows(held)} scored; longest {held.longest:,} tokens"]),
             f"steps: {self._steps()}",

@@ -646,3 +646,16 @@ def test_a_run_is_resumed_with_the_file_out_of_which_rows_were_held(tmp_path):
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert TrainingConfig(output_dir="~/run").output_dir == tmp_path / "run"
+
+
+def test_the_header_names_columns_that_are_not_trained():
+    rows = Dataset.from_records(
+        [{"question": f"Q{row}?", "answer": "A", "article": f"Leith is a port ({row})."} for row in range(3)],
+        columns={"article": "metadata"},
+    )
+    [line] = [line for line in trainer().preflight(rows).lines() if line.startswith("kept, not trained")]
+    assert line == (
+        "kept, not trained: article (3 rows, such as \"Leith is a port (0).\"): columns={'article': 'context'} puts it "
+        "before the question"
+    )
+    assert not any("kept, not trained" in line for line in trainer().preflight(TRAIN).lines())
