@@ -28,7 +28,7 @@ _NOBODY_READS: Final = (errno.EPIPE, errno.ESHUTDOWN, *((errno.EINVAL,) if sys.p
 def showable(text: str) -> str:
     r"""*text* without characters that would steer a terminal: each is written as its escape, such as `\x1b`.
 
-    Lines and tabs stay, and so does every letter of every alphabet.
+    Line breaks, tabs and the characters of every script stay.
     """
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

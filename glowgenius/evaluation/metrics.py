@@ -7,7 +7,7 @@ shape.
 | metric | right is |
 | --- | --- |
 | `exact_match` | an accepted answer, as `glowgenius.evaluation.normalize` writes it: no meaning is lost |
-| `strict` | an accepted answer to the letter, but for outer space |
+| `strict` | exactly an accepted answer, but for outer space |
 | `contains` | an accepted answer stands in it as whole words, not negated and not one of several |
 | `token_f1` | the words that both have, as F1; a number between 0 and 1 |
 | `json` | equal as a JSON value: the order of keys, space and escapes mean nothing |
@@ -54,7 +54,7 @@ def exact_match(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def strict_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction is one of the accepted answers to the letter, but for outer space, else 0.
+    """1 if the prediction is exactly one of the accepted answers, but for outer space, else 0.
 
     Args:
         prediction: What the model answered.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 JSON_METRICS: Final = frozenset({"json", "json_valid"})
-"""The metrics beside which the share of answers that are no JSON is told."""
+"""Metrics with which the share of answers that are not JSON is reported."""
 
 HOW_TRAINED: Final = ("exactly", "nearly", "by group", "not")
 """What `EvaluationRow.trained` says."""

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from glowgenius.evaluation.intervals import Interval
 
 FEWEST_GROUPS: Final = 10
-"""With fewer independent groups of questions nothing is told."""
+"""With fewer independent groups of questions there is no verdict."""
 
 MARGIN: Final = 0.05
 """A difference that surely lies within it is called "at most x either way": 5 points of a score."""

@@ -158,7 +158,7 @@ def _with_marks(whole: str, end: int) -> int:
 
 
 def _to_the_end(whole: str, end: int) -> int:
-    """The end of a word with marks in it; Python's patterns take vowel signs of many scripts for no letters."""
+    """The end of a word with marks in it; Python takes vowel signs of many scripts for no word characters."""
     while (after := _with_marks(whole, end)) > end:
         more = _MORE.match(whole, after)
         end = more.end() if more else after

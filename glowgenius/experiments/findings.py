@@ -55,7 +55,7 @@ def _none(points: Sequence[SweepPoint]) -> str:
 
 
 def _few(points: Sequence[SweepPoint], groups: int | None) -> list[str]:
-    """That nothing is told from so few questions."""
+    """The sentence that there are too few questions for a verdict."""
     if groups is None or groups >= FEWEST_GROUPS or len(points) == 1:
         return []
     found = f"{groups} independent one{'s' * (groups != 1)}"

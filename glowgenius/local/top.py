@@ -71,7 +71,7 @@ def _through_transformers(network: Any, packed: Pass, model: BaseModel, k: int) 
 
 
 def _top(logits: torch.Tensor, k: int) -> tuple[TokenArray, LogprobArray]:
-    """The k likeliest of each row; of equals those of lowest id, which `topk` alone does not promise."""
+    """The top k of each row; among equal values those of lowest id, which `topk` alone does not promise."""
     logprobs = torch.log_softmax(logits.float(), dim=-1)
     values, ids = logprobs.topk(k)
     for row in torch.nonzero((logprobs >= values[:, -1:]).sum(dim=-1) > k).flatten().tolist():

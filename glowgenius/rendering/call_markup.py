@@ -1,4 +1,4 @@
-"""How a chat template writes tool calls, learnt from calls of our own, and the way back from what a model samples."""
+"""How a chat template writes tool calls, learnt from calls of our own, and the parser for what a model samples."""
 
 from __future__ import annotations
 

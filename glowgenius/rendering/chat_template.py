@@ -63,7 +63,7 @@ class ChatTemplateRenderer(Renderer):
             tokenizer: It has to have a chat template.
             chat_template_kwargs: Further variables for the template, such as `{"enable_thinking": False}`.
             use_generation_markers: False leaves `{% generation %}` markers of the template aside.
-            today: The day that a template is told which writes the date into its prompts, as gpt-oss and Llama 3.2 do.
+            today: The date for templates that write today's into their prompts, as those of gpt-oss and Llama 3.2 do.
                 None is the day on which the renderer is made; a run that is resumed goes on with its own.
             max_characters: The longest text that the template may write.
             max_loops: How often its loops over `range(…)` may turn in one text.

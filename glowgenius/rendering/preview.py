@@ -33,7 +33,7 @@ _CUT: Final = "\x1b[1;31m"
 _RESET: Final = "\x1b[0m"
 
 MAX_SHOWN: Final = 4_000
-"""Tokens of an example that are shown, unless a preview is told otherwise: a page has some 500."""
+"""Tokens of an example that are shown by default: a page has some 500."""
 
 _DEAREST: Final = 3
 """How many of the dearest tokens are named."""

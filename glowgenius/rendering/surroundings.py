@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_CHARACTERS: Final = 20_000_000
-"""The longest text that a template may write, unless a renderer is told otherwise."""
+"""The longest text, in characters, that a template may write by default."""
 
 MAX_LOOPS: Final = 1_000_000
-"""How often the loops of a template over `range(…)` may turn in one text, unless a renderer is told otherwise."""
+"""Default limit of the iterations of a template's loops over `range(…)` in one text."""
 
 _DRAWS: Final = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 

@@ -40,7 +40,7 @@ class ProgressBar(Callback):
     In a terminal, a bar with the losses beside it. Elsewhere (a notebook, a file, a pipe, a CI log, which is where `CI`
     is set) a line after every tenth of the run, and one for every evaluation with what it measured: nothing is drawn
     over, and no control characters are written. A wait for the service and a restart are a line in both.
-    A stream that fails, or that nobody reads any more, ends the output and not the run.
+    A stream that fails or is closed ends the output and not the run.
 
     Args:
         file: Where to; None is standard output as it is when the run begins.
