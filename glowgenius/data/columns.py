@@ -308,6 +308,7 @@ def _sorted(
     """The columns to keep; of each that cannot stay the name to give it, and what it holds (a slip holds nothing)."""
     kept, names, wrong = list[str](), dict[str, str](), dict[str, str]()
     options = offered(columns)
+    whole = set(shape.required) <= set(columns)
     for column in columns:
         if column in own:
             continue
@@ -324,7 +325,7 @@ def _sorted(
         elif suggestion is None or ((plain in ELSEWHERE or plain in _CLASSES) and suggestion in columns):
             kept.append(column)
         else:
-            taken = suggestion in columns or suggestion in names.values()
+            taken = suggestion in columns or suggestion in names.values() or (whole and suggestion not in own)
             names[column] = "metadata" if taken else suggestion
             wrong[column] = ""
     asks = shape.required[0]
@@ -367,7 +368,9 @@ def _fault(column: str, holds: str, names: Mapping[str, str], together: Mapping[
     use = advised(together or {column: name})
     if not holds:
         taken = name == "metadata"
-        meaning = f"did you mean {meant(column, shape)!r}{', which is there as well' * taken}?"
+        other = meant(column, shape)
+        why = "is there as well" if other in (*shape.columns, *COMMON) else "is of another format"
+        meaning = f"did you mean {other!r}{f', which {why}' * taken}?"
         does = "keeps it untrained" if taken else "reads it so"
         return Fault(column, "no column of that name", f"{meaning} {use} {does}")
     if holds == _ANOTHER:
