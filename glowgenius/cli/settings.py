@@ -146,6 +146,10 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     "patience": (_option(int | None, "End the run after so many evaluations without improvement."), None),
     "budget": (_option(float | None, "End the run before it costs more than so many USD."), None),
     "prices": (_option(Path | None, "A price table of your own, as JSON."), None),
+    "drop_row": (
+        _option(list[str] | None, "With --resume: a row to go on without, by place, id or number.", "--drop-row"),
+        None,
+    ),
     "resume": (_option(bool, "Resume the run in --output-dir.", "--resume"), False),
 }
 """What else decides a run of the command line."""

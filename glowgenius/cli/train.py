@@ -41,7 +41,12 @@ def train(data: DataFile, *, options: Options, as_json: JSONOption = False) -> i
         callbacks=[Header(as_json=as_json), bar, *trackers(options["report_to"], folder)],
     )
     try:
-        result = trainer.train(rows, eval_dataset=held, resume_from_checkpoint=True if options["resume"] else None)
+        result = trainer.train(
+            rows,
+            eval_dataset=held,
+            resume_from_checkpoint=True if options["resume"] else None,
+            dropped_rows=options["drop_row"] or (),
+        )
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt, data, folder)
     _tell(result, folder, has_held=held is not None, as_json=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast, final
 
 from attrs import asdict, field, fields, frozen
 
@@ -82,6 +82,9 @@ class CheckpointRecord:
     usage: Mapping[str, int] = field(factory=dict[str, int])
     """Tokens that had been paid for by then: `trained`, `prefilled` and `sampled`."""
 
+    dropped_rows: Mapping[str, int] = field(factory=dict[str, int])
+    """The rows that the run went on without, by their numbers, with how many examples each had."""
+
     rows_sha256: str | None = None
     """SHA-256 of the rows of metrics up to `step`; None where an earlier version wrote the record."""
 
@@ -105,7 +108,9 @@ class CheckpointRecord:
     def to_json(self) -> dict[str, JSON]:
         """The record as a JSON object; a path or digest that there is none of is left out, as the cookbook does."""
         values: dict[str, JSON] = asdict(self, filter=lambda attribute, _: attribute.name not in _OF_FOLDER)
-        return {name: value for name, value in values.items() if value is not None}
+        return {
+            name: value for name, value in values.items() if value is not None and (name, value) != ("dropped_rows", {})
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], place: str) -> CheckpointRecord:
@@ -140,9 +145,22 @@ _OBJECTS: Final = ("identity", "callbacks", "requests", "usage")
 def _fits(name: str, value: object) -> bool:
     if name in _POSITION:
         return type(value) is int and value >= 0
+    if name == "dropped_rows":
+        return is_dropped(value)
     if name in _OBJECTS:
         return isinstance(value, dict)
     return isinstance(value, bool) if name == "final" else isinstance(value, str)
+
+
+def is_dropped(value: object) -> TypeGuard[dict[str, int]]:
+    """Whether *value* is a mapping from numbers of rows, as text, to how many examples each had."""
+    if not isinstance(value, dict):
+        return False
+    items = cast("dict[object, object]", value).items()
+    return all(
+        isinstance(row, str) and row.isascii() and row.isdigit() and type(count) is int and count >= 0
+        for row, count in items
+    )
 
 
 def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from glowgenius.data.dataset import Dataset
 from glowgenius.errors import PreflightError, Problem
+from glowgenius.training.dropped import empty_places
 from glowgenius.training.preflight_report import PreflightReport, times
 from glowgenius.training.prepared import PreparedRun
 from glowgenius.training.row_warnings import row_warnings, weight_warnings
-from glowgenius.training.rows import TRAINS_ANSWER, PreparedRows, over_context, prepare
+from glowgenius.training.rows import NONE_DROPPED, TRAINS_ANSWER, PreparedRows, over_context, prepare
 from glowgenius.training.schedule import Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from glowgenius.data.message import Conversation
     from glowgenius.rendering.renderer import Renderer
@@ -33,6 +34,8 @@ def check_run(
     learning_rate: tuple[float, str],
     about: tuple[str, ...],
     surroundings: Callable[[], Surroundings],
+    dropped: Mapping[int, int | None] = NONE_DROPPED,
+    total: int | None = None,
 ) -> tuple[PreparedRun, PreflightReport]:
     """Render every row and check the settings against them.
 
@@ -44,6 +47,8 @@ def check_run(
         learning_rate: The peak rate, and where it comes from.
         about: Lines about engine, model and renderer, for the page.
         surroundings: What is known of engine and model; asked for when the rows are rendered, as it may take a while.
+        dropped: As for `prepare`, of the training rows.
+        total: As for `prepare`.
 
     Returns:
         The run, and the page about it, without its price.
@@ -51,9 +56,15 @@ def check_run(
     Raises:
         PreflightError: Something is wrong; `problems` has all of it.
     """
-    rows, found = prepare(train, renderer, config, name="train")
+    rows, found = prepare(train, renderer, config, name="train", dropped=dropped, total=total)
     held, more = (None, list[Problem]()) if evaluation is None else prepare(evaluation, renderer, config, name="eval")
-    plan = make_plan(config, num_rows=rows.counts.used, learning_rate=learning_rate[0])
+    plan = make_plan(
+        config,
+        num_rows=rows.counts.used + rows.counts.left_out,
+        learning_rate=learning_rate[0],
+        left_out=empty_places(rows.rows, rows.left_out),
+    )
+    left = [row for number, row in enumerate(train) if number not in dropped] if dropped else train
     around = surroundings()
     wrong = [
         *around.problems,
@@ -82,8 +93,8 @@ def check_run(
         untrained=train.untrained_columns if isinstance(train, Dataset) else (),
         warnings=(
             *around.warnings,
-            *row_warnings(train, evaluation),
-            *weight_warnings(train, rows.counts.used, config.batch_size),
+            *row_warnings(left, evaluation),
+            *weight_warnings(left, rows.counts.used, config.batch_size),
             *_mask_warnings(config, rows, held),
             *_plan_warnings(config, plan, evaluates=held is not None),
         ),

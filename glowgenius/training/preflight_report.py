@@ -116,14 +116,15 @@ class PreflightReport:
 
     def _steps(self) -> str:
         planned = self.num_epochs * self.steps_per_epoch
-        size = min(self.batch_size, self.train.used)
+        places = self.train.used + self.train.left_out
+        size = min(self.batch_size, places)
         noun = "row" if self.train.examples == self.train.rows else "example"
         text = (
             f"{planned:,} = {times(self.num_epochs, 'epoch')} × {times(self.steps_per_epoch, 'batch')} "
             f"of {times(size, noun)}"
         )
-        if self.steps_per_epoch > 1 and self.train.used % self.batch_size:
-            text += f", the last of them {times(self.train.used % self.batch_size, noun)}"
+        if self.steps_per_epoch > 1 and places % self.batch_size:
+            text += f", the last of them {times(places % self.batch_size, noun)}"
         elif size < self.batch_size:
             text += f", fewer than batch_size={self.batch_size}"
         return text if self.total_steps == planned else f"{text}; max_steps={self.total_steps} ends the run earlier"

@@ -26,5 +26,8 @@ class PreparedRun:
     plan: Plan
     """Every step of the run."""
 
+    can_resume: bool = False
+    """Whether the run could be gone on with if it failed."""
+
     trained: Trained | None = None
     """What is trained, as hashes, for those who ask the model afterwards."""

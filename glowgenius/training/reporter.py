@@ -11,6 +11,7 @@ from glowgenius.engines.stored import stored_digest
 from glowgenius.errors import ConfigError, TrainingError, nearest
 from glowgenius.training.checkpoints import CheckpointRecord, checkpoint_name
 from glowgenius.training.cost import COST
+from glowgenius.training.dropped import naming_rows
 from glowgenius.training.events import (
     CheckpointSaved,
     EpochBegin,
@@ -169,7 +170,8 @@ class Reporter:
             num_rows=len(planned.rows),
         )
         self._tell(begin, pending)
-        output = self._wait(update.forward_backward, pending, "forward_backward")
+        with naming_rows(self._run, planned):
+            output = self._wait(update.forward_backward, pending, "forward_backward")
         response = self._wait(update.optimizer, pending, "optim_step")
         self._meter.count_step(pending.step)
         event = self._step_end(planned, output, response)
@@ -278,5 +280,6 @@ class Reporter:
             identity=self._identity,
             callbacks=self._callbacks.state() if state_path is not None else {},
             usage=asdict(self._meter.usage),
+            dropped_rows={str(row): count for row, count in self._run.train.left_out.items()},
             requests=self._agenda.after(pending.step) if state_path is not None else {},
         )

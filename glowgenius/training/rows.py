@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
@@ -13,9 +14,10 @@ from glowgenius.data.replay import REPLAY
 from glowgenius.errors import Problem, RenderingError
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.train_on import TrainOn, message_weights
+from glowgenius.training.dropped import left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glowgenius.batching.soft import SoftExample
     from glowgenius.data.message import Conversation
@@ -31,6 +33,9 @@ TRAINS_ANSWER: Final = frozenset(
 """What trains the assistant's last message, from where it begins to speak to its end."""
 
 _SNIPPET: Final = 8
+
+NONE_DROPPED: Final[Mapping[int, int | None]] = MappingProxyType({})
+"""Every row is there."""
 
 
 @final
@@ -71,6 +76,9 @@ class RowCounts:
     replay_tokens: int = 0
     """Tokens of theirs that carry loss, before any row is left out or cut."""
 
+    left_out: int = 0
+    """Examples of rows that a resumed run goes on without."""
+
     turns: int = 0
     """Messages of the assistant in the rows given."""
 
@@ -92,6 +100,12 @@ class PreparedRows:
     rows: tuple[int, ...]
     """Of each example, the number of its row in the data set."""
 
+    source: Sequence[Conversation]
+    """The data set."""
+
+    left_out: Mapping[int, int]
+    """How many examples each of the rows had that a resumed run goes on without."""
+
     counts: RowCounts
     """What became of the rows."""
 
@@ -100,7 +114,13 @@ class PreparedRows:
 
 
 def prepare(
-    conversations: Sequence[Conversation], renderer: Renderer, config: TrainingConfig, *, name: str
+    conversations: Sequence[Conversation],
+    renderer: Renderer,
+    config: TrainingConfig,
+    *,
+    name: str,
+    dropped: Mapping[int, int | None] = NONE_DROPPED,
+    total: int | None = None,
 ) -> tuple[PreparedRows, list[Problem]]:
     """Render every row.
 
@@ -109,26 +129,38 @@ def prepare(
         renderer: Makes tokens and masks.
         config: What is trained, and what becomes of long rows.
         name: What the data set is called in problems of rows that came from memory.
+        dropped: Rows that are left out, with the number of examples that they had, where that is known.
+        total: Examples that there were before any row was dropped, where that is known.
 
     Returns:
         The rows without a problem, and the problems of all others.
+
+    Raises:
+        ConfigError: How many examples a dropped row had cannot be told.
     """
     rendered: list[tuple[int, RenderedExample]] = []
     problems: list[tuple[int, Problem]] = []
+    gone: list[tuple[int, tuple[RenderedExample, ...]]] = []
     for row, examples in enumerate(renderer.render_rows(conversations, config.train_on)):
         if isinstance(examples, RenderingError):
             found = examples.problems or (Problem(found=examples.message, accepted="see the message"),)
             problems += [(row, problem) for problem in found]
+            continue
+        if row in dropped:
+            gone.append((row, examples))
             continue
         for example in examples:
             problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
             rendered.append((row, example))
         problems += [(row, problem) for problem in _prompt(examples[-1], conversations[row], renderer, config.train_on)]
     fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
+    had = {row: _examples_of(row, examples, conversations, renderer, config) for row, examples in gone}
+    counted = left_out(dropped, had, len(kept), total)
+    rest = [conversation for row, conversation in enumerate(conversations) if row not in dropped]
     shifted = tuple(shift(example) for example in fitted.examples)
-    weights = [_turn_weights(conversation, config.train_on) for conversation in conversations]
+    weights = [_turn_weights(conversation, config.train_on) for conversation in rest]
     counts = RowCounts(
-        rows=len(conversations),
+        rows=len(rest),
         examples=len(rendered),
         used=len(shifted),
         dropped=len(fitted.dropped),
@@ -137,19 +169,38 @@ def prepare(
         input_tokens=sum(map(len, shifted)),
         trained_tokens=sum(example.num_trained for example in shifted),
         longest=max((len(example) for example in fitted.examples), default=0),
-        replay_rows=sum(REPLAY in conversation.tags for conversation in conversations),
+        replay_rows=sum(REPLAY in conversation.tags for conversation in rest),
         replay_tokens=sum(example.num_trained for row, example in rendered if REPLAY in conversations[row].tags),
+        left_out=sum(counted.values()),
         turns=sum(map(len, weights)),
         trained_turns=sum(weight > 0 for turns in weights for weight in turns),
     )
     without_stop = sum(not _trains_stop(example, renderer) for example in fitted.examples)
     in_order = sorted([*problems, *too_long], key=lambda item: item[0])
-    located = [_located(problem, row, name) for row, problem in in_order]
+    located = [_located(problem, row, name) for row, problem in in_order if row not in dropped]
     replay = tuple(REPLAY in conversations[row].tags for row in kept)
     prepared = PreparedRows(
-        examples=shifted, replay=replay, rows=tuple(kept), counts=counts, num_without_stop=without_stop
+        examples=shifted,
+        replay=replay,
+        rows=tuple(kept),
+        source=conversations,
+        left_out=counted,
+        counts=counts,
+        num_without_stop=without_stop,
     )
     return prepared, located
+
+
+def _examples_of(
+    row: int,
+    examples: tuple[RenderedExample, ...],
+    conversations: Sequence[Conversation],
+    renderer: Renderer,
+    config: TrainingConfig,
+) -> int | None:
+    """How many examples a dropped row would be; None where it is too long to be any."""
+    _, kept, too_long = _fit([(row, example) for example in examples], conversations, renderer, config)
+    return None if too_long else len(kept)
 
 
 def over_context(

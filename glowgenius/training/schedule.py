@@ -11,6 +11,7 @@ With N steps, W of them warm-up, and s = 0 … N−1, the rate of a step is the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, assert_never, final
 
 from attrs import field, frozen
@@ -74,7 +75,7 @@ class Plan:
     """Every step of a run, in order."""
 
     num_rows: int
-    """Rows of one epoch."""
+    """Rows of one epoch, those in `left_out` included."""
 
     batch_size: int
     """Rows of one step."""
@@ -96,6 +97,9 @@ class Plan:
 
     seed: int
     """Of the order of rows."""
+
+    left_out: tuple[int, ...] = ()
+    """Places in the order of the data, ascending, in which nothing comes any more; all others keep theirs."""
 
     _epochs: dict[int, list[list[int]]] = field(factory=dict[int, list[list[int]]], init=False, eq=False, repr=False)
 
@@ -153,12 +157,18 @@ class Plan:
         # Only the current epoch is kept: a million rows in ten orders would be ten million numbers.
         if epoch not in self._epochs:
             self._epochs.clear()
-            self._epochs[epoch] = batches(self.num_rows, self.batch_size, seed=self.seed, epoch=epoch)
+            whole = batches(self.num_rows, self.batch_size, seed=self.seed, epoch=epoch)
+            self._epochs[epoch] = [self._without(batch) for batch in whole] if self.left_out else whole
         return self._epochs[epoch]
 
+    def _without(self, batch: list[int]) -> list[int]:
+        """The places of *batch* in which something comes, counted among those alone."""
+        at = [(place, bisect_left(self.left_out, place)) for place in batch]
+        return [place - before for place, before in at if place not in self.left_out[before : before + 1]]
 
-def make_plan(config: TrainingConfig, *, num_rows: int, learning_rate: float) -> Plan:
-    """The plan of *config* for so many rows, with the peak rate that `auto` stands for."""
+
+def make_plan(config: TrainingConfig, *, num_rows: int, learning_rate: float, left_out: tuple[int, ...] = ()) -> Plan:
+    """The plan of *config* for so many rows, *left_out* among them, with the peak rate that `auto` stands for."""
     return Plan(
         num_rows=num_rows,
         batch_size=config.batch_size,
@@ -168,4 +178,5 @@ def make_plan(config: TrainingConfig, *, num_rows: int, learning_rate: float) ->
         lr_schedule=config.lr_schedule,
         warmup_steps=config.warmup_steps,
         seed=config.seed,
+        left_out=left_out,
     )

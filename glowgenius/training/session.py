@@ -174,6 +174,7 @@ class Session:
             self.held.to_jsonl(folder.path / HELD_OUT)
 
     def _settings(self) -> dict[str, JSON]:
+        dropped = self.run.train.left_out
         return settings_file(
             base_model=self.base_model,
             lora=self.lora,
@@ -183,6 +184,7 @@ class Session:
             engine=self.engine,
             identity=self.identity,
             header=self.header,
+            dropped={str(row): count for row, count in dropped.items()},
             rows={
                 "train": asdict(self.run.train.counts),
                 "eval": None if self.run.evaluation is None else asdict(self.run.evaluation.counts),

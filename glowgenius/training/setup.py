@@ -242,6 +242,7 @@ def settings_file(
     identity: Mapping[str, JSON],
     header: Sequence[str],
     rows: JSON,
+    dropped: Mapping[str, int],
 ) -> dict[str, JSON]:
     """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
     return {
@@ -264,6 +265,7 @@ def settings_file(
             "run": hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest(),
         },
         "rows": rows,
+        **({"dropped_rows": dict(dropped)} if dropped else {}),
         "versions": dict(_versions()),
         "header": list(header),
     }

@@ -6,23 +6,25 @@ import os
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.trained import without
 from glowgenius.engines.stored import stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
-from glowgenius.training.checkpoints import WEIGHTS, CheckpointRecord, check_identity
+from glowgenius.training.checkpoints import WEIGHTS, CheckpointRecord, check_identity, is_dropped
 from glowgenius.training.cost import evaluation_usage
+from glowgenius.training.dropped import find_rows, row_name
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.run_folder import CHECKPOINTS, HELD_OUT, RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from glowgenius.data.message import Conversation
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.history import Row
     from glowgenius.training.prepared import PreparedRun
@@ -60,8 +62,14 @@ def starting_point(
         return Start(notes=(f"resume: there is no run in {str(source.path)!r} yet, so it starts anew",))
     records = source.checkpoints()
     chosen, notes = _chosen(source, records, wanted)
+    dropped, examples = _dropped(source, records)
     if chosen is None:
-        return Start(anew=True, notes=(*notes, "resume: the run had no checkpoint yet, so it starts anew"))
+        return Start(
+            anew=True,
+            dropped=dropped,
+            examples=examples,
+            notes=(*notes, "resume: the run had no checkpoint yet, so it starts anew"),
+        )
     rows, fault = source.sound_rows()
     _check_rows(source, records, chosen, rows, fault)
     kept, lost = ([row for row in rows if (row["step"] <= chosen.step) is which] for which in (True, False))
@@ -72,8 +80,31 @@ def starting_point(
         before, chosen = [evolve(each, own=False) for each in before], evolve(chosen, own=False)
     behind = records[len(before) + 1 :] if wanted is not None or notes else []
     return Start(
-        rows=tuple(kept), records=(*before, chosen), lost=tuple(lost), behind=tuple(behind), notes=tuple(notes)
+        rows=tuple(kept),
+        records=(*before, chosen),
+        lost=tuple(lost),
+        behind=tuple(behind),
+        notes=tuple(notes),
+        dropped=dropped,
+        examples=examples,
     )
+
+
+def _dropped(source: RunFolder, records: Sequence[CheckpointRecord]) -> tuple[dict[int, int | None], int | None]:
+    """The rows that the run goes on without, and how many examples it began with, where that is known.
+
+    Both files say it: the checkpoint from which a run goes on may be one of before a row was dropped.
+    """
+    settings: dict[str, Any] = {}
+    with suppress(FileNotFoundError, CheckpointError):
+        settings = source.settings()
+    said = [*(record.dropped_rows for record in records), settings.get("dropped_rows")]
+    dropped: dict[int, int | None] = {int(row): n for each in said if is_dropped(each) for row, n in each.items()}
+    examples: int | None = None
+    with suppress(KeyError, TypeError):
+        counts = settings["rows"]["train"]
+        examples = int(counts["used"]) + int(counts.get("left_out", 0))
+    return dropped, examples
 
 
 def _source(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -> tuple[RunFolder, str | None]:
@@ -225,6 +256,12 @@ class Start:
     notes: tuple[str, ...] = ()
     """What the header says about the choice."""
 
+    dropped: Mapping[int, int | None] = field(factory=dict[int, "int | None"])
+    """Rows that the run goes on without, with how many examples each had; None of rows that are dropped just now."""
+
+    examples: int | None = None
+    """How many examples the run began with, dropped ones included, where it is known."""
+
     @property
     def step(self) -> int:
         """Updates that have been made."""
@@ -247,6 +284,36 @@ class Start:
         with suppress(TypeError, ValueError):
             return date.fromisoformat(said)  # type: ignore[arg-type]  # what a file says may be anything
         return None
+
+    def dropping(self, train: Sequence[Conversation], names: object) -> Start:
+        """The start of a run that goes on without the rows that the user names, and those that were named before.
+
+        Raises:
+            ConfigError: There is no such row, no row is left, or nothing to go on with.
+        """
+        named = find_rows(train, names)
+        if named and not self.records and not self.anew:
+            raise ConfigError(
+                "dropped_rows goes on with a run that has begun, and so only with resume_from_checkpoint; to train "
+                "without these rows from the start, leave them out of the data"
+            )
+        new = [row for row in named if row not in self.dropped]
+        if new and self.complete:
+            raise ConfigError(
+                f"dropped_rows: the run ended at step {self.step} and has trained {row_name(train, new[0])} already; "
+                "to train without it, leave it out of the data and begin anew in another output_dir"
+            )
+        dropped = {row: n for row, n in self.dropped.items() if row < len(train)} | dict.fromkeys(new)
+        if dropped and len(dropped) == len(train):
+            raise ConfigError("dropped_rows: no row is left to train; leave at least one")
+        return evolve(self, dropped=dropped)
+
+    def noting(self, counts: Mapping[int, int]) -> Start:
+        """The start whose last checkpoint says which rows the run goes on without."""
+        if not self.records or not counts:
+            return self
+        last = evolve(self.records[-1], dropped_rows={str(row): count for row, count in counts.items()})
+        return evolve(self, records=(*self.records[:-1], last))
 
     def checked(self, identity: Mapping[str, JSON], total_steps: int) -> Start:
         """The start of a run that goes on with the same updates, up to *total_steps*.

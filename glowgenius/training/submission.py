@@ -10,6 +10,7 @@ from glowgenius.engines.order import settle_place
 from glowgenius.engines.tinker_types import AdamParams
 from glowgenius.errors import ConfigError
 from glowgenius.training.checkpoints import checkpoint_name
+from glowgenius.training.dropped import naming_rows
 from glowgenius.training.pending import Pending, Update, to_data
 from glowgenius.training.requests import RunEvaluation, SaveCheckpoint, StopTraining
 
@@ -38,6 +39,7 @@ class Submitter:
         self, client: TrainingClient, *, run: PreparedRun, config: TrainingConfig, agenda: Agenda, snapshots: bool
     ) -> None:
         self._client = client
+        self._run = run
         self._plan = run.plan
         self._config = config
         self._agenda = agenda
@@ -81,7 +83,7 @@ class Submitter:
             weight_decay=config.weight_decay,
             grad_clip_norm=config.grad_clip_norm or 0.0,
         )
-        with mapped(f"step {planned.step}"):
+        with naming_rows(self._run, planned), mapped(f"step {planned.step}"):
             gradient = self._client.forward_backward(data, "cross_entropy")
             pending.sent.append(gradient)
             optimizer = self._client.optim_step(params)

@@ -28,6 +28,7 @@ from glowgenius.training.callbacks.dispatch import Callbacks
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import Connection, check_engine
 from glowgenius.training.cost import estimate_run
+from glowgenius.training.dropped import check_steps, dropped_lines
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.preflight import check_run, refused
 from glowgenius.training.prices import PriceTable
@@ -276,6 +277,8 @@ class SupervisedTrainer:
         train: Dataset | Sequence[Conversation],
         eval_dataset: Dataset | Sequence[Conversation] | None = None,
         resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
+        *,
+        dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
         """Train, and return when it is done.
 
@@ -291,6 +294,9 @@ class SupervisedTrainer:
                 state path of one of its checkpoints, from that one. What comes out is what an uninterrupted run gives.
                 `num_epochs` and `max_steps` may have grown, and how often is evaluated and saved may differ;
                 everything else has to be as it was.
+            dropped_rows: Only with a resume: rows of *train* that the run goes on without, because a step failed of
+                them. Each by its place as errors print it (`"train.jsonl:17"`, `"row 16"`), its id, or its 0-based
+                number. *train* stays the data that the run began with. The run folder remembers them.
 
         Raises:
             PreflightError: Something is wrong with rows or settings; nothing has been sent.
@@ -300,13 +306,15 @@ class SupervisedTrainer:
         """
         rows, held = as_datasets(train, eval_dataset)
         with sole_writer(self._config.output_dir), handled():
-            return self._run(rows, held, resume_from_checkpoint, self._clock)
+            return self._run(rows, held, resume_from_checkpoint, dropped_rows, self._clock)
 
     async def train_async(
         self,
         train: Dataset | Sequence[Conversation],
         eval_dataset: Dataset | Sequence[Conversation] | None = None,
         resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
+        *,
+        dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
         """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
 
@@ -317,7 +325,7 @@ class SupervisedTrainer:
 
         def run(interruption: Interruption) -> TrainingResult:
             with sole_writer(self._config.output_dir):
-                return self._run(rows, held, resume_from_checkpoint, interruption.clock(self._clock))
+                return self._run(rows, held, resume_from_checkpoint, dropped_rows, interruption.clock(self._clock))
 
         return await in_thread(run)
 
@@ -347,7 +355,9 @@ class SupervisedTrainer:
         self._engine_found = self._engine_found or choose_engine(self._service, self._config.output_dir, self._client)
         return self._engine_found
 
-    def _check(self, train: Dataset, held: Dataset | None, engine: Engine) -> tuple[PreparedRun, PreflightReport]:
+    def _check(
+        self, train: Dataset, held: Dataset | None, engine: Engine, start: Start | None = None
+    ) -> tuple[PreparedRun, PreflightReport]:
         """The run, checked and priced; the service is asked for its models meanwhile."""
         outlook = Outlook(engine, self._base_model, self._lora)
         try:
@@ -366,6 +376,8 @@ class SupervisedTrainer:
             learning_rate=peak_rate(self._config, self._base_model),
             about=(engine.line, model, f"renderer: {renderer.description}", *teacher_lines(self._config)),
             surroundings=outlook.see,
+            dropped={} if start is None else start.dropped,
+            total=None if start is None else start.examples,
         )
         cost = estimate_run(
             run,
@@ -378,15 +390,23 @@ class SupervisedTrainer:
         return run, evolve(report, cost=cost)
 
     def _run(
-        self, train: Dataset, held: Dataset | None, resume: bool | str | os.PathLike[str] | None, clock: Clock
+        self,
+        train: Dataset,
+        held: Dataset | None,
+        resume: bool | str | os.PathLike[str] | None,
+        dropped_rows: Sequence[int | str],
+        clock: Clock,
     ) -> TrainingResult:
         folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
         start, train, held = self._start(resume, folder, train, held)
+        start = start.dropping(train, dropped_rows)
         engine = for_one_run(self._engine(), self._config.output_dir)
         refuse_alpha(self._lora, engine.service)
-        run, report = self._check(train, held, engine)
+        run, report = self._check(train, held, engine, start)
         identity = self._identity(engine, run, train, held)
-        start = start.checked(identity, run.plan.total_steps)
+        start = start.checked(identity, run.plan.total_steps).noting(run.train.left_out)
+        if not start.complete:
+            check_steps(run.plan, start.step)
         return Session(
             base_model=self._base_model,
             config=self._config,
@@ -394,11 +414,11 @@ class SupervisedTrainer:
             service=engine.service,
             renderer=self.renderer,
             callbacks=self._callbacks,
-            run=evolve(run, trained=Trained.of(train)),
+            run=evolve(run, trained=Trained.of(train), can_resume=folder is not None and self._client is None),
             identity=identity,
             held=held,
             start=start,
-            header=self._header(report, engine, run.plan, start, folder),
+            header=(*self._header(report, engine, run.plan, start, folder), *dropped_lines(train, run.train.left_out)),
             lora=self._lora,
             rank=self._rank,
             preview=functools.partial(preview_of, train, self.renderer, self._config),
