@@ -58,12 +58,7 @@ def check_run(
     """
     rows, found = prepare(train, renderer, config, name="train", dropped=dropped, total=total)
     held, more = (None, list[Problem]()) if evaluation is None else prepare(evaluation, renderer, config, name="eval")
-    plan = make_plan(
-        config,
-        num_rows=rows.counts.used + rows.counts.left_out,
-        learning_rate=learning_rate[0],
-        left_out=empty_places(rows.rows, rows.left_out),
-    )
+    plan = _plan(config, rows, learning_rate[0])
     left = [row for number, row in enumerate(train) if number not in dropped] if dropped else train
     around = surroundings()
     wrong = [
@@ -100,6 +95,16 @@ def check_run(
         ),
     )
     return PreparedRun(train=rows, evaluation=held, plan=plan), report
+
+
+def _plan(config: TrainingConfig, rows: PreparedRows, learning_rate: float) -> Plan:
+    """The plan of *config* for *rows*, in which dropped rows keep their places."""
+    return make_plan(
+        config,
+        num_rows=rows.counts.used + rows.counts.left_out,
+        learning_rate=learning_rate,
+        left_out=empty_places(rows.rows, rows.left_out),
+    )
 
 
 def refused(problems: Sequence[Problem]) -> PreflightError:

@@ -138,21 +138,7 @@ def prepare(
     Raises:
         ConfigError: How many examples a dropped row had cannot be told.
     """
-    rendered: list[tuple[int, RenderedExample]] = []
-    problems: list[tuple[int, Problem]] = []
-    gone: list[tuple[int, tuple[RenderedExample, ...]]] = []
-    for row, examples in enumerate(renderer.render_rows(conversations, config.train_on)):
-        if isinstance(examples, RenderingError):
-            found = examples.problems or (Problem(found=examples.message, accepted="see the message"),)
-            problems += [(row, problem) for problem in found]
-            continue
-        if row in dropped:
-            gone.append((row, examples))
-            continue
-        for example in examples:
-            problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
-            rendered.append((row, example))
-        problems += [(row, problem) for problem in _prompt(examples[-1], conversations[row], renderer, config.train_on)]
+    rendered, gone, problems = _rendered(conversations, renderer, config, dropped)
     fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
     had = {row: _examples_of(row, examples, conversations, renderer, config) for row, examples in gone}
     counted = left_out(dropped, had, len(kept), total)
@@ -189,6 +175,31 @@ def prepare(
         num_without_stop=without_stop,
     )
     return prepared, located
+
+
+def _rendered(
+    conversations: Sequence[Conversation],
+    renderer: Renderer,
+    config: TrainingConfig,
+    dropped: Mapping[int, int | None],
+) -> tuple[list[tuple[int, RenderedExample]], list[tuple[int, tuple[RenderedExample, ...]]], list[tuple[int, Problem]]]:
+    """The examples of the rows, those of the dropped rows, and the problems of all; each with its row."""
+    rendered: list[tuple[int, RenderedExample]] = []
+    problems: list[tuple[int, Problem]] = []
+    gone: list[tuple[int, tuple[RenderedExample, ...]]] = []
+    for row, examples in enumerate(renderer.render_rows(conversations, config.train_on)):
+        if isinstance(examples, RenderingError):
+            found = examples.problems or (Problem(found=examples.message, accepted="see the message"),)
+            problems += [(row, problem) for problem in found]
+            continue
+        if row in dropped:
+            gone.append((row, examples))
+            continue
+        for example in examples:
+            problems += [(row, problem) for problem in _doubled_bos(example, conversations[row], renderer)]
+            rendered.append((row, example))
+        problems += [(row, problem) for problem in _prompt(examples[-1], conversations[row], renderer, config.train_on)]
+    return rendered, gone, problems
 
 
 def _examples_of(

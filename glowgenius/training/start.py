@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import evolve, field, frozen
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
+
+
+_NO_CHECKPOINT: Final = "resume: the run had no checkpoint yet, so it starts anew"
 
 
 def starting_point(
@@ -64,12 +67,7 @@ def starting_point(
     chosen, notes = _chosen(source, records, wanted)
     dropped, examples = _dropped(source, records)
     if chosen is None:
-        return Start(
-            anew=True,
-            dropped=dropped,
-            examples=examples,
-            notes=(*notes, "resume: the run had no checkpoint yet, so it starts anew"),
-        )
+        return Start(anew=True, dropped=dropped, examples=examples, notes=(*notes, _NO_CHECKPOINT))
     rows, fault = source.sound_rows()
     _check_rows(source, records, chosen, rows, fault)
     kept, lost = ([row for row in rows if (row["step"] <= chosen.step) is which] for which in (True, False))
