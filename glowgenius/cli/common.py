@@ -164,6 +164,7 @@ _PHRASES: Final = (
     (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
     (r"\bresume_from_checkpoint(?:=True)?\b(?!=)", "--resume"),
     (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
+    (r"\bdropped_rows\b(?![\w=])", "--drop-row"),
     (r"Dataset\.with_replay\(rows\)", "--replay FILE"),
     (r"SupervisedTrainer\(prices=\.\.\.\)", "--prices FILE"),
     (r"\beval_dataset\b(?![\w=])", "--eval"),

@@ -59,33 +59,6 @@ def _found(rows: Sequence[Conversation], name: Any, found: Sequence[Any]) -> int
     )
 
 
-def left_out(
-    dropped: Mapping[int, int | None], now: Mapping[int, int | None], kept: int, total: int | None
-) -> dict[int, int]:
-    """How many examples each dropped row had, in whose places nothing comes any more.
-
-    Args:
-        dropped: What the run folder says of each; None of rows that are named for the first time.
-        now: How many each gives now; None where it can no longer be rendered or fitted.
-        kept: Examples of all other rows.
-        total: Examples that the run began with, as the run folder says.
-
-    Raises:
-        ConfigError: It cannot be told.
-    """
-    counts = {row: now.get(row) if count is None else count for row, count in sorted(dropped.items())}
-    known = {row: count for row, count in counts.items() if count is not None}
-    unknown = [row for row, count in counts.items() if count is None]
-    missing = None if total is None else total - kept - sum(known.values())
-    if unknown and missing != len(unknown) and (len(unknown) > 1 or missing is None or missing < 0):
-        raise ConfigError(
-            f"how many examples the dropped rows {', '.join(map(str, unknown))} had cannot be told, as they can no "
-            "longer be rendered and config.json of the run does not say; leave them out of the data, and begin anew in "
-            "another output_dir"
-        )
-    return known | {row: 1 if len(unknown) > 1 else int(missing or 0) for row in unknown}
-
-
 def empty_places(rows: Sequence[int], counts: Mapping[int, int]) -> tuple[int, ...]:
     """The places of dropped examples in the order of the data.
 

@@ -11,10 +11,9 @@ from attrs import evolve, frozen
 from glowgenius.batching.overflow import Fitted, fit_all
 from glowgenius.batching.shift import ShiftedExample, shift
 from glowgenius.data.replay import REPLAY
-from glowgenius.errors import Problem, RenderingError
+from glowgenius.errors import ConfigError, Problem, RenderingError
 from glowgenius.rendering.prefix import num_shared
 from glowgenius.rendering.train_on import TrainOn, message_weights
-from glowgenius.training.dropped import left_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,7 +140,7 @@ def prepare(
     rendered, gone, problems = _rendered(conversations, renderer, config, dropped)
     fitted, kept, too_long = _fit(rendered, conversations, renderer, config)
     had = {row: _examples_of(row, examples, conversations, renderer, config) for row, examples in gone}
-    counted = left_out(dropped, had, len(kept), total)
+    counted = count_left_out(dropped, had, len(kept), total)
     rest = [conversation for row, conversation in enumerate(conversations) if row not in dropped]
     shifted = tuple(shift(example) for example in fitted.examples)
     weights = [_turn_weights(conversation, config.train_on) for conversation in rest]
@@ -212,6 +211,33 @@ def _examples_of(
     """How many examples a dropped row would be; None where it is too long to be any."""
     _, kept, too_long = _fit([(row, example) for example in examples], conversations, renderer, config)
     return None if too_long else len(kept)
+
+
+def count_left_out(
+    dropped: Mapping[int, int | None], now: Mapping[int, int | None], kept: int, total: int | None
+) -> dict[int, int]:
+    """How many examples each dropped row had, in whose places nothing comes any more.
+
+    Args:
+        dropped: What the run folder says of each; None of rows that are named for the first time.
+        now: How many each gives now; None where it can no longer be rendered or fitted.
+        kept: Examples of all other rows.
+        total: Examples that the run began with, as the run folder says.
+
+    Raises:
+        ConfigError: It cannot be told.
+    """
+    counts = {row: now.get(row) if count is None else count for row, count in sorted(dropped.items())}
+    known = {row: count for row, count in counts.items() if count is not None}
+    unknown = [row for row, count in counts.items() if count is None]
+    missing = None if total is None else total - kept - sum(known.values())
+    if unknown and missing != len(unknown) and (len(unknown) > 1 or missing is None or missing < 0):
+        raise ConfigError(
+            f"how many examples the dropped rows {', '.join(map(str, unknown))} had cannot be told, as they can no "
+            "longer be rendered and config.json of the run does not say; leave them out of the data, and begin anew in "
+            "another output_dir"
+        )
+    return known | {row: 1 if len(unknown) > 1 else int(missing or 0) for row in unknown}
 
 
 def over_context(

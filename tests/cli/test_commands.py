@@ -505,6 +505,7 @@ def test_an_unknown_tracker(data, tmp_path):
         ("train(..., eval_dataset=...), or eval_every=None", "--eval FILE, or --eval-every None"),
         ("columns={'text': 'question'}", "--columns question=text"),
         ("or train on this machine with engine='local'", "or train on this machine with --engine local"),
+        ("dropped_rows: there is no row", "--drop-row: there is no row"),
         ("output_dir='my runs/a'", "--output-dir 'my runs/a'"),
         # What is the user's own stays as it is.
         ("'max_length' is no column", "'max_length' is no column"),
@@ -606,6 +607,16 @@ def test_a_run_of_the_command_line_is_resumed_with_its_whole_file(model, data, t
     result = trainer.train(Dataset.from_file(data), resume_from_checkpoint=True)
     assert (result.final_checkpoint.step, result.history.last["step"]) == (4, 4)
     assert "eval/loss" in result.history.last
+
+
+def test_a_row_is_dropped_by_name_when_a_run_goes_on(model, data, tmp_path):
+    folder = tmp_path / "run"
+    options = ("--model", model, "--rank", 2, "--batch-size", 6, "--learning-rate", 0.01, "-o", folder)
+    alone = call("train", data, *options, "--drop-row", f"{data}:2", code=2).stderr
+    assert "--drop-row goes on with a run that has begun, and so only with --resume;" in alone
+    call("train", data, *options, "--max-steps", 1, "--test-size", 0)
+    again = call("train", data, *options, "--max-steps", 2, "--test-size", 0, "--resume", "--drop-row", f"{data}:2")
+    assert f"dropped: row 1 ({data}:2), by dropped_rows;" in again.output
 
 
 def test_a_home_folder_is_found(model, data, monkeypatch, tmp_path):

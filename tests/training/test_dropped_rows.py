@@ -13,8 +13,8 @@ from glowgenius.errors import CheckpointError, ConfigError, NothingToTrainError,
 from glowgenius.testing import ScriptedService
 from glowgenius.training.checkpoints import CheckpointRecord
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.dropped import empty_places, left_out
-from glowgenius.training.rows import prepare
+from glowgenius.training.dropped import empty_places
+from glowgenius.training.rows import count_left_out, prepare
 from glowgenius.training.schedule import make_plan
 from tests.support.killing import Killed
 from tests.support.training import RENDERER, TOKENIZER, TRAIN, Recorder, config, trainer, updates
@@ -231,11 +231,11 @@ def test_an_overlong_row_that_is_dropped_is_no_problem():
 
 
 def test_what_cannot_be_told_is_not_guessed():
-    assert left_out({1: None, 2: None}, {}, kept=8, total=10) == {1: 1, 2: 1}
-    assert left_out({1: None, 2: 3}, {}, kept=8, total=13) == {1: 2, 2: 3}
+    assert count_left_out({1: None, 2: None}, {}, kept=8, total=10) == {1: 1, 2: 1}
+    assert count_left_out({1: None, 2: 3}, {}, kept=8, total=13) == {1: 2, 2: 3}
     for total in (None, 7, 12):
         with pytest.raises(ConfigError, match="how many examples the dropped rows 1, 2 had cannot be told"):
-            left_out({1: None, 2: None}, {}, kept=8, total=total)
+            count_left_out({1: None, 2: None}, {}, kept=8, total=total)
 
 
 @pytest.mark.parametrize("value", [[7], {"x": 1}, {"7": -1}, {"7": True}, {"7": "1"}])
