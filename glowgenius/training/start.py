@@ -17,7 +17,7 @@ from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.training.agenda import Agenda
 from glowgenius.training.checkpoints import WEIGHTS, CheckpointRecord, check_identity, is_dropped
 from glowgenius.training.cost import evaluation_usage
-from glowgenius.training.dropped import find_rows, row_name
+from glowgenius.training.dropped import find_rows
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.run_folder import CHECKPOINTS, HELD_OUT, RunFolder
 
@@ -296,18 +296,23 @@ class Start:
                 "without these rows from the start, leave them out of the data"
             )
         new = [row for row in named if row not in self.dropped]
-        if new and self.complete:
-            raise ConfigError(
-                f"dropped_rows: the run ended at step {self.step} and has trained {row_name(train, new[0])} already; "
-                "to train without it, leave it out of the data and begin anew in another output_dir"
-            )
         dropped = {row: n for row, n in self.dropped.items() if row < len(train)} | dict.fromkeys(new)
         if dropped and len(dropped) == len(train):
             raise ConfigError("dropped_rows: no row is left to train; leave at least one")
         return evolve(self, dropped=dropped)
 
     def noting(self, counts: Mapping[int, int]) -> Start:
-        """The start whose last checkpoint says which rows the run goes on without."""
+        """The start whose last checkpoint says which rows the run goes on without.
+
+        Raises:
+            ConfigError: The run has ended, so that a row that is named now has been trained.
+        """
+        new = [row for row, count in self.dropped.items() if count is None]
+        if new and self.complete:
+            raise ConfigError(
+                f"dropped_rows: the run ended at step {self.step} and has trained row {new[0]} already; to train "
+                "without it, leave it out of the data and begin anew in another output_dir"
+            )
         if not self.records or not counts:
             return self
         last = evolve(self.records[-1], dropped_rows={str(row): count for row, count in counts.items()})
