@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
     from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.schedule import Plan, PlannedStep
+
+_DATUM = re.compile(r"\bdatum (\d+)\b")
 
 _ACCEPTED = "a row's place as errors print it ('train.jsonl:17' or 'row 16'), its id, or its 0-based number"
 
@@ -111,6 +114,12 @@ def naming_rows(run: PreparedRun, planned: PlannedStep) -> Generator[None]:
     except RequestRejectedError as error:
         rows, source = sorted({run.train.rows[place] for place in planned.rows}), run.train.source
         names = [row_name(source, row) for row in rows]
+        # Engines name a row by its place in the request.
+        named = _DATUM.search(str(error))
+        if named and int(named[1]) < len(planned.rows):
+            refused = row_name(source, run.train.rows[planned.rows[int(named[1])]])
+            error.add_note(f"{named[0]} is {refused}")
+            names.insert(0, names.pop(names.index(refused)))
         told = ", ".join(names[:PROBLEMS_SHOWN])
         more = f" and {len(names) - PROBLEMS_SHOWN} more" if len(names) > PROBLEMS_SHOWN else ""
         if run.can_resume and len(names) > 1:

@@ -127,6 +127,17 @@ def test_the_error_names_the_rows_of_the_step_and_its_advice_works(tmp_path):
     assert result.final_checkpoint.step == 9
 
 
+def test_the_row_that_the_engine_names_by_its_place_in_the_request_is_named_in_the_data_set(tmp_path):
+    engine = service(fail_on={"forward_backward": {5: RequestRejectedError("datum 2: 900 tokens are too long")}})
+    with pytest.raises(RequestRejectedError) as caught:
+        train(engine, tmp_path)
+    row = batches(10, 4, seed=0, epoch=1)[1][2]
+    which, advice = caught.value.__notes__
+    assert which == f"datum 2 is row {row}"
+    assert f"dropped_rows=['row {row}']" in advice
+    train(engine, tmp_path, resume=True, dropped=[f"row {row}"])
+
+
 def test_a_step_without_rows_is_refused_and_its_error_does_not_advise_it(tmp_path):
     engine, error = failed(tmp_path, batch_size=1)
     row = batches(10, 1, seed=0, epoch=0)[4][0]
