@@ -99,7 +99,7 @@ def _unexpected(error: Exception) -> int:
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
         Output(sys.stderr).say(f"error: {name}: {error.strerror or error}")
         return PROBLEMS
-    from glowgenius.engines.errors import redact
+    from glowgenius._secrets import redact
 
     out = Output(sys.stderr)
     out.say(redact("".join(traceback.format_exception(error)).rstrip()))

@@ -32,10 +32,10 @@ def preview(
 
     Example: `glowgenius preview train.jsonl --rows 2`
     """
+    from glowgenius._files import write_whole
     from glowgenius.markup.html import Markup, page
     from glowgenius.rendering.preview import preview as make_preview
     from glowgenius.rendering.renderer import Renderer
-    from glowgenius.training.run_folder import write_whole
 
     dataset = read_rows(data, options)
     renderer = Renderer.for_model(model)

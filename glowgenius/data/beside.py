@@ -66,9 +66,9 @@ def _pairs(value: object) -> list[tuple[object, object]] | None:
     """Each choice with its mark."""
     items = as_list(value)
     if items is not None:
-        given = [as_mapping(item) for item in items]
-        if any(item is not None for item in given):
-            named = [_marked(item) for item in given]
+        mappings = [as_mapping(item) for item in items]
+        if any(item is not None for item in mappings):
+            named = [_marked(item) for item in mappings]
             return None if None in named else cast("list[tuple[object, object]]", named)
         return list(zip(_letters(len(items)), items, strict=True))
     given = as_mapping(value)

@@ -69,9 +69,10 @@ def _part(library: ModuleType, found: object, split: str | None) -> Any:
         if split is not None and str(own) != split:
             raise ConfigError(f"split={split!r} of a data set that is one part already (its own split is {own})")
         return found
+    kind_of = type(found)
     mapped = cast("Mapping[object, object]", found).values() if isinstance(found, Mapping) else ()
     if not mapped or not all(isinstance(part, _kinds(library)) for part in mapped):
-        kind = f"{type(found).__module__}.{type(found).__name__}"
+        kind = f"{kind_of.__module__}.{kind_of.__name__}"
         accepted = "a name, a folder, a datasets.Dataset or a datasets.DatasetDict"
         raise ConfigError(f"from_huggingface takes {accepted}, got a {kind}")
     parts = cast("Mapping[str, Any]", found)

@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 def _deep(value: Any) -> Any:
     """What an array holds: rows of a Parquet file that pandas has read have arrays within arrays."""
     if isinstance(value, Mapping):
-        return {key: _deep(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {key: _deep(item) for key, item in cast("Mapping[object, Any]", value).items()}
     if isinstance(value, list | tuple):
         return [_deep(item) for item in cast("Sequence[Any]", value)]
     return _plain(value)

@@ -101,7 +101,7 @@ class Trained:
 
     def to_json(self) -> dict[str, JSON]:
         """The hashes as a JSON object."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "questions": self.questions,
             "groups": self.groups,
             "answers": self.answers,

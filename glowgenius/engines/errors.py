@@ -190,12 +190,12 @@ def _without_keys(value: Any) -> Any:
     if isinstance(value, bytes):
         return redact(value.decode("latin-1")).encode("latin-1", "replace")
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
+        items = cast("dict[object, Any]", value).items()
         return {_without_keys(name): _without_keys(item) for name, item in items}
     if type(value) is tuple:
-        return tuple(map(_without_keys, cast("tuple[Any, ...]", value)))
+        return tuple(map(_without_keys, cast("tuple[object, ...]", value)))
     if type(value) is list:
-        return list(map(_without_keys, cast("list[Any]", value)))
+        return list(map(_without_keys, cast("list[object]", value)))
     return value
 
 

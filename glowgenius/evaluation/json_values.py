@@ -81,7 +81,7 @@ def _comparable(value: Any) -> Comparable:
         members = cast("dict[str, Any]", value)
         return ("object", frozenset((_text(key), _comparable(inner)) for key, inner in members.items()))
     if isinstance(value, list):
-        return ("list", *map(_comparable, cast("list[Any]", value)))
+        return ("list", *map(_comparable, cast("list[object]", value)))
     if isinstance(value, str):
         return ("string", _text(value))
     return ("number" if isinstance(value, Decimal) else "constant", value)

@@ -287,12 +287,15 @@ class SliceComparison:
         baseline = MajorityBaseline(**values["baseline"])
         part = cls.of(values["name"], base, tuned, metric=values["metric"], baseline=baseline)
         few_shot, ranking = values["few_shot"], values["ranking"]
+        ranked = None if ranking is None else tuple(map(RankingResult.from_record, ranking))
         return evolve(
             part,
             interval=evolve(part.interval, low=values["interval"][0], high=values["interval"][1]),
             name_baseline=values["name_baseline"],
             few_shot=None if few_shot is None else EvaluationResult.from_dict(few_shot),
-            ranking=None if ranking is None else (*map(RankingResult.from_record, ranking),),
+            ranking=None
+            if ranking is None
+            else (RankingResult.from_record(ranking[0]), RankingResult.from_record(ranking[1])),
             tokens=tuple(map(AnswerLosses.from_dict, values["tokens"])),
             parts=tuple(map(SliceComparison.from_record, values["parts"])),
         )

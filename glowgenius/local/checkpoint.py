@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from glowgenius.local.model import BaseModel
+    from glowgenius.typing import JSON
 
 
 @final
@@ -89,7 +90,7 @@ def write(
             safetensors.save_file(dict(optimizer), str(working / OPTIMIZER))
         config = json.dumps(_peft_config(adapter, base_model), indent=1, sort_keys=True)
         (working / PEFT).write_text(config, encoding="utf-8")
-        state = {
+        state: dict[str, JSON] = {
             "base_model": base_model,
             "spec": asdict(adapter.spec),
             "updates": updates,

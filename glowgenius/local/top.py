@@ -74,7 +74,7 @@ def _top(logits: torch.Tensor, k: int) -> tuple[TokenArray, LogprobArray]:
     """The top k of each row; among equal values those of lowest id, which `topk` alone does not promise."""
     logprobs = torch.log_softmax(logits.float(), dim=-1)
     values, ids = logprobs.topk(k)
-    for row in torch.nonzero((logprobs >= values[:, -1:]).sum(dim=-1) > k).flatten().tolist():
+    for row in torch.nonzero((logprobs >= values[:, -1:]).sum(dim=-1) > k).flatten():
         ids[row] = torch.sort(logprobs[row], descending=True, stable=True).indices[:k]
     ids = torch.sort(ids, dim=-1).values
     values, order = torch.sort(logprobs.gather(-1, ids), dim=-1, descending=True, stable=True)

@@ -38,7 +38,7 @@ def find_rows(rows: Sequence[Conversation], names: object) -> tuple[int, ...]:
     """
     if isinstance(names, str) or not isinstance(names, Sequence):
         raise ConfigError(f"dropped_rows must be a list, got {names!r} ({type(names).__name__}); in it: {_ACCEPTED}")
-    wanted = cast("Sequence[Any]", names)
+    wanted = cast("Sequence[object]", names)
     texts = {name for name in wanted if isinstance(name, str)}
     found: dict[str, list[int]] = {}
     for row, conversation in enumerate(rows if texts else ()):

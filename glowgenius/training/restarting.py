@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 from attrs import asdict, frozen
 
 from glowgenius._output import logger
-from glowgenius.engines.errors import redact
+from glowgenius._secrets import redact
 from glowgenius.errors import EngineError, RateLimitError, ServiceUnavailableError
 from glowgenius.training.events import TrainRestart
 

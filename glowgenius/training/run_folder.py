@@ -440,7 +440,7 @@ class RunFolder:
         self, record: CheckpointRecord, values: Mapping[str, Any], mark: str | None, stores: tuple[str, ...]
     ) -> CheckpointRecord:
         """*record* with the paths as they are now, and whether its checkpoints are this run's own."""
-        paths = {
+        paths: dict[str, Any] = {
             name: self.located(path)
             for name, path in (("state_path", record.state_path), ("sampler_path", record.sampler_path))
             if path is not None

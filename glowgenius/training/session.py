@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, final
 
 from attrs import asdict, evolve, frozen
 
+from glowgenius._files import write_whole
 from glowgenius._output import announce, logger
-from glowgenius.engines.errors import redact
+from glowgenius._secrets import redact
 from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import GlowGeniusError, TrainingError
 from glowgenius.training.background import RunCancelled
@@ -20,7 +21,7 @@ from glowgenius.training.pages import RUN, write_page
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.restarting import Attempts
 from glowgenius.training.result import TrainingResult
-from glowgenius.training.run_folder import HELD_OUT, TRAINED, write_whole
+from glowgenius.training.run_folder import HELD_OUT, TRAINED
 from glowgenius.training.setup import settings_file
 
 if TYPE_CHECKING:

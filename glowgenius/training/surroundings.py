@@ -84,8 +84,9 @@ class Outlook:
         service = self._engine.service
         try:
             if self._engine.name != "local":
-                known = isinstance(service, SupportsContext)
-                return service.context_length(self._base_model) if known else offer.context(self._base_model), ()
+                if isinstance(service, SupportsContext):
+                    return service.context_length(self._base_model), ()
+                return offer.context(self._base_model), ()
             context = model_context_length(self._base_model)
         except GlowGeniusError:
             return None, ()  # that there is no such model is said elsewhere

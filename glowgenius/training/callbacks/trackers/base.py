@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from glowgenius._lazy import require
 from glowgenius._output import logger
-from glowgenius.engines.errors import redact
+from glowgenius._secrets import redact
 from glowgenius.training.callbacks.base import Callback
 
 if TYPE_CHECKING:
