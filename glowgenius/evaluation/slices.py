@@ -293,9 +293,7 @@ class SliceComparison:
             interval=evolve(part.interval, low=values["interval"][0], high=values["interval"][1]),
             name_baseline=values["name_baseline"],
             few_shot=None if few_shot is None else EvaluationResult.from_dict(few_shot),
-            ranking=None
-            if ranking is None
-            else (RankingResult.from_record(ranking[0]), RankingResult.from_record(ranking[1])),
+            ranking=None if ranked is None else (ranked[0], ranked[1]),
             tokens=tuple(map(AnswerLosses.from_dict, values["tokens"])),
             parts=tuple(map(SliceComparison.from_record, values["parts"])),
         )
