@@ -213,7 +213,7 @@ def lora_config(options: Options) -> LoRAConfig:
 
 def _number(text: str | None) -> Any:
     """`auto` and `epoch` stay words, and so does what is no number: the setting refuses it in its own words."""
-    if text is None or text in _NOTHING:
+    if text is None or text.lower() in _NOTHING:
         return None
     for kind in (int, float):
         try:

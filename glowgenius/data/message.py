@@ -24,7 +24,7 @@ from glowgenius.data.frozen import (
     unpaired_surrogate,
 )
 from glowgenius.data.message_fields import ROLES, message_fields
-from glowgenius.data.tools import read_call, read_tool
+from glowgenius.data.tools import answer_text, read_call, read_tool
 from glowgenius.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -341,8 +341,11 @@ class Conversation:
 
     @property
     def accepted_answers(self) -> tuple[str, ...]:
-        """The answers that evaluation accepts: the references, else the answer."""
-        return self.references or (self.answer,)
+        """The answers that evaluation accepts: the references, else the answer, with a line of JSON for each call."""
+        if self.references:
+            return self.references
+        position = self._last("assistant", len(self.messages))
+        return (self.answer,) if position is None else (answer_text(self.answer, self.messages[position].tool_calls),)
 
     def to_record(self) -> dict[str, Any]:
         """The row as `Dataset.to_jsonl` writes it; what is not set is left out, so new fields change no fingerprint."""

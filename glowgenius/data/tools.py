@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from glowgenius.data.columns import Fault
-from glowgenius.data.frozen import FrozenMapping, as_list, as_mapping, describe, freeze, json_fault
+from glowgenius.data.frozen import FrozenMapping, as_list, as_mapping, describe, freeze, json_fault, thaw
 from glowgenius.data.strict_json import BrokenJSONError, StrictDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 CALL = "{'id': …, 'type': 'function', 'function': {'name': …, 'arguments': …}}"
 """What a tool call looks like."""
@@ -23,6 +27,22 @@ _SCHEMAS = ("parameters", "input_schema", "inputSchema")
 _CALL_TYPES = ("function", "tool_use")
 _AN_OBJECT = "a JSON object, as an object or as text; {} where there are none"
 _A_SCHEMA = "a JSON schema, as an object or as text: {'type': 'object', 'properties': {…}, 'required': […]}"
+
+
+def answer_text(content: str, calls: Iterable[Mapping[str, Any]]) -> str:
+    """An answer as text that can be compared: its content, and a line of JSON for each call it makes.
+
+    Ids are left out and keys are sorted, so that the same calls are the same text however they were written.
+    """
+    lines = [
+        json.dumps(
+            {"name": call["function"]["name"], "arguments": thaw(call["function"]["arguments"])},
+            ensure_ascii=False,
+            sort_keys=True,
+        )
+        for call in calls
+    ]
+    return "\n".join([content, *lines] if content.strip() or not lines else lines)
 
 
 def read_tools(value: object) -> tuple[object, Fault | None]:

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from glowgenius._output import WARNING, announce
 from glowgenius._validators import is_integer, is_number
+from glowgenius.data.tools import answer_text
 from glowgenius.errors import ConfigError, EvaluationError, Problem, list_problems
 from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
@@ -81,7 +82,8 @@ def evaluate(
 
     Args:
         sampler: The model.
-        dataset: The questions with their accepted answers (`references`, or else the answer of the row).
+        dataset: The questions with their accepted answers (`references`, or else the answer of the row; each tool call
+            is a line of JSON there, `{"arguments": {…}, "name": …}`).
         metrics: Names of metrics and functions, which have their own name; or a mapping from name to function.
         max_tokens: The longest answer, in tokens; answers that hit it are counted in the result.
         seed: Passed to the sampler.
@@ -131,21 +133,25 @@ def ask(
         _require_one_each(sampler.name, "answer_nll", len(likelihoods), len(dataset))
     trained: Trained | None = getattr(sampler, "trained", None)
     how = [None] * len(dataset) if trained is None else [known or "not" for known in trained.known(dataset)]
+    # Not every model of a user knows of calls.
+    spelled = [answer_text(answer.text, getattr(answer, "tool_calls", ())) for answer in answers]
     rows = tuple(
         EvaluationRow(
             index=index,
             question=row.question,
             accepted=row.accepted_answers,
-            prediction=answer.text,
+            prediction=said,
             stop_reason=answer.stop_reason,
-            scores={name: _score(name, function, answer.text, row, index) for name, function in functions.items()},
+            scores={name: _score(name, function, said, row, index) for name, function in functions.items()},
             nll=likelihood,
             group=row.group,
             id=row.id,
             tags=row.tags,
             trained=seen,
         )
-        for index, (row, answer, likelihood, seen) in enumerate(zip(dataset, answers, likelihoods, how, strict=True))
+        for index, (row, answer, said, likelihood, seen) in enumerate(
+            zip(dataset, answers, spelled, likelihoods, how, strict=True)
+        )
     )
     return EvaluationResult(
         name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed, warnings=warnings

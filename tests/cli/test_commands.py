@@ -649,3 +649,11 @@ def test_commands_of_a_chat_do_not_go_to_the_models(trained):
         "answer."
     )
     assert said.splitlines() == [help_, f"there is no /resset (did you mean '/reset'?). {help_}"]
+
+
+@pytest.mark.parametrize("word", ["none", "None", "never", "off"])
+def test_none_is_taken_for_a_setting_as_our_advice_writes_it(word):
+    # `eval_every=None` in an error of the library reads `--eval-every None` on the command line.
+    from glowgenius.cli.settings import training_config
+
+    assert training_config({"eval_every": word, "save_every": word}) == TrainingConfig(eval_every=None, save_every=None)

@@ -17,6 +17,7 @@ from glowgenius.evaluation import (
     evaluate,
     majority_baseline,
 )
+from glowgenius.training.sampler import Completion
 from tests.support.answers import Said, ScriptedModel, questions
 
 FACTS = {"Where is Yankee Stadium?": "Bronx", "Which line?": "A", "Which borough has LaGuardia?": "Queens"}
@@ -308,3 +309,45 @@ def test_no_baseline_without_questions():
     with pytest.raises(ConfigError) as error:
         majority_baseline(boroughs("Queens"), "exact")
     assert str(error.value).startswith("unknown metric 'exact'")
+
+
+CALL = {"type": "function", "function": {"name": "tide", "arguments": '{"port": "Leith", "day": 2}'}}
+OTHER = {"type": "function", "function": {"name": "tide", "arguments": {"port": "leith", "day": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "calls", "right"),
+    [
+        ("", [{**CALL, "id": "call_7"}], True),
+        ("", [{"type": "function", "function": {"name": "tide", "arguments": {"day": 2, "port": "Leith"}}}], True),
+        ("", [OTHER], False),
+        ("", [CALL, CALL], False),
+        ("", [], False),
+        ("I ask.", [CALL], False),
+    ],
+)
+def test_an_answer_that_calls_a_tool_is_judged_by_its_calls(said, calls, right):
+    question = {"role": "user", "content": "When is high water?"}
+    row = Conversation(messages=[question, {"role": "assistant", "content": "", "tool_calls": [CALL]}])
+    answer = Message("assistant", said, tool_calls=calls)
+
+    class Calling:
+        name = "calling"
+
+        def complete(self, prompts, **_):
+            return [
+                Completion(text=answer.content, tokens=(), stop_reason="stop", tool_calls=answer.tool_calls)
+                for _ in prompts
+            ]
+
+        def answer_nll(self, conversations):
+            return [1.0 for _ in conversations]
+
+    result = evaluate(Calling(), [row], metrics=("exact_match", "json"))
+    assert result.rows[0].scores == {"exact_match": float(right), "json": float(right)}
+    assert row.accepted_answers == ('{"arguments": {"day": 2, "port": "Leith"}, "name": "tide"}',)
+
+
+def test_what_is_said_beside_a_call_counts_as_well():
+    row = Conversation(messages=[{"role": "user", "content": "?"}, Message("assistant", "I ask.", tool_calls=[CALL])])
+    assert row.accepted_answers == ('I ask.\n{"arguments": {"day": 2, "port": "Leith"}, "name": "tide"}',)
