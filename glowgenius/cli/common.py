@@ -115,7 +115,7 @@ def say_error(error: BaseException, code: int) -> int:
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {in_shell(str(error))}"
     if isinstance(error, KeyboardInterrupt) and str(error):
         text += f" by {error}"  # the name of a signal
-    Output(sys.stderr).say("\n".join([text, *getattr(error, "__notes__", [])]))
+    Output(sys.stderr).say("\n".join([text, *map(in_shell, getattr(error, "__notes__", []))]))
     return code
 
 
@@ -162,6 +162,7 @@ def print_json(value: Any) -> None:
 
 _PHRASES: Final = (
     (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
+    (r"train\(\.\.\., resume_from_checkpoint=True, dropped_rows=\[(.*?)\]\)", r"--resume --drop-row \1"),
     (r"\bresume_from_checkpoint(?:=True)?\b(?!=)", "--resume"),
     (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
     (r"\bdropped_rows\b(?![\w=])", "--drop-row"),

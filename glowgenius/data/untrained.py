@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from glowgenius.data.columns import SHAPES, advised
 from glowgenius.data.frozen import as_list, shortened, thaw
+from glowgenius.data.replay import REPLAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,8 @@ def untrained_columns(rows: Iterable[Conversation], format: str) -> tuple[Untrai
     first: dict[str, object] = {}
     for row in rows:
         for name, value in row.metadata.items() if row.metadata else ():
-            if value not in (None, "", (), {}):
+            ours = name == "answered_by" and REPLAY in row.tags  # who answered a replay row; make_replay writes it
+            if value not in (None, "", (), {}) and not ours:
                 counts[name] = counts.get(name, 0) + 1
                 first.setdefault(name, value)
     return tuple(

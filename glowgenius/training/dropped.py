@@ -125,8 +125,7 @@ def naming_rows(run: PreparedRun, planned: PlannedStep) -> Generator[None]:
         if run.can_resume and len(names) > 1:
             advice = (
                 "where one of them was refused, go on without it, naming that one: train(..., "
-                f"resume_from_checkpoint=True, dropped_rows=[{names[0]!r}]), or glowgenius train … --resume --drop-row "
-                f"{names[0]!r}"
+                f"resume_from_checkpoint=True, dropped_rows=[{names[0]!r}])"
             )
         else:
             advice = "where one of them was refused, leave it out of the data and begin anew"

@@ -45,7 +45,7 @@ MAKERS = {
 
 
 def found():
-    """Every callback class of the package."""
+    """Every callback class of the package, apart from what the command line has for itself."""
     for module in pkgutil.walk_packages(glowgenius.__path__, "glowgenius."):
         if module.name.startswith("glowgenius.local") or module.name.endswith("__main__"):
             continue
@@ -53,7 +53,9 @@ def found():
     classes, todo = set(), [Callback]
     while todo:
         todo += (more := todo.pop().__subclasses__())
-        classes |= {kind for kind in more if kind.__module__.startswith("glowgenius.")}
+        classes |= {
+            kind for kind in more if kind.__module__.startswith("glowgenius.") and ".cli." not in kind.__module__
+        }
     return sorted((kind for kind in classes if not inspect.isabstract(kind)), key=lambda kind: kind.__name__)
 
 

@@ -44,7 +44,7 @@ def test_the_untrained_adapter_does_not_count():
 
 
 def test_a_loss_that_is_not_a_number_is_no_improvement():
-    result = run(EarlyStopping(patience=2), [9.0, *[float("nan")] * 9])
+    result = run(EarlyStopping(patience=2), [9.0, *[float("nan")] * 9], stop_on_nan=False)
     assert result.stop_reason == "eval/loss has not improved for 2 evaluations; best was nothing"
     assert result.best_step is None
 

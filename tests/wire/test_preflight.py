@@ -40,7 +40,8 @@ def test_rows_that_it_would_refuse_as_too_long_are_refused_here():
     with scripted_server() as server, connected(server) as service, pytest.raises(PreflightError) as raised:
         trainer(service, base_model=MODEL).preflight(rows)
     (problem,) = raised.value.problems
-    assert problem.found.startswith("1 row of more than the 4,096 tokens that the model takes on this service (")
+    assert problem.found == "5,022 tokens, more than the model takes on this engine"
+    assert problem.row == 1
 
 
 def test_a_refused_key_is_said_at_once():
