@@ -133,7 +133,6 @@ def ask(
         _require_one_each(sampler.name, "answer_nll", len(likelihoods), len(dataset))
     trained: Trained | None = getattr(sampler, "trained", None)
     how = [None] * len(dataset) if trained is None else [known or "not" for known in trained.known(dataset)]
-    # Not every model of a user knows of calls.
     spelled = [answer_text(answer.text, getattr(answer, "tool_calls", ())) for answer in answers]
     rows = tuple(
         EvaluationRow(
