@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
 from attrs import asdict, frozen
+from safetensors import SafetensorError
 
 from glowgenius._files import sync
 from glowgenius._lazy import require
@@ -75,6 +76,7 @@ def write(
 
     Raises:
         RequestRejectedError: There is a checkpoint by that name and *overwrite* is not set.
+        CheckpointError: The disk is full, or something else is in the way.
     """
     if folder.exists() and not overwrite:
         raise RequestRejectedError(
@@ -98,6 +100,11 @@ def write(
         }
         seal(working, state)
         _put_in_place(working, folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint {str(folder)!r} could not be written: {error}. Make room, or the folder writable, "
+            "and resume the run: train(..., resume_from_checkpoint=True)"
+        ) from error
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return folder
