@@ -101,9 +101,9 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(train_on, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoint, "seal", broken)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(CheckpointError, match="No space left on device"):
         client.save_state("latest", overwrite=True).result()
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(CheckpointError, match="No space left on device"):
         client.save_state("other").result()
     assert [entry.name for entry in path.parent.iterdir()] == ["latest"]
     assert checkpoint.read(str(path)).updates == 0
@@ -122,7 +122,7 @@ def test_an_overwrite_that_fails_at_the_last_moment_brings_the_old_one_back(trai
     monkeypatch.setattr(Path, "replace", stubborn)
     for name in ("latest", "other"):
         path = path.with_name(name)
-        with pytest.raises(OSError, match="not now"):
+        with pytest.raises(CheckpointError, match="not now"):
             client.save_state(name, overwrite=True).result()
     assert [entry.name for entry in path.parent.iterdir()] == ["latest"]
     assert checkpoint.read(str(path.with_name("latest"))).updates == 0
