@@ -482,7 +482,9 @@ class SupervisedTrainer:
         # A state has the adapter and two moments of it.
         lines = check_room(store, least=4 * weights, most=(3 * states + evaluated + 1) * weights)
         if not getattr(engine.service, "keeps_checkpoints", True):
-            lines = [f"{lines[0]}, removed with the result, as output_dir is None", *lines[1:]] if lines else []
+            size = lines[0].partition(" in ")[0] if lines else ""
+            told = f"{size} in a temporary folder, removed with the result, as output_dir is None"
+            lines = [told, *lines[1:]] if lines else []
         return lines
 
     @property
