@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from glowgenius.rendering import Renderer as Renderer
     from glowgenius.rendering import TrainOn as TrainOn
     from glowgenius.rendering import preview as preview
+    from glowgenius.reporting import Run as Run
+    from glowgenius.reporting import open_run as open_run
     from glowgenius.reporting import write_report as write_report
     from glowgenius.reporting import write_run_report as write_run_report
     from glowgenius.training import BudgetGuard as BudgetGuard
@@ -125,6 +127,7 @@ _HOMES = {
     "RenderedExample": "glowgenius.rendering",
     "Renderer": "glowgenius.rendering",
     "ReplayRows": "glowgenius.training",
+    "Run": "glowgenius.reporting",
     "RunCost": "glowgenius.training",
     "RunEvaluation": "glowgenius.training",
     "SampleLogger": "glowgenius.training",
@@ -155,6 +158,7 @@ _HOMES = {
     "find_leaks": "glowgenius.data",
     "make_replay": "glowgenius.training",
     "on": "glowgenius.training",
+    "open_run": "glowgenius.reporting",
     "preview": "glowgenius.rendering",
     "suggest_learning_rate": "glowgenius.lora",
     "sweep": "glowgenius.experiments",
@@ -204,6 +208,7 @@ __all__ = [
     "RenderedExample",
     "Renderer",
     "ReplayRows",
+    "Run",
     "RunCost",
     "RunEvaluation",
     "SampleLogger",
@@ -234,6 +239,7 @@ __all__ = [
     "find_leaks",
     "make_replay",
     "on",
+    "open_run",
     "preview",
     "suggest_learning_rate",
     "sweep",

@@ -11,7 +11,6 @@ import typer
 
 from glowgenius._output import Output, showable
 from glowgenius.cli.common import AnswerLengthOption, JSONOption, RunFolderArgument, StepOption, print_json, say, verb
-from glowgenius.cli.runs import open_run, require_run
 from glowgenius.errors import nearest
 
 if TYPE_CHECKING:
@@ -50,16 +49,19 @@ def chat(
 
     Example: `glowgenius chat runs/nyc`
     """
-    require_run(run)
+    from glowgenius.reporting.saved_run import open_run
+
+    opened = open_run(run)
     people = Output(sys.stdin).isatty() and not as_json
     if people:
         say(f"opening {run} …", as_json=True)
-    opened = open_run(run, step)
-    grows = opened.settings.get("engine") == "local"
-    samplers = [opened.tuned()] if tuned_only else [opened.base(), opened.tuned()]
+    trained = opened.checkpoint(step).step
+    grows = opened.engine == "local"
+    tuned = opened.sampler(step)
+    samplers = [tuned] if tuned_only else [opened.base_sampler(), tuned]
     talks = [_Talk(sampler, system, max_tokens, piece=_PIECE if grows else max_tokens) for sampler in samplers]
     if people:
-        say(f"{opened.base_model}, trained {opened.record.step} steps in {run}. {_HELP}", as_json=False, prose=True)
+        say(f"{opened.base_model}, trained {trained} steps in {run}. {_HELP}", as_json=False, prose=True)
     for question in _questions(prompt="you> " if people else None):
         if question.startswith("/"):
             if question == "/reset":

@@ -19,8 +19,7 @@ from glowgenius.cli.common import (
     say,
     verb,
 )
-from glowgenius.cli.runs import open_run
-from glowgenius.cli.settings import Options, takes
+from glowgenius.cli.settings import Options, label_of, questions_of, takes
 
 if TYPE_CHECKING:
     from glowgenius.evaluation.slices import SliceComparison
@@ -52,20 +51,21 @@ def compare(
     """
     from glowgenius.evaluation.compare import compare as ask_both
     from glowgenius.reporting.report import write_report
-    from glowgenius.reporting.run import keep_comparison, write_run_report
+    from glowgenius.reporting.saved_run import open_run
 
-    opened = open_run(run, step)
-    questions = opened.questions(data, options)
+    opened = open_run(run)
+    opened.checkpoint(step)
+    questions = questions_of(opened, data, options)
     comparison = ask_both(
-        opened.base(),
-        opened.tuned(),
+        opened.base_sampler(),
+        opened.sampler(step),
         questions,
         metric=metric,
         max_tokens=max_tokens,
         on_progress=progress("answers of base and tuned"),
     )
-    keep_comparison(opened.folder.path, comparison, opened.label(data))
-    write_run_report(opened.folder.path)
+    opened.keep_comparison(comparison, label_of(opened, data, step))
+    opened.report()
     if report is not None:
         page = write_report(report, comparison=comparison, header={"run": str(run), "base model": opened.base_model})
         say(f"written: {page}", as_json=True)

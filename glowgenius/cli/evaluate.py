@@ -18,8 +18,7 @@ from glowgenius.cli.common import (
     say,
     verb,
 )
-from glowgenius.cli.runs import open_run
-from glowgenius.cli.settings import Options, takes
+from glowgenius.cli.settings import Options, questions_of, takes
 
 _SHOWN: Final = 10
 """How many answers of a kind are printed."""
@@ -47,12 +46,14 @@ def evaluate(
     """
     from glowgenius.evaluation.evaluate import evaluate as ask
     from glowgenius.evaluation.result import RIGHT
+    from glowgenius.reporting.saved_run import open_run
 
-    opened = open_run(run, step)
-    questions = opened.questions(data, options)
+    opened = open_run(run)
+    opened.checkpoint(step)
+    questions = questions_of(opened, data, options)
     metrics = tuple(metric or ("exact_match", "contains", "token_f1"))
     result = ask(
-        opened.base() if base else opened.tuned(),
+        opened.base_sampler() if base else opened.sampler(step),
         questions,
         metrics,
         max_tokens=max_tokens,

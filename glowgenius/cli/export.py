@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from glowgenius.cli.common import JSONOption, RunFolderArgument, StepOption, print_json, say, verb
-from glowgenius.cli.runs import open_run
 
 
 @verb
@@ -23,22 +22,13 @@ def export(
 
     Example: `glowgenius export runs/nyc adapter`
     """
-    from glowgenius.training.adapter_export import export_adapter
+    from glowgenius.reporting.saved_run import open_run
 
-    opened = open_run(run, step)
-    record = opened.record
-    target = export_adapter(
-        directory,
-        sampler_path=opened.sampler_path,
-        state_path=record.state_path,
-        step=record.step,
-        base_model=opened.base_model,
-        service=opened.service if "://" in opened.sampler_path else None,
-        settings=opened.settings,
-        rows=opened.folder.rows(),
-    )
+    opened = open_run(run)
+    trained = opened.checkpoint(step).step
+    target = opened.save_adapter(directory, step=step)
     if as_json:
-        print_json({"adapter": str(target), "step": record.step})
+        print_json({"adapter": str(target), "step": trained})
     else:
-        say(f"written: {target} (step {record.step})", as_json=False)
+        say(f"written: {target} (step {trained})", as_json=False)
     return 0

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from glowgenius.cli.common import JSONOption, RunFolderArgument, print_json, progress, say, verb
-from glowgenius.cli.runs import open_run, require_run
-from glowgenius.cli.settings import Options, takes
+from glowgenius.cli.settings import Options, label_of, questions_of, takes
 
 
 @verb
@@ -31,17 +30,16 @@ def report(
     Example: `glowgenius report runs/nyc --compare test.jsonl`
     """
     from glowgenius.evaluation.compare import compare
-    from glowgenius.reporting.run import keep_comparison, write_run_report
+    from glowgenius.reporting.saved_run import open_run
 
-    require_run(run)
+    opened = open_run(run)
     if data is not None:
-        opened = open_run(run)
-        questions = opened.questions(data, options)
+        questions = questions_of(opened, data, options)
         comparison = compare(
-            opened.base(), opened.tuned(), questions, on_progress=progress("answers of base and tuned")
+            opened.base_sampler(), opened.sampler(), questions, on_progress=progress("answers of base and tuned")
         )
-        keep_comparison(opened.folder.path, comparison, opened.label(data))
-    page = write_run_report(run.expanduser(), None if output is None else output.expanduser())
+        opened.keep_comparison(comparison, label_of(opened, data))
+    page = opened.report(None if output is None else output.expanduser())
     if as_json:
         print_json({"report": str(page)})
     else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from glowgenius.data.dataset import Dataset
+    from glowgenius.reporting.saved_run import Run
     from glowgenius.training.connection import Connection
     from glowgenius.training.events import TrainBegin
     from glowgenius.training.trainer import SupervisedTrainer
@@ -233,6 +234,27 @@ def read_rows(path: Path, options: Options) -> Dataset:
     from glowgenius.data.dataset import Dataset
 
     return Dataset.from_file(path, format=options["format"], columns=columns_of(options["columns"]))
+
+
+def questions_of(run: Run, data: Path | None, options: Options) -> Dataset:
+    """The rows of *data*, or those that *run* has held out.
+
+    Raises:
+        ConfigError: There are none.
+        DatasetError: Rows cannot be used.
+    """
+    if data is not None:
+        return read_rows(data, {"format": None, "columns": None, **options})
+    if run.held_out is None:
+        raise ConfigError(f"the run in {str(run.path)!r} has kept no rows to ask; name a file of questions")
+    return run.held_out
+
+
+def label_of(run: Run, data: Path | None, step: int | None = None) -> str:
+    """What a comparison on *data* is called in the folder of *run*."""
+    asked = "held-out rows" if data is None else data.name
+    taken = run.checkpoint(step).step
+    return asked if taken == run.outcome.get("sampler_step", taken) else f"{asked}, step {taken}"
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from glowgenius.reporting.report import write_report
 from glowgenius.reporting.run import write_run_report
+from glowgenius.reporting.saved_run import Run, open_run
 
-__all__ = ["write_report", "write_run_report"]
+__all__ = ["Run", "open_run", "write_report", "write_run_report"]

@@ -68,7 +68,7 @@ def write_run_report(
         previews = _preview(kept.preview())
     return write_report(
         kept.path / REPORT if path is None else path,
-        comparison=kept_comparison(kept.path) or _comparison(kept.path),
+        comparison=comparison_of(kept.path),
         history=history,
         header=facts,
         previews=previews,
@@ -115,6 +115,15 @@ def kept_comparison(folder: Path) -> Comparison | None:
         for name, part in comparison.slices.items()
     ]
     return Comparison(slices={part.name: part for part in slices}) if slices else None
+
+
+def comparison_of(folder: Path) -> Comparison | None:
+    """Base against tuned as a run folder knows it: what was kept, else what the run's `AnswerEvaluation` was answered.
+
+    Raises:
+        CheckpointError: A file of it is broken.
+    """
+    return kept_comparison(folder) or _comparison(folder)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

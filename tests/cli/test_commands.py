@@ -327,10 +327,10 @@ def test_chat_answers_what_is_piped_in(trained):
 
 
 def test_chat_says_what_one_request_says(trained):
-    from glowgenius.cli.runs import open_run
+    from glowgenius import open_run
 
     [line] = call("chat", trained, "--tuned-only", "--max-tokens", 9, "--json", input="Q1?\n").stdout.split("\x00")
-    [answer] = open_run(trained).tuned().complete(["Q1?"], max_tokens=9)
+    [answer] = open_run(trained).sampler().complete(["Q1?"], max_tokens=9)
     assert json.loads(line) == {"question": "Q1?", "tuned": answer.text}
 
 
@@ -545,7 +545,7 @@ def test_a_bug_of_ours_says_that_it_is_one(monkeypatch, trained):
     def broken(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("glowgenius.cli.report.require_run", broken)
+    monkeypatch.setattr("glowgenius.reporting.saved_run.require_run", broken)
     said = call("report", trained, code=1).stderr.splitlines()
     assert said[0] == "Traceback (most recent call last):"
     assert said[-2:] == [

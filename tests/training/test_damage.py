@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from glowgenius.cli.runs import open_run
+from glowgenius import open_run
 from glowgenius.errors import GlowGeniusError
 from glowgenius.evaluation.callback import AnswerEvaluation
 from glowgenius.reporting.run import write_run_report
@@ -172,7 +172,7 @@ def test_a_finished_run_with_a_damaged_file_is_opened_or_refused_by_name(broken,
     def opened(folder):
         run = open_run(folder)
         write_run_report(folder, page)
-        return run.base_model, run.record.step, run.sampler_path, page.stat().st_size > 0
+        return run.base_model, run.checkpoint().step, run.weights_path(), page.stat().st_size > 0
 
     whole = opened(finished)
     for number, (way, damaged) in enumerate(some(damages((finished / name).read_bytes(), random.Random(name)), 40)):
