@@ -227,6 +227,8 @@ def test_a_changed_run_is_put_back_as_advised(tmp_path):
     assert "Put them back as they were, or start anew in another output_dir" in text
     trainer(service, output_dir=tmp_path, save_every=2).train(TRAIN, resume_from_checkpoint=True)
     trainer(service, output_dir=tmp_path / "another", learning_rate=0.1).train(TRAIN)
+    state = advised(text, "initial_weights")
+    trainer(service, output_dir=tmp_path / "stage two", learning_rate=0.1).train(questions(3), initial_weights=state)
 
 
 def test_resume_without_a_folder_is_given_one_as_advised(tmp_path):

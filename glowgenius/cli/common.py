@@ -164,6 +164,8 @@ _PHRASES: Final = (
     (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
     (r"train\(\.\.\., resume_from_checkpoint=True, dropped_rows=\[(.*?)\]\)", r"--resume --drop-row \1"),
     (r"\bresume_from_checkpoint(?:=True)?\b(?!=)", "--resume"),
+    (r"train\(\.\.\., initial_weights=([^,()]*)\)", r"--initial-weights \1"),
+    (r"\binitial_weights\b(?![\w])", "--initial-weights"),
     (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
     (r"\bdropped_rows\b(?![\w=])", "--drop-row"),
     (r"Dataset\.with_replay\(rows\)", "--replay FILE"),
@@ -216,6 +218,7 @@ def in_shell(text: str) -> str:
     """*text* with the settings under the names that they have as options: `max_length=512` is `--max-length 512`."""
     for pattern, phrase in _PHRASES:
         text = re.sub(pattern, phrase, text)
+    text = re.sub(r"(?:[Mm]ake the trainer with )?\blora=LoRAConfig\(([^()]*)\)", _lora_options, text)
     text = re.sub(r"\bcolumns=(\{[^{}]*\})", _columns, text)
     known = "|".join(sorted(_NAMES, key=len, reverse=True))
     owner = r"(?:(?:TrainingConfig|LoRAConfig|config|lora)\.)"
@@ -224,6 +227,19 @@ def in_shell(text: str) -> str:
     text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
     bare = "|".join(name for name in _NAMES if "_" in name)
     return re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text)
+
+
+def _lora_options(found: re.Match[str]) -> str:
+    """`--rank 8 --no-train-unembed`, where *found* is `lora=LoRAConfig(rank=8, train_unembed=False)`."""
+    pairs = [pair.partition("=") for pair in found[1].split(", ")]
+    if not all(name in _NAMES for name, _, _ in pairs):
+        return found[0]
+    no = {"False": "no-"}
+    told = (
+        f"--{no.get(value, '')}{name.replace('_', '-')}{'' if value in {'True', 'False'} else f' {value}'}"
+        for name, _, value in pairs
+    )
+    return f"Use {' '.join(told)}" if found[0][0] == "M" else " ".join(told)
 
 
 def _columns(found: re.Match[str]) -> str:

@@ -151,6 +151,14 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         _option(list[str] | None, "With --resume: a row to go on without, by place, id or number.", "--drop-row"),
         None,
     ),
+    "initial_weights": (
+        _option(
+            str | None,
+            "Begin with the weights of this run, saved state or adapter: a second stage, on other data.",
+            "--initial-weights",
+        ),
+        None,
+    ),
     "resume": (_option(bool, "Resume the run in --output-dir.", "--resume"), False),
 }
 """What else decides a run of the command line."""
@@ -350,9 +358,12 @@ def make_trainer(
         own.append(EarlyStopping(patience=options["patience"]))
     if options["budget"] is not None:
         own.append(BudgetGuard(options["budget"]))
+    lora = lora_config(options)
+    # Weights to begin with have an adapter of their own, which is taken where no other was asked for.
+    asked = options.get("initial_weights") is None or lora != LoRAConfig(seed=options["seed"])
     return SupervisedTrainer(
         base_model(options["model"], options["engine"]),
-        lora=lora_config(options),
+        **({"lora": lora} if asked else {}),
         service=service,
         config=training_config(options),
         callbacks=[*callbacks, *own],

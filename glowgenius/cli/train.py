@@ -45,6 +45,7 @@ def train(data: DataFile, *, options: Options, as_json: JSONOption = False) -> i
             rows,
             eval_dataset=held,
             resume_from_checkpoint=True if options["resume"] else None,
+            initial_weights=options["initial_weights"],
             dropped_rows=options["drop_row"] or (),
         )
     except KeyboardInterrupt as interrupt:

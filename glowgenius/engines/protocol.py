@@ -235,6 +235,17 @@ def checkpoint_directory(owner: object) -> Path | None:
 
 
 @runtime_checkable
+class SupportsAdapterFolders(Protocol):
+    """A service that begins a run with an adapter that lies on this machine, which Tinker does not offer."""
+
+    def create_training_client_from_adapter(
+        self, directory: str, base_model: str, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[TrainingClient]:
+        """A new run from a checkpoint of either kind, or an adapter in PEFT's format; the optimizer starts afresh."""
+        ...
+
+
+@runtime_checkable
 class SupportsTemporary(Protocol):
     """A service that stores on this machine, and takes away again what a run without a folder of its own has stored."""
 

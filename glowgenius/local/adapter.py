@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 DEFAULT_ALPHA = 32.0
 """The alpha of "LoRA Without Regret"."""
 
+_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
+_MLP = ("mlp", "feed_forward", "ffn")
+
+
+def kind_of(name: str) -> str | None:
+    """Whether the layer *name* belongs to the attention (`attn`) or the `mlp`; None of anything else."""
+    parts = name.split(".")[:-1]
+    if any(part in _ATTENTION for part in parts):
+        return "attn"
+    return "mlp" if any(part in _MLP for part in parts) else None
+
 
 @final
 @frozen(kw_only=True)

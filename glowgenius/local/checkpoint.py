@@ -8,8 +8,10 @@ Both hold it in PEFT's own layout, so that `peft.PeftModel.from_pretrained` open
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -21,7 +23,7 @@ from glowgenius._files import sync
 from glowgenius._lazy import require
 from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal
 from glowgenius.errors import CheckpointError, RequestRejectedError
-from glowgenius.local.adapter import Adapter, AdapterSpec
+from glowgenius.local.adapter import Adapter, AdapterSpec, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
     from glowgenius.local.model import BaseModel
     from glowgenius.typing import JSON
+
+
+_UNUSUAL = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices", "lora_bias")
+"""What an adapter of PEFT may have beside plain LoRA."""
 
 
 @final
@@ -163,6 +169,50 @@ def read(path: str) -> Saved:
             f"the checkpoint at {path!r} cannot be read: {type(error).__name__}: {error}. "
             f"Its files are incomplete or damaged; use another checkpoint of the run."
         ) from error
+
+
+def read_adapter(path: str) -> Saved:
+    """The adapter at *path*: a checkpoint, or a folder in PEFT's format, whoever wrote it.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is of a kind that the local engine does not compute.
+    """
+    folder = Path(path)
+    if (folder / STATE).is_file():
+        # An exported adapter has another config than the checkpoint that it was copied from, and may have no optimizer.
+        with suppress(CheckpointError):
+            return read(path)
+    try:
+        config: dict[str, Any] = json.loads((folder / PEFT).read_text(encoding="utf-8"))
+        a, b = _from_peft(_read_tensors(folder / WEIGHTS))
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"there is no adapter that can be read at {path!r}: {error}") from error
+    unusual = [name for name in _UNUSUAL if config.get(name)]
+    if config.get("bias") not in (None, "none"):
+        unusual.append("bias")
+    if unusual:
+        raise CheckpointError(
+            f"the adapter at {path!r} uses {', '.join(unusual)}, which the local engine does not compute; it trains "
+            "plain LoRA with one rank for all layers"
+        )
+    kinds = {kind_of(name) or "unembed" for name in a}
+    return Saved(
+        path=path,
+        base_model=str(config.get("base_model_name_or_path")),
+        spec=AdapterSpec(
+            rank=rank,
+            alpha=alpha * math.sqrt(rank) if config.get("use_rslora") else alpha,
+            train_mlp="mlp" in kinds,
+            train_attn="attn" in kinds,
+            train_unembed="unembed" in kinds,
+        ),
+        a={name: value.float() for name, value in a.items()},
+        b={name: value.float() for name, value in b.items()},
+        updates=0,
+        optimizer=None,
+        metadata={},
+    )
 
 
 def adapter_of(saved: Saved, model: BaseModel) -> Adapter:

@@ -15,7 +15,7 @@ from torch.utils import checkpoint as checkpointing
 
 from glowgenius.errors import EngineError, ModelNotFoundError
 from glowgenius.local import plain
-from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh
+from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh, kind_of
 from glowgenius.local.layout import Layout
 from glowgenius.local.llama import Llama, unsuitable
 from glowgenius.models.catalog import model_directory
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from glowgenius.local.plain import PlainModel, Rotary
 
-_ATTENTION = ("self_attn", "attn", "attention", "self_attention")
-_MLP = ("mlp", "feed_forward", "ffn")
 
 _ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 """Kinds of layers that a mask can keep apart: others carry a state over from one packed sequence to the next."""
@@ -187,7 +185,7 @@ class BaseModel:
         """Put a `LoraLinear` in the place of every linear layer that can carry an adapter."""
         head = self.network.get_output_embeddings()
         for name, module in list(self.network.named_modules()):
-            kind = "unembed" if module is head else _kind(name)
+            kind = "unembed" if module is head else kind_of(name)
             if kind is None or not isinstance(module, nn.Linear):
                 continue
             self._layers[name], self._kinds[name] = LoraLinear(name, module.weight, module.bias, self._active), kind
@@ -203,7 +201,7 @@ class BaseModel:
         for name in read.linear:
             weight, bias = self._others.pop(f"{name}.weight"), self._others.pop(f"{name}.bias", None)
             self._layers[name] = LoraLinear(name, weight, bias, self._active)
-            self._kinds[name] = _kind(name) or "unembed"
+            self._kinds[name] = kind_of(name) or "unembed"
 
     def _untrainable(self) -> str | None:
         """Why the model cannot be packed and adapted here, if it cannot."""
@@ -232,13 +230,6 @@ def _rotary(network: Any) -> Rotary:
         return cos[0, :, :half], sin[0, :, :half]
 
     return rotary
-
-
-def _kind(name: str) -> str | None:
-    parts = name.split(".")[:-1]
-    if any(part in _ATTENTION for part in parts):
-        return "attn"
-    return "mlp" if any(part in _MLP for part in parts) else None
 
 
 def _checkpointed(forward: Callable[..., Any], active: Active, index: int, *inputs: Any, **named: Any) -> Any:

@@ -172,6 +172,27 @@ class ServiceClient:
         del user_metadata
         return self._worker.submit(lambda: self._restored(path, base_model, optimizer=True))
 
+    def create_training_client_from_adapter(
+        self, directory: str, base_model: str, user_metadata: dict[str, str] | None = None
+    ) -> EngineFuture[TrainingClient]:
+        """A new run from an adapter in PEFT's format, or from a checkpoint of either kind; the optimizer starts afresh.
+
+        Args:
+            directory: A folder with `adapter_model.safetensors` and `adapter_config.json`.
+            base_model: The model that the adapter belongs to.
+            user_metadata: Accepted for the sake of the other methods.
+
+        Raises:
+            CheckpointError: There is no such adapter, or it is not one of *base_model* that can be trained here.
+        """
+        del user_metadata
+
+        def create() -> TrainingClient:
+            model = self._base(base_model)
+            return self._client(model, trainable(checkpoint.adapter_of(checkpoint.read_adapter(directory), model)))
+
+        return self._worker.submit(create)
+
     def create_sampling_client(
         self, model_path: str | None = None, base_model: str | None = None
     ) -> EngineFuture[SamplingClient]:

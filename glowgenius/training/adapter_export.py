@@ -17,10 +17,11 @@ from glowgenius.engines.download import download_adapter
 from glowgenius.engines.stored import STATE, stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.models.catalog import SHORT_NAMES
+from glowgenius.training.initial_weights import INITIAL
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.training.history import Row
@@ -223,6 +224,7 @@ def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
         "layers": ", ".join(_layers(config)) or None,
         "training data (sha256)": fingerprints.get("train"),
         "evaluation data (sha256)": fingerprints.get("eval"),
+        "initial weights": " ← ".join(_lineage(settings)) or None,
         **{
             line.split(":")[0]: line.partition(": ")[2]
             for line in lines
@@ -234,6 +236,17 @@ def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or None,
     }
     return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _lineage(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The earlier stages of a run, the latest first; folders of this machine are not named."""
+    stage = _mapping(settings.get(INITIAL))
+    while stage:
+        path, data, step = str(stage.get("path")), stage.get("data"), stage.get("step")
+        where = path if "://" in path else "an adapter" if data is None else "a run"
+        step = "" if step is None else f", step {step}"
+        yield where + step + ("" if data is None else f", trained on data {data}")
+        stage = _mapping(stage.get("before"))
 
 
 def _layers(config: Mapping[str, Any]) -> list[str]:

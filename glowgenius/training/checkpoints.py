@@ -124,7 +124,7 @@ class CheckpointRecord:
         if missing:
             raise CheckpointError(
                 f"{place}: a checkpoint without {', '.join(missing)} cannot be resumed from; it was not written by "
-                "glowgenius. Its weights can be taken over with SupervisedTrainer.from_client(...)"
+                "glowgenius. Its weights can be taken over with train(..., initial_weights=its state_path)"
             )
         names = [each.name for each in fields(cls) if each.name not in _OF_FOLDER]
         known: dict[str, Any] = {name: record[name] for name in names if name in record}
@@ -185,7 +185,8 @@ def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:
         raise ResumeMismatchError(
             f"cannot go on from the checkpoint of step {record.step}, as these have changed since it was saved:\n"
             f"{listed}\nPut them back as they were, or start anew in another output_dir. "
-            f"Only {', '.join(sorted(NO_BEARING - {'output_dir'}))} may change"
+            f"Only {', '.join(sorted(NO_BEARING - {'output_dir'}))} may change. "
+            f"To train its weights on other data, begin a new run: train(..., initial_weights={record.state_path!r})"
         )
 
 
@@ -198,6 +199,7 @@ def _differences(name: str, before: JSON, after: JSON) -> list[str]:
         "eval": "the evaluation data",
         "renderer": "the renderer (template, vocabulary or settings)",
         WEIGHTS: "the weights of the base model",
+        "initial_weights": "the initial weights",
     }
     if name == "day":
         then_now = f"{before or 'none'} then, {after or 'none'} now"

@@ -59,6 +59,10 @@ _BEST = "there is none; the steps that were evaluated are kept, and result.best_
 _PRECISION = "there is none, because the engine decides on precision and memory"
 _TRAIN_ON = "it is called train_on here, with the values of TrainOn"
 _RESUME = "it is an argument of train: trainer.train(..., resume_from_checkpoint=True)"
+_INITIAL = (
+    "it is an argument of train: trainer.train(..., initial_weights=...) begins with the weights of a run, a "
+    "checkpoint or an adapter, and trains on other data; the same run goes on by resume_from_checkpoint=True"
+)
 _SEED = "it is called seed here; the seed of the adapter is LoRAConfig.seed"
 _DEVICE = "there is none, because the engine decides where it runs; connect(engine=...) chooses the engine"
 _RENDERER = "there is none; pass renderer=... to the trainer"
@@ -117,7 +121,8 @@ _ELSEWHERE: Final = {
         _TRAIN_ON,
     ),
     **dict.fromkeys(("mask_prompt", "mask_history", "roles_to_train"), _TRAIN_ON),
-    **dict.fromkeys(("resume_from_checkpoint", "load_checkpoint_path", "resume_adapter_file"), _RESUME),
+    "resume_from_checkpoint": _RESUME,
+    **dict.fromkeys(("load_checkpoint_path", "resume_adapter_file", "initial_weights", "init_from"), _INITIAL),
     **dict.fromkeys(("data_seed", "random_seed", "shuffle_seed", "random_state"), _SEED),
     **dict.fromkeys(("submit_ahead", "num_ahead"), "it is called lookahead here"),
     **dict.fromkeys(("device", "device_map", "no_cuda", "use_cpu", "base_url"), _DEVICE),

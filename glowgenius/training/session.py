@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from glowgenius.training.callbacks.dispatch import Callbacks
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.cost import CostEstimate
+    from glowgenius.training.initial_weights import InitialWeights
     from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.run_folder import RunFolder
     from glowgenius.training.start import Start
@@ -82,6 +83,9 @@ class Session:
 
     header: tuple[str, ...]
     """The run in a few lines."""
+
+    initial: InitialWeights | None
+    """The weights of an earlier training that it begins with; None where the adapter is fresh."""
 
     lora: LoRAConfig | None
     """The adapter; None where it came with a client."""
@@ -186,6 +190,7 @@ class Session:
             identity=self.identity,
             header=self.header,
             dropped={str(row): count for row, count in dropped.items()},
+            initial=self.initial,
             rows={
                 "train": asdict(self.run.train.counts),
                 "eval": None if self.run.evaluation is None else asdict(self.run.evaluation.counts),

@@ -27,6 +27,7 @@ from glowgenius.models.weights import weights_fingerprint
 from glowgenius.rendering.preview import preview
 from glowgenius.training.checkpoints import NO_BEARING
 from glowgenius.training.connection import Connection, connect
+from glowgenius.training.initial_weights import INITIAL, client_of
 from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
+    from glowgenius.training.initial_weights import InitialWeights
     from glowgenius.typing import JSON
 
 PREVIEWED: Final = 3
@@ -163,6 +165,7 @@ def run_identity(
     train: Dataset,
     evaluation: Dataset | None,
     weights: str | None = None,
+    initial: InitialWeights | None = None,
 ) -> dict[str, JSON]:
     """Everything that decides the sequence of updates, as JSON; *weights* is the fingerprint of the base model's."""
     settings = {name: value for name, value in config.to_json().items() if name not in NO_BEARING}
@@ -176,6 +179,7 @@ def run_identity(
         "train": train.fingerprint,
         "eval": None if evaluation is None else evaluation.fingerprint,
         **({} if weights is None else {"weights": weights}),
+        **({} if initial is None else {INITIAL: initial.identity}),
     }
     if renderer.day is not None:
         identity["day"] = renderer.day.isoformat()
@@ -243,6 +247,7 @@ def settings_file(
     header: Sequence[str],
     rows: JSON,
     dropped: Mapping[str, int],
+    initial: InitialWeights | None,
 ) -> dict[str, JSON]:
     """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
     return {
@@ -266,6 +271,7 @@ def settings_file(
         },
         "rows": rows,
         **({"dropped_rows": dict(dropped)} if dropped else {}),
+        **({} if initial is None else {"load_checkpoint_path": initial.path, INITIAL: initial.to_json()}),
         "versions": dict(_versions()),
         "header": list(header),
     }
@@ -282,8 +288,10 @@ def _versions() -> Mapping[str, str]:
     return versions
 
 
-def new_client(service: ServiceClient, base_model: str, lora: LoRAConfig, state: str | None) -> TrainingClient:
-    """A new adapter on *base_model*, or the one that was kept at the path *state*.
+def new_client(
+    service: ServiceClient, base_model: str, lora: LoRAConfig, state: str | None, initial: InitialWeights | None = None
+) -> TrainingClient:
+    """A new adapter on *base_model*, one with the *initial* weights, or the one that was kept at the path *state*.
 
     `refuse_alpha` has made sure that the service takes what it is given.
 
@@ -293,6 +301,8 @@ def new_client(service: ServiceClient, base_model: str, lora: LoRAConfig, state:
     if state is not None:
         with mapped(f"going on from {state}"):
             return service.create_training_client_from_state_with_optimizer(state).result()
+    if initial is not None:
+        return client_of(service, base_model, lora, initial)
     settings: dict[str, Any] = {
         "rank": lora.rank,
         "seed": lora.seed,

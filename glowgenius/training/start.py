@@ -58,7 +58,7 @@ def starting_point(
             "a trainer made from a client cannot resume, as a client cannot be wound back; make the trainer with "
             "base_model and service instead"
         )
-    source, wanted = _source(resume, folder)
+    source, wanted = source_of(resume, folder)
     if folder is not None and folder.path.resolve() != source.path.resolve():
         folder.refuse_if_taken()
     if not source.exists():
@@ -105,7 +105,7 @@ def _dropped(source: RunFolder, records: Sequence[CheckpointRecord]) -> tuple[di
     return dropped, examples
 
 
-def _source(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -> tuple[RunFolder, str | None]:
+def source_of(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -> tuple[RunFolder, str | None]:
     """The folder to go on from, and the state path in it that was asked for; None is the newest.
 
     Raises:

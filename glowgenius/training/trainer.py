@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from attrs import evolve
@@ -25,11 +27,13 @@ from glowgenius.errors import (
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.background import in_thread
 from glowgenius.training.callbacks.dispatch import Callbacks
+from glowgenius.training.checkpoints import WEIGHTS
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import Connection, check_engine
 from glowgenius.training.cost import estimate_run
 from glowgenius.training.dropped import check_steps, dropped_lines
 from glowgenius.training.folder_lock import check_room, sole_writer
+from glowgenius.training.initial_weights import check_base, fitting, recorded, weights_named
 from glowgenius.training.preflight import check_run, refused
 from glowgenius.training.prices import PriceTable
 from glowgenius.training.run_folder import RunFolder
@@ -50,13 +54,13 @@ from glowgenius.training.setup import (
     weights_of,
 )
 from glowgenius.training.signals import handled
-from glowgenius.training.start import Start, as_begun, starting_point
+from glowgenius.training.start import Start, as_begun, source_of, starting_point
 from glowgenius.training.surroundings import Outlook
 from glowgenius.training.teacher import taught, teacher_lines
 from glowgenius.training.waiting import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from glowgenius.data.dataset import Dataset
     from glowgenius.data.message import Conversation
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
     from glowgenius.training.background import Interruption
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.cost import CostEstimate
+    from glowgenius.training.initial_weights import InitialWeights
     from glowgenius.training.preflight_report import PreflightReport
     from glowgenius.training.prepared import PreparedRun
     from glowgenius.training.result import TrainingResult
@@ -278,6 +283,7 @@ class SupervisedTrainer:
         eval_dataset: Dataset | Sequence[Conversation] | None = None,
         resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
         *,
+        initial_weights: object | None = None,
         dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
         """Train, and return when it is done.
@@ -294,6 +300,10 @@ class SupervisedTrainer:
                 state path of one of its checkpoints, from that one. What comes out is what an uninterrupted run gives.
                 `num_epochs` and `max_steps` may have grown, and how often is evaluated and saved may differ;
                 everything else has to be as it was.
+            initial_weights: The weights of an earlier training to begin with, on other data: what `open_run()` or
+                `train()` returned, the folder of a run, the path of a saved state, or, on the local engine, the folder
+                of an adapter. Weights only: optimizer, schedule and step count start afresh. The base model has to be
+                theirs, and so has `lora`, which may be left out of the trainer. None: a fresh adapter.
             dropped_rows: Only with a resume: rows of *train* that the run goes on without, because a step failed of
                 them. Each by its place as errors print it (`"train.jsonl:17"`, `"row 16"`), its id, or its 0-based
                 number. *train* stays the data that the run began with. The run folder remembers them.
@@ -301,12 +311,14 @@ class SupervisedTrainer:
         Raises:
             PreflightError: Something is wrong with rows or settings; nothing has been sent.
             ConfigError: An argument does not fit, or `output_dir` holds another run.
+            CheckpointError: The checkpoint, or the initial weights, are gone or damaged.
             ResumeMismatchError: The checkpoint belongs to other data, settings, model or renderer.
             EngineError: The engine refused or failed; the run folder has what was done before.
         """
         rows, held = as_datasets(train, eval_dataset)
         with sole_writer(self._config.output_dir), handled():
-            return self._run(rows, held, resume_from_checkpoint, dropped_rows, self._clock)
+            begun, initial = self._beginning(resume_from_checkpoint, initial_weights)
+            return SupervisedTrainer._run(begun, rows, held, resume_from_checkpoint, initial, dropped_rows, self._clock)
 
     async def train_async(
         self,
@@ -314,6 +326,7 @@ class SupervisedTrainer:
         eval_dataset: Dataset | Sequence[Conversation] | None = None,
         resume_from_checkpoint: bool | str | os.PathLike[str] | None = None,
         *,
+        initial_weights: object | None = None,
         dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
         """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
@@ -325,7 +338,9 @@ class SupervisedTrainer:
 
         def run(interruption: Interruption) -> TrainingResult:
             with sole_writer(self._config.output_dir):
-                return self._run(rows, held, resume_from_checkpoint, dropped_rows, interruption.clock(self._clock))
+                begun, initial = self._beginning(resume_from_checkpoint, initial_weights)
+                clock = interruption.clock(self._clock)
+                return SupervisedTrainer._run(begun, rows, held, resume_from_checkpoint, initial, dropped_rows, clock)
 
         return await in_thread(run)
 
@@ -389,11 +404,39 @@ class SupervisedTrainer:
         )
         return run, evolve(report, cost=cost)
 
+    def _beginning(
+        self, resume: bool | str | os.PathLike[str] | None, initial: object | None
+    ) -> tuple[SupervisedTrainer, InitialWeights | None]:
+        """The trainer with the adapter of the weights that the run begins with, and these weights, if there are any.
+
+        A run that is resumed remembers them.
+        """
+        weights = None if initial is None else weights_named(initial)
+        if weights is None and resume not in (None, False):
+            folder = None if self._config.output_dir is None else RunFolder(self._config.output_dir)
+            with suppress(GlowGeniusError):  # the start of the run says what is wrong
+                weights = recorded(source_of(resume, folder)[0])
+        if weights is None:
+            return self, None
+        if self._lora is None:
+            raise ConfigError(
+                "a trainer made from a client takes no initial_weights, as the client has its weights; make the "
+                "trainer with base_model and service instead"
+            )
+        lora = fitting(weights, self._lora, default=self._lora is _LORA)
+        if lora is self._lora:
+            return self, weights
+        self._engine()  # found once, for both
+        trainer = copy.copy(self)
+        vars(trainer).update(_lora=lora)
+        return trainer, weights
+
     def _run(
         self,
         train: Dataset,
         held: Dataset | None,
         resume: bool | str | os.PathLike[str] | None,
+        initial: InitialWeights | None,
         dropped_rows: Sequence[int | str],
         clock: Clock,
     ) -> TrainingResult:
@@ -403,7 +446,8 @@ class SupervisedTrainer:
         engine = for_one_run(self._engine(), self._config.output_dir)
         refuse_alpha(self._lora, engine.service)
         run, report = self._check(train, held, engine, start)
-        identity = self._identity(engine, run, train, held)
+        identity = self._identity(engine, run, train, held, initial)
+        warned = () if initial is None else check_base(initial, self._base_model, _weights_in(identity))
         start = start.checked(identity, run.plan.total_steps).noting(run.train.left_out)
         if not start.complete:
             check_steps(run.plan, start.step)
@@ -418,7 +462,12 @@ class SupervisedTrainer:
             identity=identity,
             held=held,
             start=start,
-            header=(*self._header(report, engine, run.plan, start, folder), *dropped_lines(train, run.train.left_out)),
+            header=(
+                *self._header(report, engine, run.plan, start, folder),
+                *(() if initial is None else (initial.told(), *warned)),
+                *dropped_lines(train, run.train.left_out),
+            ),
+            initial=initial,
             lora=self._lora,
             rank=self._rank,
             preview=functools.partial(preview_of, train, self.renderer, self._config),
@@ -427,9 +476,16 @@ class SupervisedTrainer:
             clock=clock,
             estimate=cast("CostEstimate", report.cost),
             can_restart=self._client is None,
-        ).train(functools.partial(self._make_client, engine))
+        ).train(functools.partial(self._make_client, engine, initial))
 
-    def _identity(self, engine: Engine, run: PreparedRun, train: Dataset, held: Dataset | None) -> dict[str, JSON]:
+    def _identity(
+        self,
+        engine: Engine,
+        run: PreparedRun,
+        train: Dataset,
+        held: Dataset | None,
+        initial: InitialWeights | None,
+    ) -> dict[str, JSON]:
         """What decides the updates."""
         return run_identity(
             base_model=self._base_model,
@@ -440,6 +496,7 @@ class SupervisedTrainer:
             train=train,
             evaluation=held,
             weights=weights_of(engine.name, self._base_model, self._lora),
+            initial=initial,
         )
 
     def _header(
@@ -493,8 +550,8 @@ class SupervisedTrainer:
             return self._lora.rank
         return None if self._client is None else self._client.get_info().lora_rank
 
-    def _make_client(self, engine: Engine, state: str | None) -> TrainingClient:
-        """A fresh adapter, the one of a checkpoint, or the client that was given."""
+    def _make_client(self, engine: Engine, initial: InitialWeights | None, state: str | None) -> TrainingClient:
+        """A fresh adapter, one with the *initial* weights, the one of a checkpoint, or the client that was given."""
         if self._client is not None:
             if self._client_is_used:
                 raise ConfigError(
@@ -504,4 +561,10 @@ class SupervisedTrainer:
             return self._client
         # Only a trainer around a client may be without them.
         service, lora = cast("ServiceClient", engine.service), cast("LoRAConfig", self._lora)
-        return new_client(service, self._base_model, lora, state)
+        return new_client(service, self._base_model, lora, state, initial)
+
+
+def _weights_in(identity: Mapping[str, JSON]) -> str | None:
+    """The fingerprint of the base model's weights, where they lie on this machine."""
+    found = identity.get(WEIGHTS)
+    return found if isinstance(found, str) else None

@@ -23,6 +23,9 @@ from glowgenius.engines.order import settle_place
 from glowgenius.engines.stored import delete_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import CheckpointError, EngineError, ModelNotFoundError, RequestRejectedError
+from glowgenius.lora.config import LoRAConfig
+from glowgenius.training import SupervisedTrainer, TrainingConfig
+from tests.support.training import RENDERER, questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -399,6 +402,28 @@ class EngineContract:
         path = make().save_weights_for_sampler("here").result().path
         error = error_of(lambda: service.create_training_client_from_state_with_optimizer(path))
         assert isinstance(error, CheckpointError | RequestRejectedError)
+
+    def test_a_second_stage_begins_with_the_weights_of_the_first(self, service, engine, tmp_path, near):
+        def stage(folder, data, **how):
+            config = TrainingConfig(
+                max_steps=3,
+                batch_size=4,
+                learning_rate=engine.learning_rate,
+                lr_schedule="constant",
+                output_dir=tmp_path / folder,
+            )
+            made = SupervisedTrainer(
+                engine.base_model, lora=LoRAConfig(rank=4), service=service, renderer=RENDERER, config=config
+            )
+            return made.train(data, eval_dataset=questions(2, prefix="E"), **how).history.rows
+
+        one = stage("one", questions(4))
+        two = stage("two", questions(4, prefix="Z"), initial_weights=tmp_path / "one")
+        losses = [[row["eval/loss"] for row in (rows[0], rows[-1])] for rows in (one, two)]
+        assert one[0]["step"] == two[0]["step"] == 0
+        assert losses[1][0] == near(losses[0][1])
+        assert losses[0][0] != near(losses[0][1])
+        assert losses[1][1] != near(losses[1][0])
 
     # Sampling.
 

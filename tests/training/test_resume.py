@@ -203,10 +203,12 @@ def mismatch(
         run.train(rows, held_out, resume_from_checkpoint=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     head, *lines, tail, _ = [*str(raised.value).split("\n"), ""]
+    state = json.loads((tmp_path / "checkpoints.jsonl").read_text().splitlines()[0])["state_path"]
     assert head == "cannot go on from the checkpoint of step 2, as these have changed since it was saved:"
     assert tail == (
         "Put them back as they were, or start anew in another output_dir. Only eval_every, lookahead, max_restarts, "
-        "max_steps, metric_for_best, num_epochs, save_every, save_top_k, stop_on_nan may change"
+        "max_steps, metric_for_best, num_epochs, save_every, save_top_k, stop_on_nan may change. To train its weights "
+        f"on other data, begin a new run: train(..., initial_weights={state!r})"
     )
     return [line.strip() for line in lines]
 
@@ -300,7 +302,7 @@ def test_a_run_of_the_cookbook_is_not_taken_for_ours(tmp_path):
         train(ScriptedService(tokenizer=TOKENIZER), tmp_path, resume=True)
     assert str(raised.value) == (
         f"{tmp_path}/checkpoints.jsonl:1: a checkpoint without step, total_steps, identity cannot be resumed from; it "
-        "was not written by glowgenius. Its weights can be taken over with SupervisedTrainer.from_client(...)"
+        "was not written by glowgenius. Its weights can be taken over with train(..., initial_weights=its state_path)"
     )
 
 
