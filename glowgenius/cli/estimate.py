@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @verb
-@takes("run", "lora", "training", "data", without=("drop_row", "initial_weights"))
+@takes("run", "lora", "training", "data", without=("drop_row",))
 def estimate(data: DataFile, *, options: Options, as_json: JSONOption = False) -> int:
     """Say what `glowgenius train` with the same options would send, and what that costs. Nothing is sent.
 

@@ -658,3 +658,12 @@ def test_none_is_taken_for_a_setting_as_our_advice_writes_it(word):
     from glowgenius.cli.settings import training_config
 
     assert training_config({"eval_every": word, "save_every": word}) == TrainingConfig(eval_every=None, save_every=None)
+
+
+def test_a_second_stage(model, data, trained, tmp_path):
+    common = ["train", data, "--model", model, "--engine", "local", "--max-steps", "1", "-o", tmp_path / "two"]
+    more = [*common, "--learning-rate", "0.01", "--initial-weights", trained]
+    refused = call(*more, "--rank", "16", code=2)
+    assert "Use --rank 4, or say nothing" in refused.stderr
+    done = call(*more)
+    assert f"initial weights: {trained}, step " in done.stdout

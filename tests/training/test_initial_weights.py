@@ -72,7 +72,9 @@ def test_the_run_folder_and_the_card_know_where_the_weights_come_from(service, t
     assert (initial["run"], initial["step"], initial["lora"]["rank"]) == (str(tmp_path / "two"), 2, 4)
     assert said["load_checkpoint_path"] == initial["path"]
     assert (initial["data"], initial["before"]["data"]) == (OTHER.fingerprint, TRAIN.fingerprint)
-    assert f"initial weights: {tmp_path / 'two'}, step 2 (rank 4); optimizer and schedule start afresh" in said["header"]
+    assert (
+        f"initial weights: {tmp_path / 'two'}, step 2 (rank 4); optimizer and schedule start afresh" in said["header"]
+    )
     config = {"r": 4, "lora_alpha": 32, "base_model_name_or_path": "scripted", "target_modules": []}
     card = model_card(config, trained_on="scripted", step=1, settings=said, rows=[])
     stages = ((initial["path"], 2, OTHER), (initial["before"]["path"], 3, TRAIN))
