@@ -89,8 +89,8 @@ def test_the_adapter_keeps_its_size(service, tmp_path):
     with pytest.raises(ConfigError) as error:
         two.train(OTHER, initial_weights=tmp_path / "one")
     assert str(error.value) == (
-        "initial_weights: their adapter has rank=4, not 8, train_unembed=True, not False, and an adapter keeps its size "
-        "and place. Make the trainer with lora=LoRAConfig(rank=4), or say nothing of its adapter, which takes theirs"
+        "initial_weights: their adapter has rank=4, not 8, train_unembed=True, not False, and an adapter keeps its "
+        "size and place. Make the trainer with lora=LoRAConfig(rank=4), or say nothing of its adapter, which takes theirs"
     )
     assert len(service.operations("create_training_client_from_state")) == 0
     trainer(service, max_steps=1, lora=LoRAConfig(rank=4, seed=9)).train(OTHER, initial_weights=tmp_path / "one")
@@ -149,7 +149,7 @@ def test_a_folder_of_something_else_is_refused(service, tmp_path):
     with pytest.raises(ConfigError, match="holds neither a run nor a checkpoint nor an adapter"):
         trainer(service).train(OTHER, initial_weights=tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="adapter_model.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is missing"):
         trainer(service).train(OTHER, initial_weights=tmp_path)
 
 
