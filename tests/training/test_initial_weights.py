@@ -90,7 +90,8 @@ def test_the_adapter_keeps_its_size(service, tmp_path):
         two.train(OTHER, initial_weights=tmp_path / "one")
     assert str(error.value) == (
         "initial_weights: their adapter has rank=4, not 8, train_unembed=True, not False, and an adapter keeps its "
-        "size and place. Make the trainer with lora=LoRAConfig(rank=4), or say nothing of its adapter, which takes theirs"
+        "size and place. Make the trainer with lora=LoRAConfig(rank=4), or say nothing of its adapter, which "
+        "takes theirs"
     )
     assert len(service.operations("create_training_client_from_state")) == 0
     trainer(service, max_steps=1, lora=LoRAConfig(rank=4, seed=9)).train(OTHER, initial_weights=tmp_path / "one")
