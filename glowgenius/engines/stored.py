@@ -86,6 +86,19 @@ def stored_digest(path: str) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
+def sound_weights(path: str) -> bool:
+    """Whether the weights at *path* are those that were saved there, whatever has become of the files beside them.
+
+    An exported adapter has them, and another config and more files than the checkpoint that it was copied from.
+    """
+    folder = Path(path)
+    try:
+        written: Any = _state(folder)["files"][WEIGHTS]["sha256"]
+        return bool(written == _sha256(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_state(path: str) -> dict[str, Any]:
     """What `glowgenius.json` says of the checkpoint at *path*, which is verified.
 

@@ -11,7 +11,6 @@ import json
 import math
 import secrets
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 
 from glowgenius._files import sync
 from glowgenius._lazy import require
-from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal
+from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal, sound_weights
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local.adapter import Adapter, AdapterSpec, kind_of
 
@@ -178,10 +177,13 @@ def read_adapter(path: str) -> Saved:
         CheckpointError: There is none, it is damaged, or it is of a kind that the local engine does not compute.
     """
     folder = Path(path)
-    if (folder / STATE).is_file():
-        # An exported adapter has another config than the checkpoint that it was copied from, and may have no optimizer.
-        with suppress(CheckpointError):
+    if (folder / STATE).is_file() or not (folder / PEFT).is_file():
+        try:
             return read(path)
+        except CheckpointError:
+            # An exported adapter has another config than the checkpoint that it was copied from.
+            if not sound_weights(path):
+                raise
     try:
         config: dict[str, Any] = json.loads((folder / PEFT).read_text(encoding="utf-8"))
         a, b = _from_peft(_read_tensors(folder / WEIGHTS))

@@ -298,9 +298,11 @@ class SamplingClient:
 def from_checkpoint(runtime: Runtime, path: str, base: str | None = None) -> SamplingClient:
     """A client for the weights saved at *path*, on the base model they were trained on or on *base*.
 
+    A folder in PEFT's format will do as well.
+
     Raises:
         CheckpointError: There is no checkpoint at *path*, or it does not fit the base model.
     """
-    saved = checkpoint.read(path)
+    saved = checkpoint.read_adapter(path)
     model = base_model(base or saved.base_model, runtime.device, runtime.dtype)
     return SamplingClient(runtime, model, checkpoint.adapter_of(saved, model))

@@ -325,7 +325,7 @@ class Sampler:
         return found
 
     def _prompt_input(self, prompt: Prompt) -> ModelInput:
-        return self._model_input(_prompt_tokens(self._renderer, prompt))
+        return self._model_input(prompt_tokens(self._renderer, prompt))
 
     def _model_input(self, tokens: Any) -> ModelInput:
         return ModelInput.from_ints(tokens.tolist())
@@ -374,7 +374,7 @@ def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens:
         ConfigError: A prompt is not one.
         RenderingError: A prompt cannot be rendered.
     """
-    read = sum(len(_prompt_tokens(renderer, prompt)) for prompt in prompts)
+    read = sum(len(prompt_tokens(renderer, prompt)) for prompt in prompts)
     return TokenUsage(prefilled=read, sampled=max_tokens * len(prompts))
 
 
@@ -388,7 +388,7 @@ def scoring_usage(renderer: Renderer, conversations: Sequence[Conversation]) -> 
     return TokenUsage(prefilled=read, sampled=len(conversations))
 
 
-def _prompt_tokens(renderer: Renderer, prompt: Prompt) -> TokenArray:
+def prompt_tokens(renderer: Renderer, prompt: Prompt) -> TokenArray:
     """What is sent for *prompt*: with its tools, where it has some."""
     messages, tools = prompt_parts(prompt)
     # A renderer of a user's may know no tools.

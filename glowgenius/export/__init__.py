@@ -1,0 +1,1 @@
+"""How a tuned model leaves: merged weights, GGUF, adapters for servers, and the hub."""
