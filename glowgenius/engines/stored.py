@@ -86,15 +86,17 @@ def stored_digest(path: str) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def sound_weights(path: str) -> bool:
-    """Whether the weights at *path* are those that were saved there, whatever has become of the files beside them.
+def is_exported(path: str) -> bool:
+    """Whether *path* is an adapter that was exported from a checkpoint, with a config that names another base model.
 
-    An exported adapter has them, and another config and more files than the checkpoint that it was copied from.
+    Only the config may differ from what was written, and there neither rank nor alpha.
     """
     folder = Path(path)
     try:
-        written: Any = _state(folder)["files"][WEIGHTS]["sha256"]
-        return bool(written == _sha256(folder / WEIGHTS))
+        state = _state(folder)
+        config: dict[str, Any] = json.loads((folder / PEFT).read_text(encoding="utf-8"))
+        same = (config["r"], float(config["lora_alpha"])) == (state["spec"]["rank"], float(state["spec"]["alpha"]))
+        return same and bool(state["files"][WEIGHTS]["sha256"] == _sha256(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from glowgenius._files import sync
 from glowgenius._lazy import require
-from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, read_state, seal, sound_weights
+from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, is_exported, read_state, seal
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local.adapter import Adapter, AdapterSpec, kind_of
 
@@ -182,7 +182,7 @@ def read_adapter(path: str) -> Saved:
             return read(path)
         except CheckpointError:
             # An exported adapter has another config than the checkpoint that it was copied from.
-            if not sound_weights(path):
+            if not is_exported(path):
                 raise
     try:
         config: dict[str, Any] = json.loads((folder / PEFT).read_text(encoding="utf-8"))
