@@ -19,12 +19,13 @@ from glowgenius.data.frozen import thaw
 from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.rendering.example import RenderedExample, as_token_array
+from glowgenius.rendering.lost import LossCheck
 from glowgenius.rendering.reasoning import begins_with_reasoning, split_reasoning
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
 from glowgenius.rendering.train_on import TrainOn, message_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
@@ -72,6 +73,7 @@ class CookbookRenderer(Renderer):
             self._day = date.today()  # noqa: DTZ011 - the day where the user is, as there
             renderer = _on_day(renderer, self._day)
         self._renderer = renderer
+        self._losses = LossCheck(self._write, by=type(renderer).__name__, spell=self._spell)
 
     @property
     @override
@@ -113,13 +115,13 @@ class CookbookRenderer(Renderer):
         """
         sample = [Message("system", "Be brief."), Message("user", "One?"), Message("assistant", "Two.")]
         turns = [*sample, Message("user", "Three?"), Message("assistant", "Four.")]
-        rendered = self.render_messages(turns, TrainOn.LAST_ASSISTANT_MESSAGE)
+        rendered = self._rendered(turns, TrainOn.LAST_ASSISTANT_MESSAGE, ())
         settings: Mapping[str, Any] = {
             "class": f"{type(self._renderer).__module__}.{type(self._renderer).__qualname__}",
             "stop": list(self.stop_sequences),
             "tokens": rendered.tokens.tolist(),
             "weights": rendered.weights.tolist(),
-            "prompt": self.render_prompt(turns[:-1]).tolist(),
+            "prompt": self._prompt(turns[:-1], ()),
         }
         if getattr(self._renderer, "tokenizer", None) is None:
             return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
@@ -138,14 +140,42 @@ class CookbookRenderer(Renderer):
         A message's own weight becomes its `trainable` under `TrainOn.CUSTOMIZED`, where it has to be 0 or 1;
         under any other *train_on* the cookbook has no per-message weights, and one that is set is refused.
         """
+        example = self._rendered(messages, train_on, tools)
+        self._refuse_cut(messages, example.tokens.tolist())
+        answers = {
+            at
+            for at, weight in enumerate(message_weights(messages, train_on))
+            if weight and messages[at].role == "assistant"
+        }
+        self._refuse_lost(messages, tools, example.tokens.tolist(), answers)
+        return example
+
+    def _rendered(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools) -> RenderedExample:
         try:
             rows = self._rows(messages, train_on, tools)
             model_input, weights = self._renderer.build_supervised_example(rows, train_on_what=_train_on_what(train_on))
         except Exception as error:
             raise self._refusal(error) from error
-        tokens = model_input.to_ints()
-        self._refuse_cut(messages, tokens)
-        return RenderedExample(tokens, np.asarray(weights))
+        return RenderedExample(model_input.to_ints(), np.asarray(weights))
+
+    def _refuse_lost(
+        self, messages: Sequence[Message], tools: Tools, tokens: Sequence[int], answers: Container[int]
+    ) -> None:
+        """Refuse *tokens* that lack something that was said, where there is a tokenizer to read them with."""
+        if getattr(self._renderer, "tokenizer", None) is not None:
+            self._losses.refuse(messages, tools, self._text(tokens), answers)
+
+    def _write(self, messages: Sequence[Message], tools: Tools) -> str:
+        if messages[-1].role != "assistant":
+            return self._text(self._prompt(messages, tools))
+        plain = [evolve(message, weight=None) for message in messages]
+        return self._text(self._rendered(plain, TrainOn.ALL_MESSAGES, tools).tokens.tolist())
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _spell(self, text: str) -> str:
+        return self._text(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _refuse_cut(self, messages: Sequence[Message], tokens: Sequence[int]) -> None:
         """Refuse an answer that mentions the end of reasoning, where the wrapped renderer cuts it there."""
@@ -197,9 +227,14 @@ class CookbookRenderer(Renderer):
     @override
     def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
         messages, tools = as_messages(messages), as_tools(tools)
+        tokens = self._prompt(messages, tools)
+        self._refuse_lost(messages, tools, tokens, ())
+        return as_token_array(tokens)
+
+    def _prompt(self, messages: Sequence[Message], tools: Tools) -> list[int]:
         try:
             rows = self._rows(messages, None, tools)
-            return as_token_array(self._renderer.build_generation_prompt(rows).to_ints())
+            return [int(token) for token in as_token_array(self._renderer.build_generation_prompt(rows).to_ints())]
         except Exception as error:
             raise self._refusal(error) from error
 

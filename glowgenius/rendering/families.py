@@ -16,6 +16,7 @@ from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError, nearest
 from glowgenius.rendering.control import ControlTokens, double_bos
 from glowgenius.rendering.example import RenderedExample, as_token_array
+from glowgenius.rendering.lost import LossCheck
 from glowgenius.rendering.reasoning import begins_with_reasoning
 from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
 from glowgenius.rendering.train_on import TrainOn, message_weights
@@ -103,6 +104,7 @@ class FamilyRenderer(Renderer):
         # The family of gpt-oss writes the day into every prompt; here it stays the day on which the renderer was made.
         self._options = dict(options)
         self._unread: deque[str] = deque(maxlen=_UNREAD_KEPT)
+        self._switches = "enable_thinking" in fields
         self._day: date | None = None
         if _DAY in fields:
             said = options.get(_DAY) or date.today().isoformat()  # noqa: DTZ011 - the day where the user is
@@ -118,6 +120,7 @@ class FamilyRenderer(Renderer):
         self._settings: dict[str, Any] = {"family": family, "options": dict(options), "version": library.__version__}
         self._control = ControlTokens(tokenizer)
         self._stops = tuple(int(token) for token in self._renderer.get_stop_token_ids())
+        self._losses = LossCheck(self._write, by=f"the renderer of the family {family!r}", spell=self._spell)
 
     @property
     @override
@@ -156,7 +159,7 @@ class FamilyRenderer(Renderer):
         weights = message_weights(messages, train_on)
         example, rewritten = self._example(messages, weights, tools, whole=train_on is TrainOn.ALL_TOKENS)
         if rewritten:
-            raise _rewritten(self._family, rewritten[0])
+            raise self._rewritten(messages, rewritten[0])
         return example
 
     @override
@@ -174,14 +177,16 @@ class FamilyRenderer(Renderer):
                 return tuple(reversed(examples))
             last = rewritten[-1]
             if last == len(messages) - 1:
-                raise _rewritten(self._family, last)
+                raise self._rewritten(messages, last)
             messages = messages[: last + 1]
             weights = [weight if at in rewritten else 0.0 for at, weight in enumerate(weights[: last + 1])]
 
     @override
     def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
         messages, tools = as_messages(messages), as_tools(tools)
-        return as_token_array(self._render(messages, tools, prompt=True).token_ids)
+        tokens = self._render(messages, tools, prompt=True).token_ids
+        self._losses.refuse(messages, tools, self._text(tokens))
+        return as_token_array(tokens)
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
@@ -226,6 +231,8 @@ class FamilyRenderer(Renderer):
                 trained[own if whole else slice(*span)] = weight
             else:
                 trained[own if whole else own & content] = weight
+        answers = {at for at, weight in enumerate(weights) if weight and messages[at].role == "assistant"}
+        self._losses.refuse(messages, tools, self._text(tokens), answers.difference(rewritten))
         trained[:1] = 0
         return RenderedExample(tokens, trained), rewritten
 
@@ -278,6 +285,13 @@ class FamilyRenderer(Renderer):
         return tokens, owners, sampled, content
 
     def _render(self, messages: Sequence[Message], tools: Tools, *, prompt: bool) -> Any:
+        if not messages:
+            raise unrenderable(
+                f"nothing comes before the assistant's first message, and the renderer of the family {self._family!r} "
+                "cannot render nothing",
+                "begin with a system or user message, or do not train the assistant's first message",
+                field="messages[0]",
+            )
         self._refuse_mention(messages)
         rows = [message.to_dict() for message in messages]
         specs: Any = thaw(tuple(tools)) if tools else None
@@ -292,6 +306,31 @@ class FamilyRenderer(Renderer):
                 "messages that it accepts",
                 field="messages",
             ) from error
+
+    def _rewritten(self, messages: Sequence[Message], index: int) -> RenderingError:
+        """The error for an answer that does not go on from its prompt."""
+        accepted = "each turn as an example of its own, as render_examples() makes them"
+        if index == len(messages) - 1:
+            thinks = bool(messages[index].reasoning_content)
+            accepted = (
+                "answers without 'reasoning_content'" if thinks else "'reasoning_content' in every trained answer"
+            )
+            if self._switches:
+                accepted += f", or FamilyRenderer(tokenizer, {self._family!r}, enable_thinking={thinks})"
+        return unrenderable(
+            f"the renderer of the family {self._family!r} does not write it as sampling would begin it",
+            accepted,
+            field=f"messages[{index}]",
+        )
+
+    def _write(self, messages: Sequence[Message], tools: Tools) -> str:
+        return self._text(self._render(messages, tools, prompt=messages[-1].role != "assistant").token_ids)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _spell(self, text: str) -> str:
+        return self._text(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _refuse_mention(self, messages: Sequence[Message]) -> None:
         """Refuse an answer that mentions the end of reasoning: these renderers cut it there."""
@@ -330,14 +369,6 @@ def _listed(rendered: Any) -> tuple[list[int], list[int], list[bool], list[bool]
             "this renderer does not say which tokens the model would sample, so nothing can be trained"
         )
     return columns
-
-
-def _rewritten(family: str, index: int) -> RenderingError:
-    return unrenderable(
-        f"the renderer of the family {family!r} does not write it as sampling would begin it",
-        "each turn as an example of its own, as render_examples() makes them, or options that fit the answer",
-        field=f"messages[{index}]",
-    )
 
 
 def _hint(family: object, known: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Whether a chat template writes all that a conversation says: its messages, its calls, its tools."""
+"""Whether a renderer writes all that a conversation says: its messages, its calls, its tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glowgenius.errors import RenderingError
 from glowgenius.rendering.renderer import unrenderable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from glowgenius.data.message import Message
     from glowgenius.typing import Tools
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Write = Callable[[Sequence[Message], Tools], str]
 
 _SAYS: Final = "glowgenius says {} things"
+_THINKS: Final = "glowgenius ponders {} things"
 _KEY: Final = "glowgenius_key_{}"
 _VALUE: Final = "glowgenius value {} here"
 _NAME: Final = "glowgenius_name_{}"
@@ -42,10 +43,33 @@ _SWITCH: Final = re.compile(r"(?<!\S)/\w+")
 
 _REMEDY: Final = {
     "content": "a role that the template knows, instead of {role!r}",
+    "later": "its text in the first system message, or a role that the template knows, instead of {role!r}",
     "tool": "a model whose chat template knows the results of tools, or their text in a user's message",
     "name": "no 'name', or the name within the content: who speaks would be lost",
     "tool_calls": "a model whose chat template knows tool calls",
+    "beside": "no content beside its calls, or a model whose chat template writes both",
+    "id": "an 'id' that holds the name of the function, such as 'functions.find:0' for 'find', or {other}",
+    "reasoning_content": "no 'reasoning_content', or a model whose chat template writes reasoning",
+    "answer": "do not train this message, or use a template that writes it",
+    "tools": "a model whose chat template knows tools, or rows without them",
+    "as_it_is": "a content that the template writes as it is",
 }
+"""What is accepted instead, of a chat template."""
+
+_REMEDY_OF_RENDERER: Final = {
+    "content": "a role that this renderer writes, instead of {role!r}",
+    "later": "its text in the first system message, or a role that this renderer writes, instead of {role!r}",
+    "tool": "a renderer that writes the results of tools, or their text in a user's message",
+    "name": _REMEDY["name"],
+    "tool_calls": "a renderer that writes tool calls",
+    "beside": "no content beside its calls, or a renderer that writes both",
+    "id": _REMEDY["id"],
+    "reasoning_content": "no 'reasoning_content', or a renderer, or options of this one, that write reasoning",
+    "answer": "do not train this message, or use a renderer that writes it",
+    "tools": "a renderer that writes tools, or rows without them",
+    "as_it_is": "a content that the renderer writes as it is",
+}
+"""The same, of a renderer that has no template."""
 
 
 @final
@@ -65,16 +89,29 @@ class _Loss:
 
 @final
 class LossCheck:
-    """Tells what a template leaves out, by texts of our own in the place of everything that a conversation says.
+    """Tells what a renderer leaves out, by texts of our own in the place of everything that a conversation says.
 
     So what one message says is never taken for another that says the same. What is left out depends on who speaks
     when, not on the words, so conversations of one form are looked at once.
     An assistant's earlier message may lawfully be shortened, as long as it was whole when it was the last.
     """
 
-    def __init__(self, write: Write) -> None:
-        """Look at what *write* makes of messages and tools."""
+    def __init__(
+        self, write: Write, *, by: str = "the chat template", spell: Callable[[str], str] | None = None
+    ) -> None:
+        """Look at what *write* makes of messages and tools.
+
+        Args:
+            write: Gives the text of messages and tools.
+            by: Who writes, for errors.
+            spell: What becomes of a text as tokens and back, of a renderer that writes tokens; such a renderer is asked
+                for the trained answers as well, which a chat template's are compared with elsewhere.
+        """
         self._write = write
+        self._by = by
+        self._spell = spell
+        self._remedy = _REMEDY if spell is None else _REMEDY_OF_RENDERER
+        self._fields = ("content",) if spell is None else ("content", "reasoning_content")
         self._found: dict[tuple[Any, ...], _Loss | None] = {}
 
     @property
@@ -82,25 +119,41 @@ class LossCheck:
         """How many forms of conversations are remembered."""
         return len(self._found)
 
-    def refuse(self, messages: Sequence[Message], tools: Tools, text: str) -> None:
+    def refuse(self, messages: Sequence[Message], tools: Tools, text: str, answers: Container[int] = ()) -> None:
         """Refuse *text* where it lacks something that *messages* or *tools* say.
 
+        Args:
+            messages: The conversation.
+            tools: What its assistant may call.
+            text: What was written.
+            answers: The assistant's messages that are trained, whose reasoning must not be lost either.
+
         Raises:
-            RenderingError: It names the message that the template leaves out.
+            RenderingError: It names the message that is left out.
         """
         loss = self._loss(messages, tools)
         for at, tool in enumerate(tools):
             if (loss is not None and loss.tools) or not holds(text, str(tool["function"]["name"])):
-                raise lost(f"tools[{at}]", "a model whose chat template knows tools, or rows without them")
+                raise self._lost(f"tools[{at}]", "tools")
         for index, field in () if loss is None else loss.fields:
-            role = messages[index].role
-            kind = "tool" if (field, role) == ("content", "tool") else field.partition("[")[0]
-            raise lost(f"messages[{index}].{field}", _REMEDY[kind].format(role=role))
+            if field != "reasoning_content" or index in answers:
+                raise self._lost(
+                    f"messages[{index}].{field}", _kind(index, messages[index], field), messages[index].role
+                )
         for index, message in enumerate(messages):
-            if message.role != "assistant" and not _written(message.content, text):
-                raise lost(f"messages[{index}].content", "a content that the template writes as it is")
+            if message.role != "assistant" and not self._is_written(message.content, text):
+                raise self._lost(f"messages[{index}].content", "as_it_is")
+            for field in ("content", "reasoning_content") if index in answers else ():
+                if not self._is_written(getattr(message, field) or "", text):
+                    raise self._lost(f"messages[{index}].{field}", "answer")
         if loss is not None and loss.ids:
-            _refuse_disorder(messages)
+            self._refuse_disorder(messages)
+
+    def _lost(self, field: str, kind: str, role: str = "") -> RenderingError:
+        return lost(field, self._remedy[kind].format(role=role, other=self._remedy["tool_calls"]), by=self._by)
+
+    def _is_written(self, content: str, text: str) -> bool:
+        return _written(content, text) or (self._spell is not None and holds(text, self._spell(content)))
 
     def _loss(self, messages: Sequence[Message], tools: Tools) -> _Loss | None:
         """What is left out of conversations like this one; None where our own words are refused in it."""
@@ -118,30 +171,60 @@ class LossCheck:
         text = self._write(messages, tools)
         fields: list[tuple[int, str]] = []
         for index, message in enumerate(messages):
-            if (
-                message.content.strip()
-                and message.content not in text
-                and not self._whole_before(messages, index, tools)
-            ):
-                fields.append((index, "content"))
+            fields += [(index, field) for field in self._fields if self._is_lost(messages, index, field, tools, text)]
             if message.name is not None and message.role != "tool" and message.name not in text:
                 fields.append((index, "name"))
             for at, call in enumerate(message.tool_calls):
                 function = call["function"]
-                said = [function["name"], *function["arguments"], *function["arguments"].values()]
+                said = [*function["arguments"], *function["arguments"].values()]
                 if not all(part in text for part in said):
                     fields.append((index, f"tool_calls[{at}]"))
+                elif function["name"] not in text:
+                    fields.append((index, f"tool_calls[{at}]{'.id' if said else ''}"))
         lost_tools = bool(tools) and not all(part in text for part in ("glowgenius_tool", "glowgenius_argument"))
         ids = [call["id"] for message in messages for call in message.tool_calls if "id" in call]
         return _Loss(tuple(fields), lost_tools, ids=any(found not in text for found in ids))
 
-    def _whole_before(self, messages: Sequence[Message], index: int, tools: Tools) -> bool:
-        """Whether the content of an assistant's message is written while it is the last, or is looked at elsewhere."""
-        if messages[index].role != "assistant":
+    def _is_lost(self, messages: Sequence[Message], index: int, field: str, tools: Tools, text: str) -> bool:
+        """Whether *text* lacks a field, and, of an assistant's message, lacked it while that was the last as well."""
+        message = messages[index]
+        said = str(getattr(message, field) or "")
+        if not said.strip() or said in text:
             return False
+        if message.role != "assistant":
+            return True
         if index == len(messages) - 1:
-            return True  # a last answer is trained, and then compared to the letter
-        return messages[index].content in self._write(messages[: index + 1], tools)
+            return self._spell is not None  # an answer that a template writes is compared to the letter elsewhere
+        return said not in self._write(messages[: index + 1], tools)
+
+    def _refuse_disorder(self, messages: Sequence[Message]) -> None:
+        """Refuse results in another order than their calls, where only their order tells which is which."""
+        open_calls: list[str] = []
+        for index, message in enumerate(messages):
+            if message.role != "tool":
+                open_calls = [str(call["id"]) for call in message.tool_calls if "id" in call]
+            elif message.tool_call_id in open_calls:
+                if message.tool_call_id != open_calls[0]:
+                    raise unrenderable(
+                        f"it answers the call {message.tool_call_id!r} before {open_calls[0]!r} is answered, and "
+                        f"{self._by} does not write which call a result belongs to",
+                        "the results in the order of their calls",
+                        field=f"messages[{index}].tool_call_id",
+                    )
+                open_calls = open_calls[1:]
+
+
+def _kind(index: int, message: Message, field: str) -> str:
+    """Which remedy a lost *field* of a message has."""
+    if field.endswith(".id"):
+        return "id"
+    if field == "content" and message.role == "tool":
+        return "tool"
+    if field == "content" and message.role == "assistant":
+        return "beside" if message.tool_calls else "answer"
+    if field == "content" and message.role in ("system", "developer") and index:
+        return "later"
+    return field.partition("[")[0]
 
 
 def _form(message: Message) -> tuple[Any, ...]:
@@ -150,10 +233,19 @@ def _form(message: Message) -> tuple[Any, ...]:
         message.role,
         bool(message.content.strip()),
         message.reasoning_content is None,
+        bool((message.reasoning_content or "").strip()),
         message.name is None,
         message.tool_call_id is None,
-        tuple((call.get("id") is None, bool(call["function"]["arguments"])) for call in message.tool_calls),
+        tuple(
+            (call.get("id") is None, _is_named(call), bool(call["function"]["arguments"]))
+            for call in message.tool_calls
+        ),
     )
+
+
+def _is_named(call: Mapping[str, Any]) -> bool:
+    """Whether the id of a call holds the name of its function."""
+    return str(call["function"]["name"]) in str(call.get("id") or "")
 
 
 def _stand_ins(messages: Sequence[Message]) -> list[Message]:
@@ -169,13 +261,21 @@ def _stand_ins(messages: Sequence[Message]) -> list[Message]:
             arguments = {_KEY.format(number): _VALUE.format(number)} if call["function"]["arguments"] else {}
             stand_in: dict[str, Any] = {"function": {"name": _CALL.format(number), "arguments": arguments}}
             if call.get("id") is not None:
-                stand_in["id"] = ids[call["id"]] = f"ggid{number}"  # nine letters, which Mistral asks for
+                # Nine letters, which Mistral asks for; Kimi writes an id in the place of the name that it holds.
+                stand_in["id"] = ids[call["id"]] = (
+                    call["id"].replace(call["function"]["name"], _CALL.format(number))
+                    if _is_named(call)
+                    else f"ggid{number}"
+                )
             calls.append(stand_in)
         named, answers = message.name, message.tool_call_id
         made.append(
             evolve(
                 message,
                 content=_SAYS.format(index) if message.content.strip() else message.content,
+                reasoning_content=_THINKS.format(index)
+                if (message.reasoning_content or "").strip()
+                else message.reasoning_content,
                 name=None if named is None else names.get(named, _NAME.format(index)),
                 tool_call_id=None if answers is None else ids.get(answers, answers),
                 tool_calls=calls,
@@ -185,26 +285,9 @@ def _stand_ins(messages: Sequence[Message]) -> list[Message]:
     return made
 
 
-def _refuse_disorder(messages: Sequence[Message]) -> None:
-    """Refuse results in another order than their calls, where only their order tells which is which."""
-    open_calls: list[str] = []
-    for index, message in enumerate(messages):
-        if message.role != "tool":
-            open_calls = [str(call["id"]) for call in message.tool_calls if "id" in call]
-        elif message.tool_call_id in open_calls:
-            if message.tool_call_id != open_calls[0]:
-                raise unrenderable(
-                    f"it answers the call {message.tool_call_id!r} before {open_calls[0]!r} is answered, and the chat "
-                    "template does not write which call a result belongs to",
-                    "the results in the order of their calls",
-                    field=f"messages[{index}].tool_call_id",
-                )
-            open_calls = open_calls[1:]
-
-
-def lost(field: str, accepted: str) -> RenderingError:
-    """The error for something that the template does not write."""
-    return unrenderable("the chat template does not write it", accepted, field=field)
+def lost(field: str, accepted: str, *, by: str = "the chat template") -> RenderingError:
+    """The error for something that *by* does not write."""
+    return unrenderable(f"{by} does not write it", accepted, field=field)
 
 
 def holds(text: str, part: str) -> bool:

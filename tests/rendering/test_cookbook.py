@@ -45,8 +45,12 @@ class RoleColon:
             self.tokenizer = tokenizer
         self.seen = None
 
+    def _look_at(self, messages):
+        if "glowgenius" not in str(messages):  # the words with which it is tried out
+            self.seen = messages
+
     def build_supervised_example(self, messages, train_on_what="last_assistant_message"):
-        self.seen = messages
+        self._look_at(messages)
         tokens, weights = [], []
         for index, message in enumerate(messages):
             if train_on_what == "customized":
@@ -62,7 +66,7 @@ class RoleColon:
     def build_generation_prompt(self, messages, role="assistant", prefill=None):
         if not messages:
             raise ValueError("no messages")
-        self.seen = messages
+        self._look_at(messages)
         return Ints(list("".join([*(f"{m['role']}: {m['content']}\n" for m in messages), f"{role}: "]).encode()))
 
     def get_stop_sequences(self):
