@@ -76,3 +76,9 @@ def explain_unknown(elsewhere: Mapping[str, str]) -> Callable[[ConfigClass], Con
         return config
 
     return decorate
+
+
+def times(number: int, noun: str) -> str:
+    """A number and its noun, in the plural where that is due."""
+    plural = "batches" if noun == "batch" else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from glowgenius._validators import is_integer
 from glowgenius.errors import ConfigError, Problem, SequenceTooLongError, nearest
-from glowgenius.rendering.example import RenderedExample
+from glowgenius.rendering.renderer import RenderedExample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The shift by one between what the model reads and what it is to predict; it happens here and nowhere else."""
+"""The shift by one between inputs and targets, and targets that are distributions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from attrs import field, frozen
 from typing_extensions import override
 
 from glowgenius.errors import RenderingError
-from glowgenius.rendering.example import as_token_array, as_weight_array
+from glowgenius.rendering.renderer import as_token_array, as_weight_array
 
 if TYPE_CHECKING:
-    from glowgenius.rendering.example import RenderedExample
-    from glowgenius.typing import TokenArray, WeightArray
+    from glowgenius.rendering.renderer import RenderedExample
+    from glowgenius.typing import LogprobArray, TokenArray, WeightArray
 
 
 @final
@@ -67,3 +67,63 @@ def shift(example: RenderedExample) -> ShiftedExample:
     if len(example) < 2:  # noqa: PLR2004 - one to read and one to predict
         raise RenderingError(f"an example needs at least 2 tokens, one to read and one to predict, got {len(example)}")
     return ShiftedExample(example.tokens[:-1], example.tokens[1:], example.weights[1:])
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class SoftExample:
+    """What the model reads, and for each position K tokens that may follow."""
+
+    inputs: TokenArray
+    """Tokens that the model reads, `[T]`."""
+
+    targets: TokenArray
+    """The tokens that may follow each input, `[T, K]`."""
+
+    weights: WeightArray
+    """Loss weight of each of them, `[T, K]`; at one position they add up to the weight of that position."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def num_trained(self) -> int:
+        """How many positions carry loss."""
+        return int(np.count_nonzero(self.weights.any(axis=1)))
+
+
+def widened(example: ShiftedExample, width: int) -> SoftExample:
+    """*example* with *width* targets at each position, of which the first has all the weight.
+
+    The data of one request have one shape, so a row with one target stands beside others with many.
+    """
+    columns = ((0, 0), (0, width - 1))
+    return SoftExample(
+        inputs=example.inputs,
+        targets=np.pad(example.targets[:, None], columns),
+        weights=np.pad(example.weights[:, None], columns),
+    )
+
+
+def softened(example: ShiftedExample, tokens: TokenArray, logprobs: LogprobArray) -> SoftExample:
+    """*example* with a distribution in the place of each trained target (Hinton et al. 2015, section 2, T = 1).
+
+    What the K tokens lack of the whole probability is shared out among them in proportion.
+
+    Args:
+        example: Where it carries no weight it stays as it is.
+        tokens: The likeliest tokens at each trained position, `[n, K]`.
+        logprobs: Their natural-log probabilities, `[n, K]`.
+
+    Raises:
+        RenderingError: There are more or fewer distributions than trained positions.
+    """
+    places = np.flatnonzero(example.weights)
+    if len(tokens) != len(places):
+        raise RenderingError(f"{len(places)} trained positions need as many distributions, got {len(tokens)}")
+    wide = widened(example, tokens.shape[1])
+    targets, weights = wide.targets.copy(), wide.weights.copy()
+    shares = np.exp(logprobs.astype(np.float64))
+    targets[places] = tokens
+    weights[places] = example.weights[places, None] * (shares / shares.sum(axis=1, keepdims=True))
+    return SoftExample(inputs=example.inputs, targets=targets, weights=weights)

@@ -39,12 +39,11 @@ def check(
 
     Example: `glowgenius check train.jsonl --against test.jsonl`
     """
-    from glowgenius.data.checking import check_rows
+    from glowgenius.data.check import check_rows, find_leaks
     from glowgenius.data.dataset import Dataset
-    from glowgenius.data.leaks import find_leaks
     from glowgenius.data.loading import read_all, shape_named
+    from glowgenius.data.raw_rows import Renaming
     from glowgenius.data.readers import file_rows
-    from glowgenius.data.renaming import Renaming
     from glowgenius.errors import DatasetError
     from glowgenius.rendering.renderer import Renderer
 

@@ -1,4 +1,4 @@
-"""What the verbs share: options, one message for an error, and JSON instead of text."""
+"""What the commands share: options, error messages and JSON output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,64 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 import typer
 
 from glowgenius._output import Output, showable, showable_json
-from glowgenius.cli import words
 from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def engines() -> list[str]:
+    """Behind --engine."""
+    from glowgenius.training.connection import ENGINES
+
+    return list(ENGINES)
+
+
+def overflows() -> list[str]:
+    """Behind --on-overflow."""
+    from glowgenius.batching.overflow import Overflow
+
+    return [str(word) for word in Overflow]
+
+
+def formats() -> list[str]:
+    """Behind --format."""
+    from glowgenius.data.columns import SHAPES
+
+    return list(SHAPES)
+
+
+def schedules() -> list[str]:
+    """Behind --lr-schedule."""
+    from glowgenius.training.config import SCHEDULES
+
+    return list(SCHEDULES)
+
+
+def targets() -> list[str]:
+    """Behind --replay-targets."""
+    return ["answers", "distributions"]
+
+
+def trackers() -> list[str]:
+    """Behind --report-to."""
+    return ["tensorboard", "wandb", "mlflow", "trackio", "csv", "jsonl"]
+
+
+def metrics() -> list[str]:
+    """Behind --metric."""
+    from glowgenius.evaluation.metrics import METRICS
+
+    return list(METRICS)
+
+
+def base_models() -> list[str]:
+    """Behind --model."""
+    from glowgenius.lora.known_models import KNOWN_MODELS
+    from glowgenius.models.catalog import SHORT_NAMES
+
+    return sorted({*SHORT_NAMES, *KNOWN_MODELS})
+
 
 P = ParamSpec("P")
 
@@ -39,14 +92,14 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        autocompletion=words.base_models,
+        autocompletion=base_models,
         help="Base model: a hub name, a local folder, or a short name.",
     ),
 ]
 EngineOption = Annotated[
     str,
     typer.Option(
-        autocompletion=words.engines,
+        autocompletion=engines,
         help="auto takes Tinker where there is a key, else this machine; or local, or tinker.",
     ),
 ]
@@ -60,9 +113,7 @@ QuestionsArgument = Annotated[
 JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 FormatOption = Annotated[
     str | None,
-    typer.Option(
-        "--format", autocompletion=words.formats, help="How the rows are to be read; recognised where not given."
-    ),
+    typer.Option("--format", autocompletion=formats, help="How the rows are to be read; recognised where not given."),
 ]
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from glowgenius.cli import words
 from glowgenius.cli.common import (
     AnswerLengthOption,
     JSONOption,
     QuestionsArgument,
     RunFolderArgument,
     StepOption,
+    metrics,
     print_json,
     progress,
     say,
@@ -35,7 +35,7 @@ def compare(
     data: QuestionsArgument = None,
     *,
     metric: Annotated[
-        str, typer.Option(autocompletion=words.metrics, help="What decides whether an answer is right.")
+        str, typer.Option(autocompletion=metrics, help="What decides whether an answer is right.")
     ] = "exact_match",
     step: StepOption = None,
     max_tokens: AnswerLengthOption = 32,

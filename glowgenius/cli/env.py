@@ -86,7 +86,7 @@ def env(*, clear_cache: ClearOption = False, yes: YesOption = False, as_json: JS
 
 def _cached() -> list[dict[str, Any]]:
     """What the library keeps in the cache, with what it takes."""
-    from glowgenius.engines.temporary import cached
+    from glowgenius.engines.process import cached
 
     return [{"path": str(part), "bytes": _bytes(part)} for part in cached()]
 
@@ -102,7 +102,7 @@ def _size(count: int) -> str:
 
 def _clear(*, yes: bool, as_json: bool) -> int:
     """Remove what the cache holds, but not what a running process has in it."""
-    from glowgenius.engines.temporary import clear_cache
+    from glowgenius.engines.process import clear_cache
     from glowgenius.models.catalog import cache_directory
 
     root, before = cache_directory(), _cached()

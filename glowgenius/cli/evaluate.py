@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 import typer
 
-from glowgenius.cli import words
 from glowgenius.cli.common import (
     AnswerLengthOption,
     JSONOption,
@@ -18,6 +17,7 @@ from glowgenius.cli.common import (
     say,
     verb,
 )
+from glowgenius.cli.common import metrics as words_metrics
 from glowgenius.cli.settings import Options, questions_of, takes
 
 _SHOWN: Final = 10
@@ -34,7 +34,7 @@ def evaluate(
     step: StepOption = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(autocompletion=words.metrics, help="What is measured; may be given several times."),
+        typer.Option(autocompletion=words_metrics, help="What is measured; may be given several times."),
     ] = None,
     max_tokens: AnswerLengthOption = 32,
     options: Options,
@@ -44,8 +44,8 @@ def evaluate(
 
     Example: `glowgenius evaluate runs/nyc test.jsonl --metric exact_match`
     """
+    from glowgenius.evaluation.answers import RIGHT
     from glowgenius.evaluation.evaluate import evaluate as ask
-    from glowgenius.evaluation.result import RIGHT
     from glowgenius.reporting.saved_run import open_run
 
     opened = open_run(run)

@@ -10,7 +10,7 @@ import typer
 
 from glowgenius.cli.common import DEFAULT_MODEL, DataFile, JSONOption, ModelOption, print_json, say, verb
 from glowgenius.cli.settings import Options, read_rows, takes
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.renderer import TrainOn
 
 
 @verb

@@ -12,11 +12,22 @@ import attrs
 import typer
 from typing_extensions import override
 
-from glowgenius.cli import words
-from glowgenius.cli.common import DEFAULT_MODEL, in_shell, say
+from glowgenius.cli.common import (
+    DEFAULT_MODEL,
+    base_models,
+    engines,
+    formats,
+    in_shell,
+    metrics,
+    overflows,
+    say,
+    schedules,
+    targets,
+)
+from glowgenius.cli.common import trackers as words_trackers
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.renderer import TrainOn
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.config import TrainingConfig
 
@@ -55,7 +66,7 @@ TRAINING_OPTIONS: Final[dict[str, Any]] = {
     "max_steps": _option(int | None, "A run ends after so many steps."),
     "batch_size": _option(int, "Rows of one step."),
     "learning_rate": _option(str, "Peak rate; auto is the one suggested for the model."),
-    "lr_schedule": _option(str, "How the rate falls: linear, cosine or constant.", complete=words.schedules),
+    "lr_schedule": _option(str, "How the rate falls: linear, cosine or constant.", complete=schedules),
     "warmup_steps": _option(int, "Steps over which the rate rises to its peak."),
     "beta1": _option(float, "AdamW's decay of the mean gradient."),
     "beta2": _option(float, "AdamW's decay of the mean squared gradient."),
@@ -64,11 +75,11 @@ TRAINING_OPTIONS: Final[dict[str, Any]] = {
     "grad_clip_norm": _option(float | None, "Scale the gradient down to this norm."),
     "max_length": _option(int | None, "The most tokens that a row may have."),
     "on_overflow": _option(
-        str, "Rows over --max-length: error, drop, truncate or truncate_answers.", complete=words.overflows
+        str, "Rows over --max-length: error, drop, truncate or truncate_answers.", complete=overflows
     ),
     "train_on": _option(TrainOn, "Which messages are trained."),
     "replay_targets": _option(
-        str, "What replay rows are trained on: answers, or distributions of the base model.", complete=words.targets
+        str, "What replay rows are trained on: answers, or distributions of the base model.", complete=targets
     ),
     "eval_every": _option(str | None, "Evaluate every so many steps, or each 'epoch'."),
     "save_every": _option(str, "Keep a state to resume from, as --eval-every; 'none' keeps the last one only."),
@@ -93,7 +104,7 @@ LORA_OPTIONS: Final[dict[str, Any]] = {
 
 DATA_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
     "format": (
-        _option(str | None, "How the rows are to be read; recognised where not given.", complete=words.formats),
+        _option(str | None, "How the rows are to be read; recognised where not given.", complete=formats),
         None,
     ),
     "columns": (
@@ -114,7 +125,7 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
             f"Base model; on this machine {DEFAULT_MODEL} by default.",
             "--model",
             "-m",
-            complete=words.base_models,
+            complete=base_models,
         ),
         None,
     ),
@@ -122,7 +133,7 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         _option(
             str,
             "auto takes Tinker where there is a key, else this machine; or local, or tinker.",
-            complete=words.engines,
+            complete=engines,
         ),
         "auto",
     ),
@@ -131,7 +142,7 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         _option(
             list[str] | None,
             "Ask the held-out rows at every evaluation and measure this; may be given several times.",
-            complete=words.metrics,
+            complete=metrics,
         ),
         None,
     ),
@@ -140,7 +151,7 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         _option(
             list[str] | None,
             "A tracker: tensorboard, wandb, mlflow, trackio, csv or jsonl; may be given several times.",
-            complete=words.trackers,
+            complete=words_trackers,
         ),
         None,
     ),
@@ -345,8 +356,7 @@ def make_trainer(
 ) -> SupervisedTrainer:
     """The trainer that *options* ask for; what it asks at evaluations is among its callbacks."""
     from glowgenius.evaluation.callback import AnswerEvaluation
-    from glowgenius.training.callbacks.budget import BudgetGuard
-    from glowgenius.training.callbacks.early_stopping import EarlyStopping
+    from glowgenius.training.callbacks.stopping import BudgetGuard, EarlyStopping
     from glowgenius.training.trainer import SupervisedTrainer
 
     own: list[Callback] = []
@@ -393,12 +403,8 @@ def trackers(names: list[str] | None, folder: Path) -> list[Callback]:
         ConfigError: There is no tracker of that name.
         MissingDependencyError: Its package is not installed.
     """
-    from glowgenius.training.callbacks.csv_logger import CSVLogger
-    from glowgenius.training.callbacks.jsonl import JSONLLogger
-    from glowgenius.training.callbacks.trackers.mlflow import MLflowLogger
-    from glowgenius.training.callbacks.trackers.tensorboard import TensorBoardLogger
-    from glowgenius.training.callbacks.trackers.trackio import TrackioLogger
-    from glowgenius.training.callbacks.trackers.wandb import WandbLogger
+    from glowgenius.training.callbacks.loggers import CSVLogger, JSONLLogger
+    from glowgenius.training.callbacks.trackers import MLflowLogger, TensorBoardLogger, TrackioLogger, WandbLogger
 
     made: Mapping[str, Callable[[], Callback]] = {
         "tensorboard": TensorBoardLogger,

@@ -12,24 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal, final, overload
 from typing_extensions import override
 
 from glowgenius.data.columns import Fault
-from glowgenius.data.files import user_path, write_lines
-from glowgenius.data.limits import limits_given
-from glowgenius.data.loading import load, shape_named
-from glowgenius.data.memory import memory_rows
+from glowgenius.data.files import limits_given, user_path, write_lines
+from glowgenius.data.loading import load, memory_rows, shape_named
 from glowgenius.data.message import Conversation
+from glowgenius.data.raw_rows import RawRow, Renaming
 from glowgenius.data.readers import file_name, file_rows
-from glowgenius.data.renaming import Renaming
-from glowgenius.data.rows import RawRow
 from glowgenius.data.splits import parts_named, permutation, split_positions
 from glowgenius.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from glowgenius.data.checking import CountsTokens
-    from glowgenius.data.limits import ReadLimits
-    from glowgenius.data.report import DatasetReport
-    from glowgenius.data.untrained import UntrainedColumn
+    from glowgenius.data.check import CountsTokens
+    from glowgenius.data.check_report import DatasetReport, UntrainedColumn
+    from glowgenius.data.files import ReadLimits
 
 _FINGERPRINT_KIND = b"glowgenius dataset 1\n"
 """Goes into every fingerprint; the number changes with the meaning of a row."""
@@ -160,7 +156,7 @@ class Dataset(Sequence[Conversation]):
             DatasetError: It cannot be loaded, or any row cannot be used.
             MissingDependencyError: The package `datasets` is not installed.
         """
-        from glowgenius.data.huggingface import read_huggingface
+        from glowgenius.data.readers import read_huggingface
 
         names, shape = Renaming(columns), shape_named(format)
         rows, name = read_huggingface(name_or_dataset, split)
@@ -199,7 +195,7 @@ class Dataset(Sequence[Conversation]):
     @property
     def untrained_columns(self) -> tuple[UntrainedColumn, ...]:
         """The columns that are kept as metadata and not trained, each with an example and how to use it."""
-        from glowgenius.data.untrained import untrained_columns
+        from glowgenius.data.check_report import untrained_columns
 
         return untrained_columns(self._rows, self._format)
 
@@ -253,7 +249,7 @@ class Dataset(Sequence[Conversation]):
 
     def _repr_html_(self) -> str:
         """What notebooks show: the first rows as a table; all text in it is escaped."""
-        from glowgenius.data.report import table_of
+        from glowgenius.data.check_report import table_of
 
         return table_of(repr(self), self._rows)
 
@@ -340,7 +336,7 @@ class Dataset(Sequence[Conversation]):
             ConfigError: *share* is no number between 0 and 1, or takes more replay rows than there are.
             DatasetError: One side is empty, or a replay row contradicts what is taught.
         """
-        from glowgenius.data.replay import choose_replay
+        from glowgenius.data.splits import choose_replay
 
         if not isinstance(replay, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
             raise ConfigError(f"with_replay takes a Dataset, got a {type(replay).__name__}")
@@ -370,7 +366,7 @@ class Dataset(Sequence[Conversation]):
             ConfigError: *max_length* without a renderer, or an argument of the wrong kind.
             MissingDependencyError: *near* is True and the package `rensa` is not installed.
         """
-        from glowgenius.data.checking import check_rows
+        from glowgenius.data.check import check_rows
 
         sources = dict.fromkeys("" if row.source is None else row.source.path for row in self._rows)
         name = " + ".join(source or "rows from memory" for source in sources) if any(sources) else "data set"

@@ -1,24 +1,25 @@
-"""Rows to conversations, all of them or none: the problems of a whole file become one error."""
+"""Rows to conversations, from files or from memory: the problems of all rows become one error."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast, final
 
 from attrs import frozen
 
+from glowgenius.data.arrow_values import plain, refuse_repeated, without_invented, without_nulls
+from glowgenius.data.check import SCORE, preference_fault
 from glowgenius.data.columns import SHAPES, Fault, Shape, advised, likeliest, plan, recognise
+from glowgenius.data.files import UnreadableError
 from glowgenius.data.formats import MISSING, read_row, row_faults, row_id, used_columns
-from glowgenius.data.frozen import shortened
-from glowgenius.data.judged import SCORE, preference_fault
-from glowgenius.data.limits import UnreadableError
+from glowgenius.data.json_values import shortened
 from glowgenius.data.message import Conversation, Source
-from glowgenius.data.unified import without_invented
+from glowgenius.data.raw_rows import EXAMPLE, RawRow, row_of
 from glowgenius.errors import PROBLEMS_SHOWN, ConfigError, DatasetError, Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from glowgenius.data.rows import RawRow
+    from glowgenius.data.files import ReadLimits
 
 _COLUMNS_NAMED = 8
 _DIALOGUES = ("messages", "sharegpt", "prompt/completion")
@@ -236,3 +237,65 @@ def _no_format(row: RawRow) -> Fault:
     asks, *others = row.columns if len(names) > 1 else ("",)
     use = f", or {advised({asks: 'question', others[0]: 'answer'})}, which says which is which" if others else ""
     return Fault(None, found, f"one of {_FORMATS}{use}{header}")
+
+
+def memory_rows(records: object, limits: ReadLimits) -> Iterable[RawRow | Conversation]:
+    """The rows that *records* holds, in whatever form.
+
+    Raises:
+        ConfigError: It is a string, one mapping, or cannot be iterated over.
+    """
+    if _is_a(records, "datasets", "DatasetDict", "IterableDatasetDict"):
+        raise ConfigError(
+            "records must be rows, got a DatasetDict, which has several parts; "
+            "Dataset.from_huggingface(dataset, split=…) reads one of them"
+        )
+    given: Any = records
+    if _is_a(records, "datasets", "Dataset", "IterableDataset"):
+        from glowgenius.data.readers import dataset_rows
+
+        return dataset_rows(given)
+    if _is_a(records, "pyarrow", "Table", "RecordBatch", "RecordBatchReader"):
+        from glowgenius.data.table_files import arrow_rows
+
+        batches = given.to_batches() if hasattr(given, "to_batches") else given
+        return arrow_rows([given] if _is_a(records, "pyarrow", "RecordBatch") else batches, given.schema, limits)
+    if _is_a(records, "pandas", "DataFrame"):
+        return _pandas_rows(given)
+    if _is_a(records, "polars", "DataFrame"):
+        return (row_of(plain(without_nulls(row)), None) for row in given.iter_rows(named=True))
+    _check_records(records)
+    return map(_record_row, cast("Iterable[object]", records))
+
+
+def _is_a(value: object, package: str, *names: str) -> bool:
+    """Whether *value* is of one of the package's classes, without importing it: who has a value has its package."""
+    kinds = tuple(filter(None, (getattr(sys.modules.get(package), name, None) for name in names)))
+    return isinstance(value, kinds)
+
+
+def _pandas_rows(frame: Any) -> Iterator[RawRow]:
+    """A row for each of a frame's, without what it lacks; the index is no column."""
+    names = [name if isinstance(name, str) else str(name) for name in frame.columns]
+    refuse_repeated(names)
+    for values in frame.itertuples(index=False, name=None):
+        yield row_of(plain(dict(zip(names, values, strict=True))), None)
+
+
+def _check_records(records: object) -> None:
+    kind = type(records).__name__
+    if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
+        hint = "; Dataset.from_file reads files" if isinstance(records, str) else ""
+        if isinstance(records, Mapping) and all(isinstance(value, list) for value in records.values()):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            hint = "; rows of columns are [dict(zip(columns, row)) for row in zip(*columns.values())]"
+        raise ConfigError(f"records must be an iterable of rows such as {EXAMPLE}, got a {kind}{hint}")
+
+
+def _record_row(record: object) -> RawRow | Conversation:
+    """One record as a row; a conversation passes as it is, and what is neither becomes a faulty row."""
+    if isinstance(record, Conversation):
+        return record
+    if isinstance(record, Mapping):
+        return row_of(plain(cast("Mapping[str, Any]", record)), None)
+    accepted = f"a mapping such as {EXAMPLE}, or a Conversation"
+    return RawRow(columns={}, faults=(Fault(None, f"a Python {type(record).__name__}", accepted),))

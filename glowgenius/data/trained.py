@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 import numpy as np
 from attrs import field, frozen
 
-from glowgenius.data.grouping import NEAR, grams, must_equal, texts_of
-from glowgenius.data.sameness import question_key
+from glowgenius.data.grouping import NEAR, grams, must_equal, question_key, texts_of
 from glowgenius.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -1,33 +1,28 @@
-"""From shifted examples to the SDK's `Datum`, and back to checked arrays.
-
-A datum of the cross-entropy loss is three rows of one length: the input tokens, the target of each position, and the
-weight of each target; targets and weights may have a second axis, for several targets of one position. The SDK checks
-none of this (a datum with rows of different lengths is sent as it is), so it is checked here, for every engine that
-lives in this process.
-"""
+"""`Datum` of the SDK from our arrays, and top-k log-probabilities from its answers."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import numpy as np
 from attrs import frozen
 
-from glowgenius.engines.tinker_types import Datum, ModelInput
-from glowgenius.errors import ConfigError, RequestRejectedError
+from glowgenius.engines.tinker_types import MASK_LOGPROB, Datum, ModelInput, TopkLogprobs
+from glowgenius.errors import ConfigError, EngineError, RequestRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from glowgenius.batching.shift import ShiftedExample
-    from glowgenius.batching.soft import SoftExample
+    from glowgenius.batching.shift import ShiftedExample, SoftExample
     from glowgenius.engines.tinker_types import TensorData
     from glowgenius.typing import TokenArray, WeightArray
 
     AnyArray: TypeAlias = npt.NDArray[Any]
+    from glowgenius.engines.tinker_types import SampleResponse
+    from glowgenius.typing import LogprobArray
 
 CROSS_ENTROPY = "cross_entropy"
 """The loss of supervised training, by the SDK's name."""
@@ -147,3 +142,35 @@ def _check_range(index: int, name: str, tokens: TokenArray, vocabulary_size: int
         raise RequestRejectedError(
             f"datum {index}: {name} must be token ids {accepted}, got {tokens[outside][0]} at position {position}"
         )
+
+
+MOST_ALTERNATIVES: Final = 20
+"""The most tokens that can be asked for at each place of a prompt."""
+
+
+def topk_of(ids: TokenArray, logprobs: LogprobArray) -> TopkLogprobs:
+    """What the SDK gives for the tokens `[T-1, K]` that may follow the first T-1 of a prompt.
+
+    The SDK has a row for every token of the prompt; the first, which nothing predicts, is masked.
+    """
+    first = (1, ids.shape[1])
+    return TopkLogprobs(
+        token_ids=np.concatenate([np.zeros(first, np.int32), ids.astype(np.int32)]),
+        logprobs=np.concatenate([np.full(first, MASK_LOGPROB, np.float32), logprobs.astype(np.float32)]),
+    )
+
+
+def read_top(response: SampleResponse, positions: TokenArray, k: int) -> tuple[TokenArray, LogprobArray]:
+    """Ids and natural-log probabilities of the *k* tokens likeliest at *positions* `[n]` of the prompt, `[n, k]` each.
+
+    Raises:
+        EngineError: The engine left them out, or gave fewer.
+    """
+    found = response.topk_prompt_logprobs_np
+    if found is None or found.token_ids.shape[1] < k or len(found.token_ids) <= int(positions.max(initial=0)):
+        shape = "none" if found is None else f"{list(found.token_ids.shape)}"
+        raise EngineError(f"the engine was asked for the {k} likeliest tokens along a prompt, and gave {shape}")
+    logprobs = found.logprobs[positions, :k].astype(np.float32)
+    if (logprobs <= MASK_LOGPROB).any():
+        raise EngineError("the engine left out the likeliest tokens at some places of a prompt")
+    return found.token_ids[positions, :k].astype(np.int64), logprobs

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from glowgenius.evaluation.abstention import abstains
-from glowgenius.evaluation.baselines import name_baseline
+from glowgenius.evaluation.answers import EvaluationResult, EvaluationRow
 from glowgenius.evaluation.callback import AnswerEvaluation
-from glowgenius.evaluation.compare import compare
-from glowgenius.evaluation.comparison import Comparison
-from glowgenius.evaluation.evaluate import AnswersQuestions, MajorityBaseline, evaluate, majority_baseline
-from glowgenius.evaluation.few_shot import with_examples
-from glowgenius.evaluation.json_values import json_match, json_valid
+from glowgenius.evaluation.compare import Comparison, compare
+from glowgenius.evaluation.evaluate import (
+    AnswerLosses,
+    AnswersQuestions,
+    MajorityBaseline,
+    evaluate,
+    majority_baseline,
+    name_baseline,
+    token_losses,
+    with_examples,
+)
 from glowgenius.evaluation.metrics import (
     METRICS,
+    abstains,
     contains,
     exact_match,
+    json_match,
+    json_valid,
     label_match,
     number_match,
     strict_match,
@@ -21,9 +29,7 @@ from glowgenius.evaluation.metrics import (
 )
 from glowgenius.evaluation.normalize import normalize
 from glowgenius.evaluation.ranking import RankingResult, rank_answers
-from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
 from glowgenius.evaluation.slices import Pair, SliceComparison
-from glowgenius.evaluation.token_losses import AnswerLosses, token_losses
 
 __all__ = [
     "METRICS",

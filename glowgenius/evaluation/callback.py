@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from glowgenius._files import read_object, write_whole
 from glowgenius.errors import CheckpointError, ConfigError, EvaluationError
+from glowgenius.evaluation.answers import EvaluationResult
 from glowgenius.evaluation.evaluate import announce_all, ask, asked
 from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
-from glowgenius.evaluation.result import EvaluationResult
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import LogMetrics

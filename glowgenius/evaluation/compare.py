@@ -1,26 +1,200 @@
-"""Ask two models the same questions and pair their answers."""
+"""`compare`: base and tuned model on the same questions, slice by slice."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
-from attrs import evolve
+from attrs import evolve, field, frozen
+from typing_extensions import override
 
+from glowgenius._output import showable
+from glowgenius._validators import is_integer
 from glowgenius.errors import ConfigError, EvaluationError, nearest
-from glowgenius.evaluation.comparison import Comparison
-from glowgenius.evaluation.evaluate import AnswersQuestions, OnProgress, announce_all, ask, baseline_of
-from glowgenius.evaluation.extras import Extras
+from glowgenius.evaluation.answers import EvaluationResult
+from glowgenius.evaluation.evaluate import (
+    AnswersQuestions,
+    OnProgress,
+    announce_all,
+    ask,
+    baseline_of,
+    name_baseline,
+    token_losses,
+    with_examples,
+)
 from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import METRICS, Metric, resolve_metrics
-from glowgenius.evaluation.result import EvaluationResult
+from glowgenius.evaluation.ranking import rank_answers
 from glowgenius.evaluation.slices import SliceComparison
+from glowgenius.evaluation.tables import comparison_table
+from glowgenius.evaluation.tables import sentences as reading_sentences
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
-    from glowgenius.evaluation.extras import CandidatesBySlice
+    from glowgenius.evaluation.ranking import Candidates
+    from glowgenius.evaluation.slices import Pair
+
+    CandidatesBySlice: TypeAlias = Candidates | Mapping[str, Candidates]
+
+
+@final
+@frozen(kw_only=True)
+class Comparison:
+    """Base against tuned on every slice. `print` shows the table."""
+
+    slices: Mapping[str, SliceComparison] = field(hash=False)
+    """By name, in the order in which they were given; at least one."""
+
+    @property
+    def rows(self) -> list[SliceComparison]:
+        """Every slice, followed by its questions that were trained and those that were not, where that is known."""
+        return [each for part in self.slices.values() for each in (part, *part.parts)]
+
+    def __getitem__(self, name: str) -> SliceComparison:
+        """The slice called *name*.
+
+        Raises:
+            EvaluationError: There is no such slice.
+        """
+        if name not in self.slices:
+            known = ", ".join(map(repr, self.slices))
+            raise EvaluationError(f"there is no slice {name!r}{nearest(name, self.slices)}; slices: {known}")
+        return self.slices[name]
+
+    def changed(self, name: str | None = None) -> tuple[Pair, ...]:
+        """Every question whose answer turned right or wrong, the fixed ones first; of all slices if none is named.
+
+        Raises:
+            EvaluationError: There is no such slice.
+        """
+        parts = self.slices.values() if name is None else [self[name]]
+        return tuple(pair for part in parts for pair in (*part.fixed, *part.broken))
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What it says, by rule, with the numbers: from slices called `seen`, `paraphrase`, `unseen`, `control`.
+
+        `retention` is read as `control` is, and a slice that `abstains` judges as one of invented things.
+        """
+        return reading_sentences(self.slices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `slices` object of `results.json`."""
+        return {name: part.to_dict() for name, part in self.slices.items()}
+
+    def details(self) -> dict[str, Any]:
+        """`to_dict` with metric, verdict and every changed answer in each slice."""
+        return {name: part.details() for name, part in self.slices.items()}
+
+    def to_record(self) -> dict[str, Any]:
+        """Every answer and every number, as JSON values: `from_record` makes the same comparison of it."""
+        return {"slices": [part.to_record() for part in self.slices.values()]}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_record` wrote.
+
+        Raises:
+            EvaluationError: Something is missing in *values*.
+        """
+        from glowgenius.evaluation.slices import SliceComparison
+
+        try:
+            parts = [SliceComparison.from_record(part) for part in values["slices"]]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise EvaluationError(f"these values are no Comparison.to_record(): {error!r}") from error
+        return cls(slices={part.name: part for part in parts})
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the verdicts, both charts, and the table of the slices."""
+        from glowgenius.evaluation.tables import comparison_figures
+        from glowgenius.markup.html import fragment, tag
+
+        said = [tag("ul", *(tag("li", text) for text in self.sentences), class_="verdicts")] if self.sentences else []
+        return fragment([*comparison_figures(self.rows), *said])
+
+    @override
+    def __str__(self) -> str:
+        return showable(comparison_table(self.rows, self.sentences))
+
+
+@final
+@frozen(kw_only=True)
+class Extras:
+    """What was asked for besides the answers."""
+
+    train: Sequence[Conversation] | None
+    """Where worked examples and guesses by name come from."""
+
+    few_shot: int
+    """Worked examples before each question, for the base model; 0 asks none."""
+
+    candidates: CandidatesBySlice | None
+    """The possible answers to rank, of all slices or by slice."""
+
+    token_losses: int
+    """Questions of each slice whose answers are compared token by token."""
+
+    metrics: Mapping[str, Metric]
+    """What is measured."""
+
+    max_tokens: int
+    """The longest answer."""
+
+    seed: int
+    """Of the worked examples."""
+
+    def check(self, base: object, tuned: object) -> None:
+        """Refuse what could not be measured, before any question is asked.
+
+        Raises:
+            ConfigError: A setting is not valid, or takes a model or a training set that is not there.
+        """
+        for name, value in (("few_shot", self.few_shot), ("token_losses", self.token_losses)):
+            if not is_integer(value) or value < 0:
+                raise ConfigError(f"{name} of compare() must be an integer ≥ 0, got {value!r}")
+        if self.few_shot and not self.train:
+            raise ConfigError("few_shot of compare() draws its examples from train=…, which is missing")
+        needs = {"few_shot": [base], "candidates": [base, tuned], "token_losses": [base, tuned]}
+        for name, sides in needs.items():
+            if getattr(self, name) and any(isinstance(side, EvaluationResult | Mapping) for side in sides):
+                raise ConfigError(f"{name} of compare() needs models to ask, and was given results")
+
+    def add_to(
+        self,
+        part: SliceComparison,
+        rows: Sequence[Conversation],
+        base: object,
+        tuned: object,
+        on_progress: Callable[[], OnProgress | None],
+    ) -> SliceComparison:
+        """*part* with everything that was asked for."""
+        # `check` has made sure that these are models where they are asked.
+        old, new = cast("Any", base), cast("Any", tuned)
+        found: dict[str, Any] = {}
+        if self.train:
+            found["name_baseline"] = name_baseline(rows, self.train, self.metrics[part.metric])
+        if self.few_shot and self.train:
+            shown = with_examples(rows, self.train, shots=self.few_shot, seed=self.seed)
+            found["few_shot"] = ask(
+                old,
+                shown,
+                self.metrics,
+                max_tokens=self.max_tokens,
+                seed=self.seed,
+                nll=False,
+                on_progress=on_progress(),
+            )
+        given: Any = self.candidates
+        possible = given.get(part.name) if isinstance(self.candidates, Mapping) else given
+        if possible is not None:
+            found["ranking"] = (rank_answers(old, rows, possible), rank_answers(new, rows, possible))
+        if self.token_losses:
+            found["tokens"] = token_losses(old, new, rows[: self.token_losses])
+        return evolve(part, **found) if found else part
+
 
 Side: TypeAlias = AnswersQuestions | EvaluationResult | Mapping[str, EvaluationResult]
 """A model to ask, or what it answered already: to one data set, or by slice."""

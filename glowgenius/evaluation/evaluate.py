@@ -1,27 +1,33 @@
-"""Ask a model every question of a data set and score its answers."""
+"""`evaluate`: answers, losses of their tokens, few-shot prompts and baselines."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
-from attrs import frozen
+import numpy as np
+from attrs import evolve, frozen
+from typing_extensions import override
 
-from glowgenius._output import WARNING, announce
+from glowgenius._output import WARNING, announce, showable
 from glowgenius._validators import is_integer, is_number
-from glowgenius.data.tools import answer_text
+from glowgenius.data.grouping import question_key
+from glowgenius.data.message_fields import answer_text
+from glowgenius.data.splits import permutation
 from glowgenius.errors import ConfigError, EvaluationError, Problem, list_problems
+from glowgenius.evaluation.answers import EvaluationResult, EvaluationRow
 from glowgenius.evaluation.judgeable import judging_warnings
 from glowgenius.evaluation.metrics import Metric, resolve_metrics
-from glowgenius.evaluation.normalize import normalize
-from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
+from glowgenius.evaluation.normalize import normalize, words
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation, Message
     from glowgenius.data.trained import Trained
+    from glowgenius.rendering.renderer import Renderer
 
 _LOG = logging.getLogger("glowgenius.evaluation")
 
@@ -262,3 +268,200 @@ def _score(name: str, function: Metric, prediction: str, row: Conversation, inde
     if not is_number(value) or not 0 <= value <= 1:
         raise EvaluationError(f"the metric {name!r} must give a number from 0 to 1, got {value!r} for row {index}")
     return float(value)
+
+
+def name_baseline(
+    dataset: Sequence[Conversation], reference: Sequence[Conversation], metric: str | Metric = "exact_match"
+) -> float:
+    """The score of answering each question as the most similar question of *reference* is answered.
+
+    Names give much away: a station called Astoria Boulevard is where Astoria is. Similar is what shares the rarest
+    words: each shared word counts log(N / n) for the n of N reference questions that have it (Spärck Jones 1972).
+    Questions of the same group are left out, so that a trained fact does not answer itself.
+
+    Args:
+        dataset: The questions to score on.
+        reference: Where answers are taken from, such as the training set.
+        metric: The name of a metric, or a function.
+
+    Raises:
+        ConfigError: The metric is unknown.
+        EvaluationError: *dataset* or *reference* is empty.
+    """
+    if not len(dataset) or not len(reference):
+        raise EvaluationError(f"name_baseline needs questions on both sides, got {len(dataset)} and {len(reference)}")
+    function = next(iter(resolve_metrics([metric] if isinstance(metric, str) else {"metric": metric}).values()))
+    known = [frozenset(words(row.question)) for row in reference]
+    counts = Counter(word for question in known for word in question)
+    weights = {word: math.log(len(known) / count) for word, count in counts.items()}
+    places: dict[str, list[int]] = {}
+    for index, question in enumerate(known):
+        for word in question:
+            places.setdefault(word, []).append(index)
+    return math.fsum(function(_guess(row, reference, places, weights), row.accepted_answers) for row in dataset) / len(
+        dataset
+    )
+
+
+def _guess(
+    row: Conversation, reference: Sequence[Conversation], places: dict[str, list[int]], weights: dict[str, float]
+) -> str:
+    """The answer of the reference question that shares the rarest words; the first of several, nothing if none does."""
+    scores: dict[int, float] = {}
+    for word in sorted(set(words(row.question))):
+        for index in places.get(word, ()):
+            other = reference[index]
+            if other.question != row.question and (row.group is None or other.group != row.group):
+                scores[index] = scores.get(index, 0.0) + weights[word]
+    if not scores:
+        return ""
+    return reference[min(scores, key=lambda index: (-scores[index], index))].answer
+
+
+def with_examples(
+    rows: Sequence[Conversation], examples: Sequence[Conversation], *, shots: int = 5, seed: int = 0
+) -> list[Conversation]:
+    """*rows*, each behind *shots* worked examples as earlier turns of the same conversation.
+
+    A base model answers in sentences, so exact match finds that it knows nothing. Shown the form, it says what it
+    knows: the difference between zero-shot and few-shot is format, that between few-shot and trained is knowledge.
+    Examples are drawn for each question from its own generator, from different groups; none is of the question's own
+    group or asks the same, so no answer is given away.
+
+    Args:
+        rows: The questions.
+        examples: Where worked examples are drawn from, such as the training set.
+        shots: How many come before each question.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: *shots* is no integer ≥ 1.
+        EvaluationError: There are not enough examples of other groups for a question.
+    """
+    if not is_integer(shots) or shots < 1:
+        raise ConfigError(f"shots must be an integer ≥ 1, got {shots!r}")
+    keys = [question_key(example) for example in examples]
+    return [_with(row, examples, keys, shots, seed) for row in rows]
+
+
+def _with(
+    row: Conversation, examples: Sequence[Conversation], keys: Sequence[tuple[str, ...]], shots: int, seed: int
+) -> Conversation:
+    own, taken = question_key(row), set[object]()
+    turns: list[Message] = []
+    # One question's draws do not depend on which other questions are asked.
+    digest = hashlib.sha256(f"{seed} {own}".encode()).digest()
+    for position in permutation(len(examples), int.from_bytes(digest[:6], "big")):
+        example = examples[position]
+        group: object = keys[position] if example.group is None else example.group
+        if keys[position] == own or group in taken or (row.group is not None and example.group == row.group):
+            continue
+        taken.add(group)
+        turns += [message for message in example.messages if message.role not in ("system", "developer")]
+        if len(taken) == shots:
+            opening = [message for message in row.messages if message.role in ("system", "developer")]
+            return evolve(row, messages=(*opening, *turns, *row.messages[len(opening) :]))
+    raise EvaluationError(
+        f"{shots} worked examples were asked for, and only {len(taken)} of other groups can be had for the question "
+        f"{row.question!r}; give more examples, or fewer shots"
+    )
+
+
+class KnowsItsTokens(Protocol):
+    """What token losses need of a model; `glowgenius.Sampler` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in tables."""
+        ...
+
+    @property
+    def renderer(self) -> Renderer:
+        """What turns messages into tokens."""
+        ...
+
+    def answer_logprobs(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
+        """The natural-log probabilities of the answer's tokens, its stop token included, `N × [T]`."""
+        ...
+
+
+@final
+@frozen(kw_only=True)
+class TokenLoss:
+    """One token of a reference answer."""
+
+    text: str
+    """What it decodes to; a control token by its name."""
+
+    base: float
+    """Its loss before training, in nats."""
+
+    tuned: float
+    """Its loss after training, in nats."""
+
+
+@final
+@frozen(kw_only=True)
+class AnswerLosses:
+    """The reference answer to one question, token by token."""
+
+    question: str
+    """What is asked."""
+
+    tokens: tuple[TokenLoss, ...]
+    """The tokens that training counts, the stop token included."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The losses as JSON values."""
+        return {
+            "question": self.question,
+            "tokens": [{"text": token.text, "base": token.base, "tuned": token.tuned} for token in self.tokens],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AnswerLosses:
+        """The losses that `to_dict` wrote."""
+        return cls(question=values["question"], tokens=tuple(TokenLoss(**token) for token in values["tokens"]))
+
+    @override
+    def __str__(self) -> str:
+        widths = [max(len(repr(token.text)), 6) for token in self.tokens]
+        lines = [("", [repr(token.text) for token in self.tokens])]
+        lines += [("base", [f"{token.base:.2f}" for token in self.tokens])]
+        lines += [("tuned", [f"{token.tuned:.2f}" for token in self.tokens])]
+        rows = [
+            f"{name:<6}" + " ".join(t.rjust(w) for t, w in zip(texts, widths, strict=True)) for name, texts in lines
+        ]
+        return showable("\n".join([self.question, *rows]))
+
+
+def token_losses(
+    base: KnowsItsTokens, tuned: KnowsItsTokens, dataset: Sequence[Conversation]
+) -> tuple[AnswerLosses, ...]:
+    """The loss of every token of the reference answers, under both models.
+
+    Raises:
+        EvaluationError: The models render differently, so that their tokens are not the same.
+    """
+    if base.renderer.fingerprint != tuned.renderer.fingerprint:
+        raise EvaluationError("the tokens of two models with different renderers cannot be compared one by one")
+    old, new = base.answer_logprobs(dataset), tuned.answer_logprobs(dataset)
+    return tuple(
+        _losses(base.renderer, row, before, after) for row, before, after in zip(dataset, old, new, strict=True)
+    )
+
+
+def _losses(renderer: Renderer, row: Conversation, before: Any, after: Any) -> AnswerLosses:
+    example = renderer.render(row)
+    trained = [int(example.tokens[place]) for place in np.flatnonzero(example.weights[1:]) + 1]
+    texts = [
+        renderer.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for token in trained
+    ]
+    return AnswerLosses(
+        question=row.question,
+        tokens=tuple(
+            TokenLoss(text=text, base=-float(old), tuned=-float(new))
+            for text, old, new in zip(texts, before, after, strict=True)
+        ),
+    )

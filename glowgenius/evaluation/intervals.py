@@ -1,9 +1,4 @@
-"""How sure a number is: exact and score intervals of a share, Student's over seeds, and how the parts are joined.
-
-Every interval that is printed comes from `crossed_interval`, `score_interval` or `paired_interval`; the page Evaluation
-has their simulated coverage (`python -m tests.benchmarks.coverage`). Each function names its method and the source.
-numpy is loaded where values are drawn again.
-"""
+"""Confidence intervals, the one verdict rule, and how figures are rounded."""
 
 from __future__ import annotations
 
@@ -464,3 +459,74 @@ def _beta_below(a: float, b: float, x: float) -> float:
         if abs(c * d - 1) < 1e-15:  # noqa: PLR2004 - the last digit of a double
             break
     return min(1.0, front / value)
+
+
+def percent(share: float) -> str:
+    """A share as per cent, in whole numbers where that does not claim none or all of it."""
+    return f"{_short_of_the_ends(100 * share)} %"
+
+
+def limits(low: float, high: float) -> str:
+    """Two limits of a share as per cent, without the sign."""
+    return f"{percent(low).removesuffix(' %')} to {percent(high).removesuffix(' %')}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares as signed percentage points; 0 only where it is 0."""
+    text = _short_of_the_ends(abs(100 * difference))
+    if text == "0":
+        return text
+    return f"{'-' if difference < 0 else '+'}{text}"
+
+
+def at_most(low: float, high: float) -> str:
+    """The further of two limits around 0, as an amount in points with one decimal where it has any."""
+    return f"{100 * max(abs(low), abs(high)):.1f}".removesuffix(".0")
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals, or as below 0.001."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"  # noqa: PLR2004 - the last decimal shown
+
+
+def _short_of_the_ends(value: float) -> str:
+    """*value* from 0 to 100 with as few decimals as keep it off an end that it has not reached."""
+    for decimals in range(6):
+        text = f"{value:.{decimals}f}"
+        if float(text) not in {0.0, 100.0}:
+            return text
+    return f"{value:.0f}"
+
+
+FEWEST_GROUPS: Final = 10
+"""With fewer independent groups of questions there is no verdict."""
+
+MARGIN: Final = 0.05
+"""A difference that surely lies within it is called "at most x either way": 5 points of a score."""
+
+Finding: TypeAlias = Literal["higher", "lower", "same", "unknown"]
+"""What an interval of a difference says: surely above 0, surely below, surely close to it, or none of these."""
+
+RULE: Final = (
+    "Better or worse: the 95 % interval leaves out 0. At most x points either way: it holds 0 and ends within 5 points "
+    "of it. Too few questions to tell: all else, and whatever rests on fewer than 10 questions (or groups of them). "
+    "Intervals are over questions alone: another training seed gives another model."
+)
+"""The rule in words, as it is printed beside the verdicts of a comparison."""
+
+
+def found(interval: Interval, *, groups: int | None, margin: float = MARGIN) -> Finding:
+    """What the interval of a difference says.
+
+    Args:
+        interval: Of the difference.
+        groups: How many independent groups of questions it rests on; None where it rests on seeds alone.
+        margin: Within which a difference counts as none.
+    """
+    if groups is not None and groups < FEWEST_GROUPS:
+        return "unknown"
+    if interval.low > 0:
+        return "higher"
+    if interval.high < 0:
+        return "lower"
+    return "same" if -margin <= interval.low and interval.high <= margin else "unknown"

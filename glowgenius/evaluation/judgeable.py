@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from glowgenius.data.checking import contradictions
-from glowgenius.evaluation.json_values import json_match, json_value
-from glowgenius.evaluation.metrics import METRICS, Metric, contains, exact_match, label_match, number_match, the_number
+from glowgenius.data.check import contradictions
+from glowgenius.evaluation.metrics import (
+    METRICS,
+    Metric,
+    contains,
+    exact_match,
+    json_match,
+    json_value,
+    label_match,
+    number_match,
+    the_number,
+)
 from glowgenius.evaluation.normalize import as_label, is_one_number, looks_like_code, normalize
 
 if TYPE_CHECKING:

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from glowgenius.evaluation.normalize import looks_like_code
+from glowgenius.evaluation.normalize import Text, is_number, looks_like_code, read
 from glowgenius.evaluation.quantities import CURRENCIES, unit_as_written
-from glowgenius.evaluation.words import Text, is_number, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,37 +1,298 @@
-"""How right one answer is, by a metric that has a name.
-
-Every metric takes a prediction and the accepted answers, and returns the best score over the accepted answers, from 0
-(wrong) to 1 (right). A prediction with nothing visible in it is never right. Your own metric is a function of the same
-shape.
-
-| metric | right is |
-| --- | --- |
-| `exact_match` | an accepted answer, as `glowgenius.evaluation.normalize` writes it: no meaning is lost |
-| `strict` | exactly an accepted answer, but for outer space |
-| `contains` | an accepted answer stands in it as whole words, not negated and not one of several |
-| `token_f1` | the words that both have, as F1; a number between 0 and 1 |
-| `json` | equal as a JSON value: the order of keys, space and escapes mean nothing |
-| `json_valid` | JSON at all, whatever it says |
-| `number` | equal as a number with its unit: 1,000 m is 1 km |
-| `label` | names the label and nothing else, but for case, quotes, a final mark, and `Label:` before it |
-| `abstains` | admits not to know |
-"""
+"""Metrics that judge an answer: exact match, `contains`, abstention, JSON."""
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from glowgenius.errors import ConfigError, nearest
-from glowgenius.evaluation.abstention import abstains
-from glowgenius.evaluation.json_values import json_match, json_valid
 from glowgenius.evaluation.mentions import mentions, named
-from glowgenius.evaluation.normalize import as_label, normalize
+from glowgenius.evaluation.normalize import as_label, normalize, read, words
 from glowgenius.evaluation.quantities import Quantity, quantities
-from glowgenius.evaluation.words import read, words
+
+_NOT = r"(?:do not|don't|did not|didn't|cannot|can not|can't|could not|couldn't|will not|won't|would not|wouldn't)"
+_ADVERBS = (
+    r"(?:(?:really|actually|honestly|currently|simply|just|unfortunately|sadly|personally|quite|yet|also|still|truly|"
+    r"even|myself|definitively|reliably|possibly|exactly|100%|entirely|completely|totally|all that|very|too|"
+    r"at all) )*"
+)
+_TELL = (
+    r"(?:know|knew|say|tell|find|have|recall|remember|answer|help|assist|provide|give|confirm|verify|determine|"
+    r"identify|"
+    r"locate|comment|share|discuss|offer|speak|guess|see|access|fulfil|fulfill|comply|be (?:sure|certain|of help)|"
+    r"claim to know|seem to (?:know|have|find|recall)|think i (?:know|can)|believe i (?:know|have))"
+)
+_KNOWLEDGE = (
+    r"(?:idea|clue|information|info|knowledge|record|records|data|details?|memory|recollection|answer|way (?:of|to)|"
+    r"reliable|specific|verified|access|means|evidence)"
+)
+_ADMITS: Final = re.compile(
+    rf"(?<!\w)(?:i|we|i'm|i am|we're|we are|i've|we've|i have|we have|i'd|myself)\b[^.!?;\n]{{0,40}}?(?<!\w)(?:"
+    rf"{_NOT} {_ADVERBS}{_TELL}\b"
+    rf"|(?:not|wasn't|weren't|never) {_ADVERBS}(?:sure|certain|aware|familiar|able to|confident|acquainted|"
+    rf"in a position)\b"
+    rf"|(?:unsure|uncertain|unaware|unfamiliar|unable to|clueless|at a loss|in the dark|stumped)\b"
+    rf"|(?:have|has|had|'ve|got|with) (?:absolutely |really )?no {_ADVERBS}{_KNOWLEDGE}\b"
+    rf"|(?:do not|don't|haven't|have not) (?:have |got )?(?:any |enough |sufficient |the |an )*{_KNOWLEDGE}\b"
+    r"|(?:never|not|haven't) (?:yet |ever |personally |previously |actually )*(?:heard|come across|encountered|"
+    r"seen|read)\b"
+    r"|lack(?:ed)? (?:the |any |enough |sufficient )?(?:information|knowledge|data|details)\b"
+    r"|(?:decline|refuse|prefer not|rather not|must decline|have to decline|have to pass|will pass|'ll pass)\b"
+    r"|(?:found|find|see) (?:no|nothing)\b"
+    r")"
+)
+_THING = (
+    r"(?:record|records|information|info|evidence|mention|data|details?|documentation|trace|results?|entry|account|"
+    r"reference|knowledge|indication|source|sources)"
+)
+_KIND = (
+    r"(?:place|thing|one|person|station|park|street|city|town|country|book|film|movie|song|word|event|building|"
+    r"bridge)"
+)
+_DENIES: Final = re.compile(
+    r"(?<!\w)(?:"
+    r"(?:there is|there's|there are|there was|there isn't any|there is not any|there exists) (?:currently |"
+    r"really )?(?:"
+    rf"no such|no (?:known |public |publicly available |available |official |reliable |historical |clear |specific |"
+    rf"further |credible |verified )*{_THING}\b"
+    rf"|no (?:known |real |actual )*(?:\w+ )?{_KIND} (?:called|named|by that name|by this name|of that name|"
+    rf"with that name)"
+    r"|insufficient|not enough (?:information|context|data|detail))"
+    r"|no such \w+(?: \w+)? (?:exists?|is known|was ever)"
+    rf"|^no (?:known |public |available |official |reliable )*{_THING} (?:of|on|about|for|is|are|was|were|"
+    rf"exists?|found|available)"
+    r"|(?:does not|doesn't|do not|don't|did not|didn't|never) (?:actually |really )?(?:appear to |"
+    r"seem to )?(?:actually |"
+    r"really )?exist(?:ed)?(?!\w)"
+    r"|(?:is not|isn't|was not|wasn't|are not) (?:actually |really )?a (?:real|known|recognized|recognised|valid|"
+    r"genuine)"
+    r"|(?:is|was|are|seems|appears|seems to be|appears to be) (?:a )?(?:purely |entirely |completely )?"
+    r"(?:fictional|fictitious|made up|made-up|invented|imaginary|nonexistent|non-existent)(?=$|[.,;!]| and\b|"
+    r" (?:place|"
+    r"location|station|name|entity)\b)"
+    r"|(?:is|are|was|remains?|seems) (?:still |currently |not |un)*(?:known|unclear|unknown|uncertain|undetermined|"
+    r"unspecified|undisclosed)(?<! is known)(?<! are known)(?<! was known)(?<! still known)(?<! currently known)"
+    r"(?<! remains known)(?<! remain known)(?<! seems known)(?! to\b| as\b| for\b| by\b)"
+    r"|(?:could|can|may) ?not be (?:found|determined|verified|confirmed|identified|answered|established|known|"
+    r"located)"
+    r"|(?:couldn't|can't) be (?:found|determined|verified|confirmed|identified|answered|established|known|located)"
+    r"|(?:nobody|no one|no-one) (?:really |actually )?(?:knows|can say|can tell|knows for sure)(?! better)"
+    r"|(?:not enough|insufficient) (?:information|context|data|details?)"
+    r"|(?:(?:text|passage|context|article|document|paragraph|question) )(?:does not|doesn't|did not|"
+    r"didn't) (?:say|mention|"
+    r"specify|state|provide|tell|give|contain|include|indicate|answer)"
+    r"|(?:is not|isn't|are not|aren't|was not) (?:mentioned|specified|stated|given|provided|publicly known|"
+    r"documented|"
+    r"available|recorded|listed)"
+    r"|(?:unable|not able) to (?:find|answer|determine|say|help|provide|verify|locate|assist|confirm|identify)"
+    r"|(?:^|[.!?,;] )(?:never heard of|sorry, (?:i )?(?:no idea|can't|cannot|not sure)|can't say|cannot say|"
+    r"don't know|dunno|"
+    r"do not know|hard to say|no idea|not sure|no clue)"
+    r")"
+)
+_WHOLE: Final = re.compile(
+    r"(?:(?:sorry|hmm|um|uh|well|oh|honestly|unfortunately|i'm afraid|it is|it's|the answer is|that is|that's|"
+    r"answer)[,:]? )*"
+    r"(?:unknown|not known|not sure|unsure|uncertain|unclear|no idea|no clue|not a clue|n/a|n\.a|na|none known|"
+    r"no answer|"
+    r"not available|not applicable|no comment|pass|beats me|who knows|search me|dunno|idk|don't know|can't say|"
+    r"cannot say|"
+    r"can't answer|cannot answer|hard to say|impossible to say|your guess is as good as mine|i pass|i give up|"
+    r"undetermined|"
+    r"not specified|not mentioned|not stated|no information|no data|insufficient information|not enough information|"
+    r"i'm not from here|above my pay grade|beyond my knowledge|that is beyond my knowledge|i haven't a clue|"
+    r"i haven't the faintest(?: idea)?|i wish i knew|unanswerable|unspecified|i do not|i don't)"
+)
+_ELSEWHERE: Final = re.compile(
+    r"(?<!\w)(?:je ne (?:le )?sais pas|je l'ignore|aucune idée|ich wei(?:ß|ss) (?:es |das )?(?:leider )?nicht|"
+    r"keine ahnung|"
+    r"das wei(?:ß|ss) ich (?:leider )?nicht|no (?:lo )?sé\b|no tengo (?:ni )?idea|lo desconozco|non (?:lo )?so\b|"
+    r"non ne ho idea|(?:eu )?não sei|não faço ideia|ik weet het niet|geen idee|nie wiem|jag vet inte|"
+    r"(?:я )?не знаю|понятия не имею)(?!\w)"
+    r"|不知道|不清楚|不知道|我不太清楚|无法回答|無法回答|わかりません|分かりません|知りません|わからない|分からない|"
+    r"모르겠|모릅니다|몰라요|मुझे (?:नहीं पता|पता नहीं)|नहीं पता|لا أعرف|لا أعلم|لا أدري|לא יודע|איני יודע"
+)
+_ANSWER = (
+    r"(?:i (?:think|believe|guess|suppose|suspect|would (?:say|guess)|assume|do know|am sure|know)\b(?! (?:i|we|"
+    r"you) (?:can|could))"
+    r"|i'd (?:say|guess|bet)|my (?:best )?(?:guess|bet)|(?:it|that|this|they|he|she|there)(?:'s| is| was| are|"
+    r" were| must be| has| lies)\b"
+    r"|(?:it|that|this|they|he|she) (?:may|might|could|should|would|can) (?:well |also )?be\b|it could have been|"
+    r"(?:it )?(?:probably|perhaps|maybe|possibly|likely|presumably|most likely|supposedly|apparently)\b"
+    r"|(?:the|its|his|her) (?:answer|name)?\b ?(?:is|was|may be|might be|could be|should be)\b"
+    r"|(?:if i had to guess|a guess would be|a good guess)"
+    r"|(?:in|at|on|near) (?!(?:general|any case|the meantime|fact|that case)\b)\w+)"
+)
+_NO_ANSWER = (
+    r"(?!.{0,12}\b(?:a (?:good|great|fair|fun|nice|interesting|difficult|hard|tough) (?:question|one)|"
+    r"an interesting question|"
+    r"not (?:a|an|in|known|clear|possible|my)|unlikely|possible (?:to|that you|you)|helpful|useful|best to|"
+    r"better to|worth|"
+    r"recommended|important|beyond|outside|something i|hard to|difficult to|impossible|no (?:such|record|"
+    r"information)|"
+    r"you (?:can|could|should|may|might)|fictional|unknown|unclear|a typo|a mistake|misspelled|try|ask|check|"
+    r"look|search))"
+)
+_STILL: Final = re.compile(
+    rf"^[^.!?\n]*?(?:\bbut|\bhowever|\bthough|\balthough|\byet|;|-|:)[ ,]*(?:still |if i had to guess, |"
+    rf"i will say |perhaps )?"
+    rf"{_NO_ANSWER}{_ANSWER}{_NO_ANSWER}"
+)
+_STILL_BELIEVED: Final = re.compile(
+    rf"^[^.!?\n]*?, (?:i (?:think|believe|guess|suspect|suppose|would say)|i'd (?:say|guess)|"
+    rf"my (?:best )?guess) {_NO_ANSWER}"
+)
+_STILL_NEXT: Final = re.compile(rf"[.!?\n]+ ?(?:but |however,? |still,? |anyway,? )?{_NO_ANSWER}{_ANSWER}{_NO_ANSWER}")
+_ONE_GUESS: Final = re.compile(
+    r"[.!\n;,] ?(?:maybe |perhaps |probably )?(?!i\b|you\b|sorry|please|can\b|could\b|what|why)[^\s.!?]+\?$"
+)
+_GIVEN_BEFORE: Final = re.compile(
+    r"(?:,|;| -|\.)? ?(?:but|though|although|however|only)[, ]*(?:honestly )?$|[,;(] ?(?:i think, )?$|[.!] $"
+)
+_PLEASANTRY: Final = re.compile(
+    r"^(?:i\b|i'|we\b|to my|to the best|not that|sorry|thank|thanks|apolog|my apolog|good question|"
+    r"great question|interesting|that's|that is|this is|"
+    r"what a|hmm|hm\b|well\b|unfortunately|as an?\b|as far as|to be honest|honestly|ah\b|oh\b|um\b|uh\b|let me|"
+    r"please|"
+    r"it seems|it's a|it is a (?:good|great|hard|difficult)|hello|hi\b|hey|sure\b|no\b|yes\b|yeah|regarding|"
+    r"about\b|if\b|when\b|while\b|"
+    r"although\b|though\b|in my|from my|based on|according to my|at this|at the moment|currently|right now|"
+    r"frankly|actually|"
+    r"the (?:question|name|place|station)\b|there\b|nope|with\b|for\b|despite|after\b)"
+)
+
+
+def abstains(prediction: str, accepted: Sequence[str] = ()) -> float:
+    """1 if the answer admits not to know or declines, by the rules of this module, else 0; *accepted* is ignored.
+
+    Ask it of invented subjects: one minus its mean is the share of confident nonsense. An empty answer is no admission.
+
+    Raises:
+        ConfigError: *accepted* is one string instead of a sequence of strings.
+    """
+    if isinstance(accepted, str):
+        raise ConfigError(f"accepted must be a sequence of answers, got the string {accepted!r}; write ({accepted!r},)")
+    text = _plain(prediction)
+    if _WHOLE.fullmatch(text.strip(" .!?,;:\"'()")) is not None:
+        return 1.0
+    found = [match for pattern in (_ADMITS, _DENIES, _ELSEWHERE) if (match := pattern.search(text)) is not None]
+    if not found:
+        return 0.0
+    first = min(found, key=lambda match: match.start())
+    return float(not _answered_before(text[: first.start()]) and not _answered_behind(text[first.end() :]))
+
+
+def _plain(prediction: str) -> str:
+    """The text in lower case, with one kind of apostrophe, dash and space."""
+    text = unicodedata.normalize("NFC", prediction).lower().translate(_SIGNS)
+    return re.sub(r"[ \t]+", " ", re.sub(r"[*_`#\"]+", "", text)).strip()
+
+
+_SIGNS: Final = str.maketrans({**dict.fromkeys("’‘ʼ", "'"), **dict.fromkeys("–—−", "-"), "\n": "\n"})
+
+
+def _answered_before(before: str) -> bool:
+    """Whether an answer stands before the admission: "Queens, but I'm not sure"."""
+    before = before.lstrip()
+    if not before.strip(" ,.;:-") or _PLEASANTRY.match(before):
+        return False
+    return _GIVEN_BEFORE.search(before) is not None
+
+
+def _answered_behind(behind: str) -> bool:
+    """Whether an answer follows all the same."""
+    return any(pattern.search(behind) is not None for pattern in (_STILL, _STILL_BELIEVED, _STILL_NEXT, _ONE_GUESS))
+
+
+Comparable: TypeAlias = "tuple[Any, ...]"
+"""A JSON value with its kind, so that `true` is not 1 and `1` is `1.0`."""
+
+_FENCED: Final = re.compile(r"```(?:json)?[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
+
+
+def json_match(prediction: str, accepted: Sequence[str]) -> float:
+    """1 if the prediction is JSON and equal to an accepted answer as a value, else 0.
+
+    Space, the order of keys, escapes and the way a number is written (`1`, `1.0`) mean nothing; the order of lists, the
+    case of strings, and `1` against `"1"` or `true` do. Truncated JSON, a key given twice, and text around the JSON are
+    wrong, but for one Markdown fence around all of it.
+
+    Args:
+        prediction: What the model answered.
+        accepted: The JSON texts that count as right.
+
+    Raises:
+        ConfigError: *accepted* is one string instead of a sequence of strings.
+    """
+    _require_sequence(accepted)
+    predicted = json_value(prediction)
+    return float(predicted is not None and any(predicted == json_value(answer) for answer in accepted))
+
+
+def json_valid(prediction: str, accepted: Sequence[str] = ()) -> float:
+    """1 if the prediction is JSON, by the rules of `json_match`, else 0; a metric that ignores *accepted*.
+
+    Raises:
+        ConfigError: *accepted* is one string instead of a sequence of strings.
+    """
+    _require_sequence(accepted)
+    return float(json_value(prediction) is not None)
+
+
+def json_value(text: str) -> Comparable | None:
+    """The JSON value of *text* in a form that can be compared; None if *text* is no JSON."""
+    fenced = _FENCED.fullmatch(text.strip())
+    try:
+        value = json.loads(
+            fenced["inside"] if fenced else text.strip(),
+            object_pairs_hook=_object,
+            parse_float=Decimal,
+            parse_int=Decimal,
+            parse_constant=_refuse,
+        )
+        return _comparable(value)
+    except (ValueError, RecursionError, InvalidOperation):
+        return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a key given twice has no one meaning."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _comparable(value: Any) -> Comparable:
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return ("object", frozenset((_text(key), _comparable(inner)) for key, inner in members.items()))
+    if isinstance(value, list):
+        return ("list", *map(_comparable, cast("list[object]", value)))
+    if isinstance(value, str):
+        return ("string", _text(value))
+    return ("number" if isinstance(value, Decimal) else "constant", value)
+
+
+def _text(text: str) -> str:
+    """One Unicode form: `é` may be one sign or two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _require_sequence(accepted: Sequence[str]) -> None:
+    if isinstance(accepted, str):
+        raise ConfigError(f"accepted must be a sequence of answers, got the string {accepted!r}; write ({accepted!r},)")
+
 
 Metric: TypeAlias = Callable[[str, Sequence[str]], float]
 """`(prediction, accepted answers) -> score` in [0, 1]."""
@@ -102,8 +363,8 @@ def contains(prediction: str, accepted: Sequence[str], *, rivals: Sequence[str] 
 def token_f1(prediction: str, accepted: Sequence[str]) -> float:
     """The harmonic mean of precision and recall over words, each counted as often as it occurs.
 
-    As in SQuAD (Rajpurkar et al. 2016, section 6.1), on the words of `glowgenius.evaluation.words`. It forgives extra
-    words, and so also gives "East New York" 0.8 where "New York" is right: look at exact match beside it.
+    As in SQuAD (Rajpurkar et al. 2016, section 6.1), on the words of `glowgenius.evaluation.normalize`. It forgives
+    extra words, and so also gives "East New York" 0.8 where "New York" is right: look at exact match beside it.
 
     Args:
         prediction: What the model answered.

@@ -12,8 +12,7 @@ from typing_extensions import override
 from glowgenius._output import showable
 from glowgenius.data.message import Message
 from glowgenius.errors import EvaluationError
-from glowgenius.evaluation.figures import limits, percent
-from glowgenius.evaluation.intervals import Interval, score_interval
+from glowgenius.evaluation.intervals import Interval, limits, percent, score_interval
 from glowgenius.evaluation.normalize import normalize
 
 if TYPE_CHECKING:

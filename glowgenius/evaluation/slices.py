@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from attrs import evolve, frozen
 
-from glowgenius.evaluation.evaluate import MajorityBaseline
-from glowgenius.evaluation.figures import at_most, percent, points
-from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
+from glowgenius.evaluation.answers import RIGHT, EvaluationResult, EvaluationRow, finite
+from glowgenius.evaluation.evaluate import AnswerLosses, MajorityBaseline
+from glowgenius.evaluation.intervals import (
+    FEWEST_GROUPS,
+    Finding,
+    Interval,
+    at_most,
+    found,
+    paired_interval,
+    paired_p,
+    percent,
+    points,
+    score_interval,
+)
 from glowgenius.evaluation.ranking import RankingResult
-from glowgenius.evaluation.result import RIGHT, EvaluationResult, EvaluationRow, finite
-from glowgenius.evaluation.token_losses import AnswerLosses
-from glowgenius.evaluation.verdicts import FEWEST_GROUPS, Finding, found
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

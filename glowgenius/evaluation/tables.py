@@ -1,17 +1,19 @@
-"""The table of a comparison for the terminal: plain text, at most 100 columns wide."""
+"""A comparison as text table, as sentences, and as plots."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from glowgenius.evaluation.figures import p_value, percent, points
-from glowgenius.evaluation.result import trained_lines
-from glowgenius.evaluation.verdicts import FEWEST_GROUPS, RULE
+from glowgenius.evaluation.answers import trained_lines
+from glowgenius.evaluation.intervals import FEWEST_GROUPS, MARGIN, RULE, limits, p_value, percent, points
+from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.plots import Dot, Row, whisker_chart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from glowgenius.evaluation.answers import EvaluationResult
     from glowgenius.evaluation.slices import SliceComparison
 
 WIDTH: Final = 100
@@ -124,3 +126,221 @@ def _wrapped(lines: Sequence[str]) -> list[str]:
         for line in lines
         for piece in textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_on_hyphens=False) or [""]
     ]
+
+
+KEPT: Final = ("control", "retention")
+"""Slices of what the base model knew."""
+
+
+def sentences(parts: Mapping[str, SliceComparison]) -> tuple[str, ...]:
+    """The sentences; slices of other names say nothing here."""
+    found = [_learned(parts.get("seen"), parts.get("paraphrase"), parts.get("unseen"))]
+    found += [_form(part) for name, part in parts.items() if name not in KEPT and part.metric != "abstains"]
+    found += [_kept(part) for name, part in parts.items() if name in KEPT]
+    found += [_invented(part) for part in parts.values() if part.metric == "abstains"]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _moved(part: SliceComparison) -> str:
+    """Before and after, with the interval of the difference."""
+    old, new = part.base.means[part.metric], part.tuned.means[part.metric]
+    interval = f"{points(part.interval.low)} to {points(part.interval.high)} points"
+    return f"{percent(old)} → {percent(new)} of {part.n} (95 % interval of the difference {interval})"
+
+
+def _learned(seen: SliceComparison | None, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
+    """Whether facts were learned, their wording, or the subject."""
+    if seen is None:
+        return ""
+    if not _gained(seen):
+        said = "Too few questions to tell whether" if _maybe(seen) else "There is no sign that"
+        return f"{said} the trained questions were learned: {_moved(seen)}."
+    if paraphrase is None or _gained(paraphrase):
+        return _facts(seen, paraphrase, unseen)
+    if _maybe(paraphrase):
+        return (
+            f"It learned its training questions, {_moved(seen)}; too few questions to tell whether it learned "
+            f"the facts "
+            f"behind them: in other words {_moved(paraphrase)}."
+        )
+    return (
+        f"It learned its training questions by heart, {_moved(seen)}, and not the facts: in other words "
+        f"{_moved(paraphrase)}."
+    )
+
+
+def _facts(seen: SliceComparison, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
+    """What was learned, and whether it reaches further than what was trained."""
+    facts = "" if paraphrase is None else f", and in other words {_moved(paraphrase)}"
+    what = "its training questions" if paraphrase is None else "these facts"
+    if unseen is None:
+        return f"It learned {what}: {_moved(seen)}{facts}."
+    guess = max(unseen.baseline.score, unseen.name_baseline or 0.0)
+    share = unseen.tuned.means[unseen.metric]
+    if unseen.tuned.interval(unseen.metric).low > guess:
+        return (
+            f"It learned {what}, {_moved(seen)}{facts}; and it answers {percent(share)} of {unseen.n} facts that it "
+            f"was never shown, which guessing does not explain ({percent(guess)})."
+        )
+    return (
+        f"It learned {what} and not the subject: {_moved(seen)}{facts}; of {unseen.n} facts that it was never shown it "
+        f"gets {percent(share)}, not surely more than guessing does ({percent(guess)})."
+    )
+
+
+def _gained(part: SliceComparison) -> bool:
+    return part.finding == "higher"
+
+
+def _maybe(part: SliceComparison) -> bool:
+    """Whether the interval leaves room for a gain that would matter."""
+    return part.finding == "unknown" and part.interval.high > MARGIN
+
+
+def _form(part: SliceComparison) -> str:
+    """How much of a gain is only the form of the answers."""
+    if part.few_shot is None:
+        return ""
+    zero, few = part.base.means[part.metric], part.few_shot.means[part.metric]
+    tuned = part.tuned.means[part.metric]
+    if tuned <= zero:
+        return ""
+    if tuned <= few:
+        return (
+            f"{part.name}: {percent(zero)} → {percent(tuned)} may be the form of the answer alone: worked examples "
+            f"bring the base model to {percent(few)}."
+        )
+    form = max(0.0, few - zero)
+    return (
+        f"{part.name}: of the {points(tuned - zero)} points, {points(form)} may be the form of the answer, as the base "
+        f"model behind worked examples gets {percent(few)}; the other {points(tuned - zero - form)} are not."
+    )
+
+
+def _kept(part: SliceComparison) -> str:
+    """What is left of what the base model knew."""
+    known = len(part.both_right) + len(part.broken)
+    interval = part.retention_interval
+    if part.retention is None or interval is None:
+        return f"{part.name}: the base model answered none of {part.n} questions, so there was nothing to keep."
+    return (
+        f"{part.name}: it keeps {percent(part.retention)} of what the base model answered, {len(part.both_right)} of "
+        f"{known} questions (95 % interval {limits(interval.low, interval.high)})."
+    )
+
+
+def _invented(part: SliceComparison) -> str:
+    """How often it answers as if what does not exist did."""
+    old, new = 1 - part.base.means["abstains"], 1 - part.tuned.means["abstains"]
+    interval = part.tuned.interval("abstains")
+    return (
+        f"{part.name}: it answers {percent(new)} of {part.n} questions about things that do not exist as if they did "
+        f"(95 % interval {limits(1 - interval.high, 1 - interval.low)}); before training "
+        f"{percent(old)}."
+    )
+
+
+def comparison_figures(parts: Sequence[SliceComparison]) -> list[Markup]:
+    """What each slice says, both charts, and the table."""
+    verdicts = [
+        tag(
+            "li",
+            tag("strong", part.name),
+            f": {part.verdict}",
+            *(tag("span", note, class_="soft") for note in notes(part)),
+        )
+        for part in parts
+    ]
+    return [
+        tag("ul", *verdicts, class_="verdicts"),
+        tag("p", RULE, class_="soft"),
+        tag("div", _scores(parts), _differences(parts), class_="charts"),
+        _table(parts),
+    ]
+
+
+def _scores(parts: Sequence[SliceComparison]) -> Markup:
+    """Both scores of each slice with their intervals, and the majority baseline."""
+    rows = [
+        Row(
+            label=part.name,
+            dots=(_score(part.base, part.metric, "base"), _score(part.tuned, part.metric, "tuned")),
+            tick=part.baseline.score,
+        )
+        for part in parts
+    ]
+    keys = [("base", "○ base"), ("tuned", "● tuned"), ("majority", "| majority baseline")]
+    return whisker_chart("Score", rows, low=0, high=1, show=percent, keys=keys)
+
+
+def _score(result: EvaluationResult, metric: str, side: str) -> Dot:
+    interval = result.interval(metric)
+    mean = result.means[metric]
+    title = f"{side}: {percent(mean)}, 95 % interval {percent(interval.low)} to {percent(interval.high)}"
+    return Dot(value=mean, low=interval.low, high=interval.high, colour=side, hollow=side == "base", title=title)
+
+
+def _differences(parts: Sequence[SliceComparison]) -> Markup:
+    """The difference of each slice with its interval, on a scale that holds them all and 0."""
+    rows = [
+        Row(
+            label=part.name,
+            dots=(
+                Dot(
+                    value=part.difference,
+                    low=part.interval.low,
+                    high=part.interval.high,
+                    colour="tuned",
+                    title=f"{points(part.difference)} points, 95 % interval {_interval(part)}",
+                ),
+            ),
+        )
+        for part in parts
+    ]
+    keys = [("tuned", "● difference with its 95 % interval")]
+    low = min(0.0, *(part.interval.low for part in parts)) - 0.05
+    high = max(0.0, *(part.interval.high for part in parts)) + 0.05
+    return whisker_chart(
+        "Difference in points, tuned minus base", rows, low=low, high=high, show=points, zero=True, keys=keys
+    )
+
+
+def _interval(part: SliceComparison) -> str:
+    return f"{points(part.interval.low)} to {points(part.interval.high)}"
+
+
+def _table(parts: Sequence[SliceComparison]) -> Markup:
+    """A row per slice; on a phone, a card."""
+    rows = [_cells(part) for part in parts]
+    names = [name for name, _ in rows[0]]
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
+    body = tag("tbody", *(tag("tr", *(tag("td", text, data_label=name) for name, text in row)) for row in rows))
+    return tag("div", tag("table", head, body, class_="slices"), class_="wide")
+
+
+def _cells(part: SliceComparison) -> list[tuple[str, str | Markup]]:
+    """Heading and text of each cell."""
+    old, new = part.base.means, part.tuned.means
+    likelihood = f"{old['nll']:.3f} → {new['nll']:.3f}" if "nll" in old and "nll" in new else "–"
+    return [
+        ("slice", part.name),
+        ("judged by", part.metric),
+        ("n", str(part.n)),
+        ("base", _with_interval(part.base, part.metric)),
+        ("tuned", _with_interval(part.tuned, part.metric)),
+        ("majority", percent(part.baseline.score)),
+        ("kept", "–" if part.retention is None else percent(part.retention)),
+        ("fixed", str(len(part.fixed))),
+        ("broken", str(len(part.broken))),
+        ("points", points(part.difference)),
+        ("95 % interval", _interval(part)),
+        ("p", shown_p(part)),
+        ("nats / token", likelihood),
+    ]
+
+
+def _with_interval(result: EvaluationResult, metric: str) -> Markup:
+    """A score, and small below it what it may be as well."""
+    interval = result.interval(metric)
+    span = limits(interval.low, interval.high)
+    return tag("span", f"{percent(result.means[metric])} ", tag("small", span))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from glowgenius.experiments.cell import Cell, SweepCell
-from glowgenius.experiments.point import SweepPoint
-from glowgenius.experiments.result import SweepResult
+from glowgenius.experiments.cell import Cell, SweepCell, SweepPoint
 from glowgenius.experiments.sweep import sweep
+from glowgenius.experiments.sweep_result import SweepResult
 
 __all__ = ["Cell", "SweepCell", "SweepPoint", "SweepResult", "sweep"]

@@ -1,16 +1,21 @@
-"""What a sweep says, as sentences made by rule from its points; every one of them with its numbers."""
+"""The findings of a sweep, as sentences, tables and plots."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import textwrap
+from typing import TYPE_CHECKING, Final
 
-from glowgenius.evaluation.verdicts import FEWEST_GROUPS
-from glowgenius.experiments.units import margin_text, shown, shown_difference, span, span_of_difference
+from glowgenius.evaluation.intervals import FEWEST_GROUPS, percent
+from glowgenius.experiments.cell import is_loss, margin_text, shown, shown_difference, span, span_of_difference
+from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.plots import COLOURS, HeatCell, Series, heat_map, line_chart
+from glowgenius.training.history import direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from glowgenius.experiments.point import SweepPoint
+    from glowgenius.experiments.cell import SweepPoint
 
 
 def sentences(
@@ -135,3 +140,179 @@ def _diverged(points: Sequence[SweepPoint]) -> list[str]:
 def _listed(labels: Sequence[str]) -> str:
     """The labels as an enumeration."""
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+
+
+def sweep_figures(points: Sequence[SweepPoint], *, base: float | None, basis: str) -> list[Markup]:
+    """Heat map and curves of one metric.
+
+    Args:
+        points: Every point of the grid, by one metric.
+        base: The value before training, if it is known.
+        basis: What the values are means of.
+    """
+    metric = points[0].metric
+    curves = _curves(points, metric)
+    return [
+        tag("p", f"{metric}: {basis}", class_="soft"),
+        _map(points, metric, base),
+        *([] if curves is None else [curves]),
+    ]
+
+
+def _map(points: Sequence[SweepPoint], metric: str, base: float | None) -> Markup:
+    ranks = sorted({point.rank for point in points})
+    rates = sorted({point.learning_rate for point in points})
+    known = [point.value for point in points if point.value is not None]
+    reach = [*known, *([] if base is None else [base])]
+    low, high = min(reach, default=0.0), max(reach, default=1.0)
+    cells = {
+        (ranks.index(point.rank), rates.index(point.learning_rate)): HeatCell(
+            shade=_shade(point, low, high),
+            text=_text(point),
+            below=_below(point),
+            outlined=point.standing == "best",
+            title=_title(point),
+        )
+        for point in points
+    }
+    better = "lower" if direction(metric) == "min" else "higher"
+    keys = [
+        f"stronger colour: {better} {metric}, which is better",
+        "outlined: the best",
+        "=: at most the margin either way from the best",
+    ]
+    return heat_map(
+        f"{metric} by rank and learning rate",
+        [str(rank) for rank in ranks],
+        [f"{rate:g}" for rate in rates],
+        cells,
+        row_label="rank",
+        column_label="learning rate",
+        keys=[*keys, "?: not to be told apart from it"],
+    )
+
+
+def _shade(point: SweepPoint, low: float, high: float) -> float | None:
+    """How good the value is between the worst and the best of the map, the base among them."""
+    if point.value is None:
+        return None
+    share = 0.5 if high == low else (point.value - low) / (high - low)
+    return 1 - share if direction(point.metric) == "min" else share
+
+
+def _text(point: SweepPoint) -> str:
+    mark = {"flat": " =", "unclear": " ?"}.get(point.standing, "")
+    if point.value is None:
+        return "diverged" if point.diverged else "–"
+    value = shown(point.metric, point.value).removesuffix(" nats")
+    return f"{value}{mark}"
+
+
+def _below(point: SweepPoint) -> str:
+    if point.standing == "diverged":
+        return f"{len(point.diverged)} of {len(point.cells)} diverged" if len(point.cells) > 1 else "diverged"
+    return "" if point.interval is None else span(point.metric, point.interval)
+
+
+def _title(point: SweepPoint) -> str:
+    place = f"rank {point.rank}, learning rate {point.learning_rate:g}"
+    if point.diverged:
+        value = "" if point.value is None else f"{shown(point.metric, point.value)}; "
+        return f"{place}: {value}{'; '.join(point.diverged)}"
+    limits = "" if point.interval is None else f", 95 % interval {span(point.metric, point.interval)}"
+    apart = ""
+    if point.standing != "best" and point.difference is not None and point.difference_interval is not None:
+        apart = (
+            f"; {shown_difference(point.metric, point.difference)} against the best, 95 % interval "
+            f"{span_of_difference(point.metric, point.difference_interval)}"
+        )
+    return f"{place}: {shown(point.metric, point.value)}{limits}{apart}"
+
+
+def _curves(points: Sequence[SweepPoint], metric: str) -> Markup | None:
+    """One curve per rank; none where nothing has a value or there is one rate only."""
+    ranks = sorted({point.rank for point in points})
+    series: list[Series] = []
+    for index, rank in enumerate(ranks):
+        own = sorted((point for point in points if point.rank == rank), key=lambda point: point.learning_rate)
+        series.append(
+            Series(
+                name=f"rank {rank}",
+                points=tuple((p.learning_rate, math.nan if p.value is None else p.value) for p in own),
+                colour=COLOURS[index % len(COLOURS)],
+                dots=True,
+                shift=5.0 * (index - (len(ranks) - 1) / 2),
+                limits=tuple(None if p.interval is None else (p.interval.low, p.interval.high) for p in own),
+            )
+        )
+    if len({x for line in series for x, _ in line.drawn}) < 2:  # noqa: PLR2004 - one place is no curve
+        return None
+    unit = "nats per token" if is_loss(metric) else metric
+    return line_chart(
+        f"{metric} over the learning rate, a curve per rank",
+        [line for line in series if line.drawn],
+        x_label="learning rate, log scale",
+        y_label=unit,
+        may_be_logarithmic=is_loss(metric),
+        logarithmic_x=True,
+        show="{:g}".format if is_loss(metric) else percent,
+    )
+
+
+WIDTH: Final = 100
+"""Columns of the widest line."""
+
+MARKS: Final = {"best": " *", "flat": " =", "unclear": " ?"}
+"""Behind a value: how it stands to the best."""
+
+
+def sweep_table(points: Sequence[SweepPoint], *, asked: str, findings: Sequence[str]) -> str:
+    """The grid, then the findings.
+
+    Args:
+        points: Every point, by one metric.
+        asked: What the values are means of.
+        findings: The sentences below the grid.
+    """
+    ranks = sorted({point.rank for point in points})
+    rates = sorted({point.learning_rate for point in points})
+    cells = {(point.rank, point.learning_rate): _lines(point) for point in points}
+    widths = {rate: max(len(f"{rate:g}"), *(len(line) for r in ranks for line in cells[r, rate])) for rate in rates}
+    lines = [f"{points[0].metric}: {asked}", ""]
+    for block in _blocks(rates, widths):
+        head = ["rank \\ rate", *(f"{rate:g}".rjust(widths[rate]) for rate in block)]
+        lines += ["  ".join(head), "-" * len("  ".join(head))]
+        for rank in ranks:
+            for row in range(2):
+                label = str(rank) if row == 0 else ""
+                texts = [cells[rank, rate][row].rjust(widths[rate]) for rate in block]
+                lines.append("  ".join([label.rjust(len(head[0])), *texts]).rstrip())
+        lines.append("")
+    legend = {" *": "* best", " =": "= flat (at most the margin either way)", " ?": "? not to be told apart"}
+    used = [text for mark, text in legend.items() if any(MARKS.get(point.standing) == mark for point in points)]
+    wrapped = [line for text in findings for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
+    return "\n".join([*lines, *(["   ".join(used), ""] if used else []), *wrapped])
+
+
+def _lines(point: SweepPoint) -> tuple[str, str]:
+    """The value with its mark, and below it the interval."""
+    if point.standing == "diverged":
+        runs = f"{len(point.diverged)} of {len(point.cells)} diverged" if len(point.cells) > 1 else "diverged"
+        return ("diverged", "" if len(point.cells) == 1 else runs) if point.value is None else (_value(point), runs)
+    limits = "" if point.interval is None else span(point.metric, point.interval)
+    return _value(point), f"{limits}  " if limits else ""
+
+
+def _value(point: SweepPoint) -> str:
+    return f"{shown(point.metric, point.value)}{MARKS.get(point.standing, '  ')}"
+
+
+def _blocks(rates: Sequence[float], widths: dict[float, int]) -> list[list[float]]:
+    """The learning rates in groups that fit beside each other."""
+    blocks: list[list[float]] = [[]]
+    room = WIDTH - len("rank \\ rate")
+    for rate in rates:
+        if blocks[-1] and sum(widths[other] + 2 for other in [*blocks[-1], rate]) > room:
+            blocks.append([])
+        blocks[-1].append(rate)
+    return blocks

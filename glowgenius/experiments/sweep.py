@@ -1,42 +1,306 @@
-"""`sweep`: every rank with every learning rate and seed, each a run of its own, and what can be told from them."""
+"""`Sweep`: the grid of its cells, running them, and storing their results."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import attrs
+from attrs import evolve, frozen
 
 from glowgenius._validators import is_number
-from glowgenius.errors import ConfigError
-from glowgenius.evaluation.metrics import resolve_metrics
-from glowgenius.experiments.grid import cells_of, metric_of, questions_of
-from glowgenius.experiments.result import FLAT_WITHIN, SweepResult
-from glowgenius.experiments.run import Work
-from glowgenius.experiments.store import SweepFolder
-from glowgenius.experiments.units import shown
+from glowgenius.data.files import write_lines
+from glowgenius.engines.errors import mapped
+from glowgenius.errors import CheckpointError, ConfigError, GlowGeniusError, ResumeMismatchError, nearest
+from glowgenius.evaluation.answers import EvaluationResult
+from glowgenius.evaluation.evaluate import ask
+from glowgenius.evaluation.metrics import METRICS, resolve_metrics
+from glowgenius.experiments.cell import WHOLE, Cell, SweepCell, divergence, losses, shown
+from glowgenius.experiments.sweep_result import FLAT_WITHIN, SweepResult
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.training.config import TrainingConfig
-from glowgenius.training.pages import SWEEP, write_page
-from glowgenius.training.run_folder import REPORT
-from glowgenius.training.setup import as_dataset, choose_engine
+from glowgenius.training.callbacks.stopping import TerminateOnNaN
+from glowgenius.training.config import TrainingConfig, changed
+from glowgenius.training.connection import choose_engine
+from glowgenius.training.history import History
+from glowgenius.training.result import SWEEP_PAGE, write_page
+from glowgenius.training.run_folder import REPORT, RunFolder
+from glowgenius.training.run_identity import as_dataset
+from glowgenius.training.sampler import Sampler
 from glowgenius.training.trainer import SupervisedTrainer
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-
     from glowgenius.data.dataset import Dataset
+    from glowgenius.data.message import Conversation
+
+    Rows: TypeAlias = Dataset | Sequence[Conversation]
+    """What the arguments for data take."""
+    import os
+    from collections.abc import Callable, Generator
+
     from glowgenius.engines.protocol import ServiceClient
-    from glowgenius.evaluation.result import EvaluationResult
-    from glowgenius.experiments.cell import Cell, SweepCell
-    from glowgenius.experiments.grid import Rows
+    from glowgenius.evaluation.evaluate import AnswersQuestions
+    from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.callbacks.base import Callback
-    from glowgenius.training.connection import Connection
+    from glowgenius.training.connection import Connection, Engine
     from glowgenius.typing import JSON
+
+
+def cells_of(ranks: Iterable[int], learning_rates: Iterable[float], seeds: Iterable[int]) -> list[Cell]:
+    """The cells, in the order in which they are run: a whole grid with the first seed, then with the next."""
+    axes: dict[str, list[Any]] = {}
+    for name, values in (("ranks", ranks), ("learning_rates", learning_rates), ("seeds", seeds)):
+        if isinstance(values, str | bytes | dict) or not hasattr(values, "__iter__"):
+            raise ConfigError(f"{name} of sweep() must be a list of numbers, got {values!r}")
+        axes[name] = list(values)
+        twice = [value for index, value in enumerate(axes[name]) if value in axes[name][:index]]
+        if twice or not axes[name]:
+            found = f"{twice[0]!r} twice" if twice else "none"
+            raise ConfigError(f"{name} of sweep() must be at least one number, each once, got {found}")
+    for rate in axes["learning_rates"]:
+        if not is_number(rate):
+            raise ConfigError(
+                f"learning_rates of sweep() must be numbers, got {rate!r}; suggest_learning_rate(model).value is one"
+            )
+    return [
+        Cell(rank=rank, learning_rate=float(rate), seed=seed)
+        for seed in axes["seeds"]
+        for rank in axes["ranks"]
+        for rate in axes["learning_rates"]
+    ]
+
+
+def questions_of(given: Rows | Mapping[str, Rows] | None) -> dict[str, Dataset]:
+    """What is asked, by slice."""
+    if given is None or not given:
+        return {}
+    if isinstance(given, Mapping):
+        return {part: as_dataset(rows, f"questions[{part!r}]") for part, rows in given.items()}
+    return {WHOLE: as_dataset(given, "questions")}
+
+
+def metric_of(metric: str | None, metrics: Sequence[str], asked: Mapping[str, object], *, has_eval: bool) -> str:
+    """What decides, checked before anything is trained."""
+    known = [name if part == WHOLE else f"{part}/{name}" for part in asked for name in ("nll", *dict.fromkeys(metrics))]
+    known += ["eval_loss"] if has_eval else []
+    known += ["train_loss"]
+    if metric is None:
+        return known[0]
+    if metric not in known:
+        hint = nearest(metric, known)
+        more = f"; add it by metrics=(…, {metric!r})" if metric in METRICS else ""
+        raise ConfigError(f"metric of sweep() must be one of {', '.join(map(repr, known))}, got {metric!r}{hint}{more}")
+    return metric
+
+
+@final
+@frozen(kw_only=True, eq=False)
+class Work:
+    """What every cell of a sweep has in common."""
+
+    base_model: str
+    """The model that is adapted."""
+
+    engine: Engine
+    """Where it runs, and why."""
+
+    renderer: Renderer
+    """Between messages and tokens."""
+
+    lora: LoRAConfig
+    """The adapter but for its rank and seed."""
+
+    config: TrainingConfig
+    """The settings but for rate, seed and folder."""
+
+    train: Dataset
+    """The rows to learn."""
+
+    held: Dataset | None
+    """The rows whose loss is measured."""
+
+    questions: Mapping[str, Sequence[Conversation]]
+    """What the trained model is asked, by slice."""
+
+    metrics: tuple[str, ...]
+    """By what the answers are judged."""
+
+    max_tokens: int
+    """The longest answer."""
+
+    callbacks: Callable[[Cell], Iterable[Callback]] | None
+    """Makes the callbacks of a run."""
+
+    @property
+    def service(self) -> ServiceClient:
+        """Makes the clients of all cells."""
+        return cast("ServiceClient", self.engine.service)
+
+    def trainer(self, cell: Cell, folder: Path | None) -> SupervisedTrainer:
+        """The trainer of one cell."""
+        own = [] if self.callbacks is None else list(self.callbacks(cell))
+        return SupervisedTrainer(
+            self.base_model,
+            lora=evolve(self.lora, rank=cell.rank, seed=cell.seed),
+            renderer=self.renderer,
+            service=self.engine,
+            # A cell that diverges is a finding, and no reason to end the sweep.
+            config=evolve(
+                self.config, learning_rate=cell.learning_rate, seed=cell.seed, output_dir=folder, stop_on_nan=False
+            ),
+            callbacks=[TerminateOnNaN(), *own],
+        )
+
+    def ask(self, sampler: AnswersQuestions) -> dict[str, EvaluationResult]:
+        """What a model answers, by slice."""
+        return {
+            part: ask(sampler, rows, resolve_metrics(self.metrics), max_tokens=self.max_tokens, seed=0, nll=True)
+            for part, rows in self.questions.items()
+        }
+
+    def run(self, cell: Cell, folder: Path) -> SweepCell:
+        """Train one cell, from its last checkpoint if it was interrupted, and ask what it has learned."""
+        started = time.monotonic()
+        history, sampler = self._train(cell, folder)
+        seconds = time.monotonic() - started
+        train, base, held = losses(history)
+        diverged = divergence(history)
+        finite = all(map(math.isfinite, [train, 0.0 if held is None else held]))
+        return SweepCell(
+            cell=cell,
+            steps=int(history.last.get("step", 0)),
+            train_loss=train,
+            base_loss=base,
+            eval_loss=held,
+            diverged=diverged,
+            seconds=round(seconds, 3),
+            trained_tokens=int(sum(row.get("tokens/trained", 0) for row in history)),
+            trained_parameters=self._parameters(cell),
+            cost_usd=history.last.get("cost/cumulative_usd"),
+            answers=self.ask(sampler) if finite else {},
+        )
+
+    def _train(self, cell: Cell, folder: Path) -> tuple[History, Sampler]:
+        kept = RunFolder(folder)
+        last = next((record for record in reversed(kept.checkpoints()) if record.final), None)
+        if last is not None and last.sampler_path is not None:
+            # It was trained to its end, and ended while it was being asked.
+            with mapped(f"create_sampling_client of step {last.step}"):
+                client = self.service.create_sampling_client(model_path=last.sampler_path).result()
+            return History(kept.rows()), Sampler(client, self.renderer, name="tuned")
+        result = self.trainer(cell, folder).train(
+            self.train, self.held, resume_from_checkpoint=True if kept.exists() else None
+        )
+        return result.history, result.sampler
+
+    def _parameters(self, cell: Cell) -> int | None:
+        try:
+            return evolve(self.lora, rank=cell.rank).parameter_count(self.base_model)
+        except GlowGeniusError:
+            return None
+
+
+SWEEP, CELL, ANSWERS, BASE = "sweep.json", "cell.json", "answers.json", "base.json"
+"""The files beside those of the runs."""
+
+_WORDS: Final = {
+    "train": "the training data",
+    "eval": "the evaluation data",
+    "renderer": "the renderer (template, vocabulary or settings)",
+}
+
+
+@final
+class SweepFolder:
+    """Reads and writes what a sweep keeps.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """The folder."""
+
+    def claim(self, identity: Mapping[str, JSON]) -> None:
+        """Write what the sweep is about, or see that it is the same as before.
+
+        Raises:
+            ConfigError: The folder holds something else.
+            ResumeMismatchError: The cells that are there were made with other settings or data.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"output_dir={str(self.path)!r} is a file; give the name of a folder")
+        found = self._read(self.path / SWEEP)
+        if found is None:
+            if (self.path / "metrics.jsonl").exists():
+                raise ConfigError(f"output_dir={str(self.path)!r} holds a single run; give a sweep a folder of its own")
+            _write(self.path / SWEEP, dict(identity))
+            return
+        told = [line for name, (was, now) in changed(found, identity).items() for line in _told(name, was, now)]
+        if told:
+            raise ResumeMismatchError(
+                f"the cells in {str(self.path)!r} belong to another sweep: {'; '.join(told)}. Ranks, learning rates "
+                "and seeds may be added; for anything else choose another output_dir"
+            )
+
+    def run_folder(self, cell: Cell) -> Path:
+        """Where the run of *cell* is kept."""
+        return self.path / cell.name
+
+    def base(self) -> dict[str, EvaluationResult] | None:
+        """What the base model answered, if it was asked already."""
+        return self._answers(self.path / BASE)
+
+    def keep_base(self, answers: Mapping[str, EvaluationResult]) -> None:
+        """Write the base model's answers."""
+        _write(self.path / BASE, {part: result.to_dict() for part, result in answers.items()})
+
+    def cell(self, cell: Cell) -> SweepCell | None:
+        """A finished cell, or None."""
+        values = self._read(self.run_folder(cell) / CELL)
+        answers = self._answers(self.run_folder(cell) / ANSWERS)
+        return None if values is None else SweepCell.from_dict(values, answers or {})
+
+    def keep(self, found: SweepCell) -> None:
+        """Write a cell; it counts as finished once `cell.json` is there."""
+        folder = self.run_folder(found.cell)
+        _write(folder / ANSWERS, {part: result.to_dict() for part, result in found.answers.items()})
+        _write(folder / CELL, found.to_dict())
+
+    def _answers(self, path: Path) -> dict[str, EvaluationResult] | None:
+        values = self._read(path)
+        return None if values is None else {part: EvaluationResult.from_dict(found) for part, found in values.items()}
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not JSON: {error}; delete the file, and it is made again") from error
+
+
+def _told(name: str, was: JSON, now: JSON) -> list[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        return [line for key, (old, new) in changed(was, now).items() for line in _told(f"{name}.{key}", old, new)]
+    if name in _WORDS:
+        return [f"{_WORDS[name]} is another"]
+    if name.startswith("questions."):
+        return [f"the questions {name.partition('.')[2]!r} are others"]
+    return [f"{name} was {was!r} and is {now!r}"]
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(path, [json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)])
+
 
 _LORA: Final = LoRAConfig()
 _CONFIG: Final = TrainingConfig()
@@ -144,7 +408,7 @@ def sweep(
         header=_header(work, engine.name),
     )
     if kept:
-        write_page(SWEEP, folder.path / REPORT, sweep=found)
+        write_page(SWEEP_PAGE, folder.path / REPORT, sweep=found)
     return found
 
 
@@ -222,14 +486,16 @@ def _run_all(
             trained += 1
             missing = sum(folder.cell(other) is None for other in grid[number:])
             left = (time.monotonic() - began) / trained * missing
-            tell(f"{place}: {_told(found, metric)}, {found.seconds:.0f} s" + (f"; {_rest(left)}" if missing else ""))
+            tell(
+                f"{place}: {_cell_line(found, metric)}, {found.seconds:.0f} s" + (f"; {_rest(left)}" if missing else "")
+            )
         else:
-            tell(f"{place}: {_told(found, metric)}, finished before")
+            tell(f"{place}: {_cell_line(found, metric)}, finished before")
         cells.append(found)
     return cells
 
 
-def _told(cell: SweepCell, metric: str) -> str:
+def _cell_line(cell: SweepCell, metric: str) -> str:
     if cell.diverged is not None:
         return f"diverged, {cell.diverged}"
     values = cell.values(metric) or ()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
 import numpy as np
 from attrs import field, frozen
 
-from glowgenius.engines.stored import PEFT, PREFIX, WEIGHTS
+from glowgenius.engines.offered import PEFT, PREFIX, WEIGHTS
 from glowgenius.errors import CheckpointError, ConfigError, ModelNotFoundError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from glowgenius._files import sync
 from glowgenius._lazy import require
-from glowgenius.engines.stored import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, is_exported, read_state, seal
+from glowgenius.engines.offered import OPTIMIZER, PEFT, PREFIX, STATE, WEIGHTS, is_exported, read_state, seal
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local.adapter import Adapter, AdapterSpec, kind_of
 

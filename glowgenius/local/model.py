@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils import checkpoint as checkpointing
 
 from glowgenius.errors import EngineError, ModelNotFoundError
-from glowgenius.local import plain
 from glowgenius.local.adapter import Active, Adapter, AdapterSpec, LoraLinear, fresh, kind_of
-from glowgenius.local.layout import Layout
-from glowgenius.local.llama import Llama, unsuitable
+from glowgenius.local.native.llama import Llama, unsuitable
+from glowgenius.local.native.plain_model import Layout
+from glowgenius.local.native.plain_model import read as plain_read
 from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_causal_lm
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from glowgenius.local.plain import PlainModel, Rotary
+    from glowgenius.local.native.plain_model import PlainModel, Rotary
 
 
 _ATTENTION_KINDS = {"full_attention", "sliding_attention"}
@@ -62,7 +62,7 @@ class BaseModel:
         self._layers: dict[str, LoraLinear] = {}
         self._others: dict[str, torch.Tensor] = {}
         """Frozen numbers outside of the layers, where they were read without `transformers`."""
-        read = plain.read(directory, self.device, dtype)
+        read = plain_read(directory, self.device, dtype)
         self.config: Any = self.network.config.get_text_config() if read is None else read.config
         """What `config.json` says, as attributes."""
         self.architecture: str = type(self.network).__name__ if read is None else read.architecture

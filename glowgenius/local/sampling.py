@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import torch
 
-from glowgenius.engines.futures import EngineFuture, completed
+from glowgenius.engines.datum import MOST_ALTERNATIVES, topk_of
+from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
-from glowgenius.engines.top import MOST_ALTERNATIVES, topk_of
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
-from glowgenius.local.decode import Memory, generate
-from glowgenius.local.loss import score
+from glowgenius.local.loss import score, top_logprobs
 from glowgenius.local.model import base_model
+from glowgenius.local.native.decode import Memory, generate
+from glowgenius.local.native.stream import Generated, Request, note
 from glowgenius.local.packing import Row
-from glowgenius.local.request import Generated, Request, note
-from glowgenius.local.top import top_logprobs
 from glowgenius.models.hub import load_tokenizer
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.tinker_types import ModelInput, SamplingParams
     from glowgenius.local.adapter import Adapter
+    from glowgenius.local.machine import Runtime
     from glowgenius.local.model import BaseModel
-    from glowgenius.local.runtime import Runtime
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.typing import LogprobArray, TokenArray
 

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
 
-from glowgenius.engines.temporary import temporary_folder
+from glowgenius.engines.process import temporary_folder
 from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, SupportedModel
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
-from glowgenius.local.memory import Checkpointing, free_bytes
+from glowgenius.local.machine import Checkpointing, Runtime, choose_precision, free_bytes, usable_threads
 from glowgenius.local.model import BaseModel
 from glowgenius.local.model import base_model as load_base_model
-from glowgenius.local.precision import choose_precision
-from glowgenius.local.runtime import Runtime
 from glowgenius.local.sampling import SamplingClient, from_checkpoint
-from glowgenius.local.threads import usable_threads
 from glowgenius.local.training import TrainingClient
 from glowgenius.local.worker import Worker
 from glowgenius.lora.config import LARGEST_RANK
@@ -29,7 +26,7 @@ from glowgenius.models.catalog import available_models, cache_directory
 from glowgenius.models.hub import context_length
 
 if TYPE_CHECKING:
-    from glowgenius.engines.futures import EngineFuture
+    from glowgenius.engines.protocol import EngineFuture
 
 
 @final

@@ -10,8 +10,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from glowgenius.engines.futures import EngineFuture, completed
 from glowgenius.engines.process import HomeProcess
+from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.errors import EngineError
 
 if TYPE_CHECKING:

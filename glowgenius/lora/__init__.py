@@ -1,10 +1,9 @@
 """LoRA: the adapter's settings, how many parameters it has, and a learning rate to start from."""
 
+from glowgenius.lora.architectures import ParameterBreakdown
 from glowgenius.lora.config import DEFAULT_ALPHA, LoRAConfig
-from glowgenius.lora.known_models import KNOWN_MODELS
+from glowgenius.lora.known_models import KNOWN_MODELS, ModelLike
 from glowgenius.lora.learning_rate import LearningRateSuggestion, suggest_learning_rate
-from glowgenius.lora.resolve import ModelLike
-from glowgenius.lora.shapes import ParameterBreakdown
 
 __all__ = [
     "DEFAULT_ALPHA",

@@ -9,13 +9,12 @@ from attrs import field, frozen
 from glowgenius._spelling import explain_unknown
 from glowgenius._validators import boolean, integer, number, optional
 from glowgenius.errors import ConfigError
-from glowgenius.lora.architectures import components, linear_groups
-from glowgenius.lora.resolve import config_of
-from glowgenius.lora.shapes import break_down
+from glowgenius.lora.architectures import break_down, components, linear_groups
+from glowgenius.lora.known_models import config_of
 
 if TYPE_CHECKING:
-    from glowgenius.lora.resolve import ModelLike
-    from glowgenius.lora.shapes import ParameterBreakdown
+    from glowgenius.lora.architectures import ParameterBreakdown
+    from glowgenius.lora.known_models import ModelLike
 
 DEFAULT_ALPHA: Final = 32.0
 """The local engine's `alpha` where a config leaves it None: the value of "LoRA Without Regret"."""

@@ -12,12 +12,12 @@ from typing_extensions import override
 from glowgenius._output import showable
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.lora.architectures import hidden_size, text_config
-from glowgenius.lora.resolve import base_name, config_of, name_of
+from glowgenius.lora.known_models import base_name, config_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from glowgenius.lora.resolve import ModelLike
+    from glowgenius.lora.known_models import ModelLike
 
 _FULL_RATE: Final = 5e-5
 _LORA_FACTOR: Final = 10

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from glowgenius._lazy import installed, require
 from glowgenius.errors import ModelNotFoundError, Problem, nearest
-from glowgenius.models import gguf
+from glowgenius.models.weight_files import converted as gguf_converted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def model_directory(name: str) -> Path:
     if name in SHORT_NAMES:
         model = SHORT_NAMES[name]
         file = _packaged_file(model)
-        return _cached(model) or gguf.converted(cast("Path", file), cache_directory() / "models" / name)
+        return _cached(model) or gguf_converted(cast("Path", file), cache_directory() / "models" / name)
     path = Path(name).expanduser()
     return path.resolve() if path.is_dir() else _from_hub(name)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.models import catalog
-from glowgenius.models.plain import read_plain_config
+from glowgenius.models.tokenizer import read_plain_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping

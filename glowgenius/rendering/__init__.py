@@ -2,12 +2,10 @@
 
 from glowgenius.rendering.chat_template import ChatTemplateRenderer
 from glowgenius.rendering.cookbook import CookbookRenderer, as_renderer
-from glowgenius.rendering.example import ExampleBuilder, RenderedExample
 from glowgenius.rendering.families import FamilyRenderer, family_names
 from glowgenius.rendering.preview import Preview, preview
 from glowgenius.rendering.question_answer import QuestionAnswerRenderer
-from glowgenius.rendering.renderer import Renderer, offer
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.renderer import ExampleBuilder, RenderedExample, Renderer, TrainOn, offer
 
 # The order of the offers is the order of preference of Renderer.for_model.
 offer(lambda tokenizer: ChatTemplateRenderer(tokenizer) if tokenizer.chat_template else None)

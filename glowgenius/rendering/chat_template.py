@@ -10,13 +10,25 @@ from typing_extensions import override
 
 from glowgenius.data.message import as_messages, as_tools
 from glowgenius.errors import RenderingError
-from glowgenius.rendering.control import double_bos
-from glowgenius.rendering.example import ExampleBuilder, as_token_array
-from glowgenius.rendering.renderer import Renderer, fingerprint_of
+from glowgenius.rendering.encoder import double_bos
+from glowgenius.rendering.renderer import (
+    ExampleBuilder,
+    Renderer,
+    TrainOn,
+    as_token_array,
+    fingerprint_of,
+    message_weights,
+)
 from glowgenius.rendering.spans import RenderedText, Rewritten
-from glowgenius.rendering.surroundings import MAX_CHARACTERS, MAX_LOOPS, Surroundings
-from glowgenius.rendering.template import ChatTemplate, call_markup, look_around, probe
-from glowgenius.rendering.train_on import TrainOn, message_weights
+from glowgenius.rendering.template import (
+    MAX_CHARACTERS,
+    MAX_LOOPS,
+    ChatTemplate,
+    Surroundings,
+    call_markup,
+    look_around,
+    probe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -24,7 +36,7 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.call_markup import CallMarkup
-    from glowgenius.rendering.example import RenderedExample
+    from glowgenius.rendering.renderer import RenderedExample
     from glowgenius.rendering.spans import Span
     from glowgenius.rendering.template import Given
     from glowgenius.typing import JSON, TokenArray, Tools

@@ -15,14 +15,21 @@ import numpy as np
 from attrs import evolve
 from typing_extensions import override
 
-from glowgenius.data.frozen import thaw
+from glowgenius.data.json_values import thaw
 from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import ConfigError, RenderingError
-from glowgenius.rendering.example import RenderedExample, as_token_array
-from glowgenius.rendering.lost import LossCheck
-from glowgenius.rendering.reasoning import begins_with_reasoning, split_reasoning
-from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
-from glowgenius.rendering.train_on import TrainOn, message_weights
+from glowgenius.rendering.call_markup import LossCheck
+from glowgenius.rendering.renderer import (
+    RenderedExample,
+    Renderer,
+    TrainOn,
+    as_token_array,
+    begins_with_reasoning,
+    fingerprint_of,
+    message_weights,
+    split_reasoning,
+    unrenderable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence

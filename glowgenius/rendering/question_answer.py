@@ -8,19 +8,22 @@ from typing_extensions import override
 
 from glowgenius.data.message import Message, as_messages, as_tools
 from glowgenius.errors import RenderingError
-from glowgenius.rendering.control import ControlTokens
-from glowgenius.rendering.encoder import Encoder
-from glowgenius.rendering.example import ExampleBuilder
-from glowgenius.rendering.prefix import num_shared
-from glowgenius.rendering.renderer import Renderer, fingerprint_of, unrenderable
-from glowgenius.rendering.train_on import TrainOn, message_weights
+from glowgenius.rendering.encoder import ControlTokens, Encoder, num_shared
+from glowgenius.rendering.renderer import (
+    ExampleBuilder,
+    Renderer,
+    TrainOn,
+    fingerprint_of,
+    message_weights,
+    unrenderable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.rendering.example import RenderedExample
+    from glowgenius.rendering.renderer import RenderedExample
     from glowgenius.typing import TokenArray, Tools
 
 _QUESTION: Final = "Question:"

@@ -1,19 +1,20 @@
-"""What turns conversations into tokens and back: the interface, and what all renderers have in common."""
+"""`Renderer`, `Example`, and which messages are trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
+from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never, final
 
 import numpy as np
-from attrs import evolve
+from attrs import evolve, field, frozen
+from typing_extensions import override
 
-from glowgenius.errors import NothingToTrainError, Problem, RenderingError
-from glowgenius.rendering.example import RenderedExample
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.errors import ConfigError, NothingToTrainError, Problem, RenderingError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,164 @@ if TYPE_CHECKING:
 
     from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.typing import JSON, TokenArray, Tools
+    from glowgenius.typing import JSON, TokenArray, Tools, WeightArray
 
     Factory = Callable[[Tokenizer], "Renderer | None"]
+
+
+def as_token_array(tokens: Any) -> TokenArray:
+    """A fresh, read-only `[T]` array of token ids; anything that is not a list of integers is refused."""
+    given = np.asarray(tokens)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise RenderingError(f"tokens must be integers of shape [T], got {given.dtype} of shape {list(given.shape)}")
+    array = given.astype(np.int64, copy=True)
+    array.setflags(write=False)
+    return array
+
+
+def as_weight_array(weights: Any) -> WeightArray:
+    """A fresh, read-only `[T]` array of loss weights; negative and non-finite ones are refused."""
+    given = np.asarray(weights)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "biuf"):
+        raise RenderingError(f"weights must be numbers of shape [T], got {given.dtype} of shape {list(given.shape)}")
+    array = given.astype(np.float32, copy=True)
+    if not bool(np.all(np.isfinite(array) & (array >= 0))):
+        worst = int(np.argmin(np.isfinite(array) & (array >= 0)))
+        raise RenderingError(f"weights must be finite and ≥ 0, got {given[worst]} at position {worst}")
+    array.setflags(write=False)
+    return array
+
+
+@final
+@frozen(eq=False)
+class RenderedExample:
+    """A conversation as the model sees it; equal when tokens and weights are."""
+
+    tokens: TokenArray = field(converter=as_token_array)
+    """Token ids, `[T]`, read-only."""
+
+    weights: WeightArray = field(converter=as_weight_array)
+    """Loss weight of each token as a target, `[T]`, read-only; 0 is not trained."""
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.tokens) != len(self.weights):
+            raise RenderingError(
+                f"tokens and weights must have the same length, got {len(self.tokens)} and {len(self.weights)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RenderedExample):
+            return NotImplemented
+        return bool(np.array_equal(self.tokens, other.tokens) and np.array_equal(self.weights, other.weights))
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.tokens.tobytes(), self.weights.tobytes()))
+
+    @property
+    def num_trained(self) -> int:
+        """How many tokens carry loss; the first token never counts, as nothing before it predicts it."""
+        return int(np.count_nonzero(self.weights[1:]))
+
+
+@final
+class ExampleBuilder:
+    """Grows tokens and weights together, so that a mask is never looked for afterwards."""
+
+    def __init__(self) -> None:
+        self._tokens: list[int] = []
+        self._runs: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def add(self, tokens: Iterable[int], weight: float) -> None:
+        """Append *tokens*, each with *weight*."""
+        before = len(self._tokens)
+        self._tokens.extend(tokens)
+        self._runs.append((weight, len(self._tokens) - before))
+
+    def build(self) -> RenderedExample:
+        """The example so far; its first token is not trained, as nothing comes before it to predict it from."""
+        weights = np.repeat([weight for weight, _ in self._runs], [number for _, number in self._runs])
+        weights[:1] = 0
+        return RenderedExample(np.array(self._tokens, dtype=np.int64), weights)
+
+
+_ASSISTANT = "assistant"
+
+
+class TrainOn(StrEnum):
+    """Which tokens carry loss; the names and meanings are those of tinker-cookbook's `TrainOnWhat`.
+
+    A trained message is its content together with the token that ends its turn.
+    The header in front of it (`<|im_start|>assistant`) belongs to the prompt; only `ALL_TOKENS` trains it.
+    A `weight` on a message multiplies whatever is chosen here.
+    """
+
+    LAST_ASSISTANT_MESSAGE = "last_assistant_message"
+    """The last message, which has to be the assistant's."""
+
+    LAST_ASSISTANT_TURN = "last_assistant_turn"
+    """Every assistant message after the last user message: tool calls and the reply they lead to."""
+
+    ALL_ASSISTANT_MESSAGES = "all_assistant_messages"
+    """Every assistant message."""
+
+    ALL_MESSAGES = "all_messages"
+    """Every message, whoever speaks."""
+
+    ALL_TOKENS = "all_tokens"
+    """Every token, headers too; the first one never, because nothing comes before it to predict it from."""
+
+    ALL_USER_AND_SYSTEM_MESSAGES = "all_user_and_system_messages"
+    """Every user, system and developer message."""
+
+    CUSTOMIZED = "customized"
+    """The messages that say so by their own `weight`; a message without one is not trained."""
+
+    @classmethod
+    @override
+    def _missing_(cls, value: object) -> TrainOn:
+        known = [member.value for member in cls]
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        choices = ", ".join(repr(word) for word in known)
+        raise ConfigError(f"train_on must be one of {choices}, got {value!r}{hint}")
+
+
+def message_weights(messages: Sequence[Message], train_on: TrainOn) -> list[float]:
+    """The loss weight of each message: 0 where *train_on* leaves it out, else its own `weight` or 1."""
+    return [
+        (1.0 if message.weight is None else message.weight) if chosen else 0.0
+        for message, chosen in zip(messages, _chosen(messages, train_on), strict=True)
+    ]
+
+
+def _chosen(messages: Sequence[Message], train_on: TrainOn) -> list[bool]:
+    """Whether each message is trained, before its own weight."""
+    roles = [message.role for message in messages]
+    match train_on:
+        case TrainOn.LAST_ASSISTANT_MESSAGE:
+            last = len(roles) - 1
+            return [role == _ASSISTANT and index == last for index, role in enumerate(roles)]
+        case TrainOn.LAST_ASSISTANT_TURN:
+            last_user = max((index for index, role in enumerate(roles) if role == "user"), default=-1)
+            return [role == _ASSISTANT and index > last_user for index, role in enumerate(roles)]
+        case TrainOn.ALL_ASSISTANT_MESSAGES:
+            return [role == _ASSISTANT for role in roles]
+        case TrainOn.ALL_MESSAGES | TrainOn.ALL_TOKENS:
+            return [True] * len(roles)
+        case TrainOn.ALL_USER_AND_SYSTEM_MESSAGES:
+            return [role in ("user", "system", "developer") for role in roles]
+        case TrainOn.CUSTOMIZED:
+            return [message.weight is not None for message in messages]
+        case _:
+            assert_never(train_on)
+
 
 _FACTORIES: list[Factory] = []
 """Tried in order by `Renderer.for_model`; filled by the package, so that this module knows no concrete renderer."""
@@ -300,3 +456,42 @@ def _why_nothing_is_trained(conversation: Conversation, train_on: TrainOn) -> Pr
             found = f"train_on={train_on.value!r} and the messages' own weights leave nothing"
             accepted = "add a message that is trained, or choose another train_on"
     return Problem(found=found, accepted=accepted, field="messages")
+
+
+_INLINE: Final = re.compile(r"\s*<(think|thinking)>(.*?)</\1>\s*(.*)", re.DOTALL)
+_OPENED: Final = re.compile(r"\s*<(think|thinking)>")
+
+
+def begins_with_reasoning(content: str) -> bool:
+    """Whether an answer begins with `<think>`; one that only mentions it does not."""
+    return "<think" in content and _OPENED.match(content) is not None
+
+
+def split_reasoning(messages: Sequence[Message]) -> Sequence[Message]:
+    """*messages* with the reasoning that an assistant's content begins with as its `reasoning_content`.
+
+    White space around both parts goes: the template writes its own. What is only mentioned stays text.
+
+    Raises:
+        RenderingError: Reasoning begins and does not end, or stands there twice.
+    """
+    if not any("<think" in message.content for message in messages):
+        return messages
+    return [_split(index, message) for index, message in enumerate(messages)]
+
+
+def _split(index: int, message: Message) -> Message:
+    if message.role != "assistant" or not begins_with_reasoning(message.content):
+        return message
+    found = _INLINE.fullmatch(message.content)
+    if found is None:
+        raise unrenderable(
+            "it begins with reasoning that does not end",
+            "'</think>' and the answer behind it, or the reasoning as 'reasoning_content'",
+            field=f"messages[{index}].content",
+        )
+    if message.reasoning_content is not None:
+        raise unrenderable(
+            "it begins with reasoning beside 'reasoning_content'", "one of the two", field=f"messages[{index}].content"
+        )
+    return evolve(message, reasoning_content=found[2].strip(), content=found[3])

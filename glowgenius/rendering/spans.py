@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from attrs import evolve, frozen
 
-from glowgenius.rendering.encoder import MARK, TokenizedText
-from glowgenius.rendering.lost import holds, lost
-from glowgenius.rendering.prefix import num_shared
+from glowgenius.rendering.call_markup import holds, lost
+from glowgenius.rendering.encoder import MARK, TokenizedText, num_shared
 from glowgenius.rendering.renderer import unrenderable
 
 if TYPE_CHECKING:

@@ -30,21 +30,21 @@ from glowgenius.errors import (
     nearest,
 )
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.reporting.run import comparison_of, keep_comparison, write_run_report
+from glowgenius.reporting.run_page import comparison_of, keep_comparison, write_run_report
 from glowgenius.training.adapter_export import export_adapter
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import KEY_SOURCES, Connection, connect
 from glowgenius.training.history import History
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.run_folder import CONFIG, HELD_OUT, MADE_AGAIN, TRAINED, RunFolder
+from glowgenius.training.run_identity import weights_of
 from glowgenius.training.sampler import Sampler
-from glowgenius.training.setup import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from glowgenius.engines.protocol import ServiceClient
-    from glowgenius.evaluation.comparison import Comparison
+    from glowgenius.evaluation.compare import Comparison
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from glowgenius.testing.clients import ScriptedCheckpoint, ScriptedSamplingClient, ScriptedTrainingClient
-from glowgenius.testing.journal import Operation
-from glowgenius.testing.service import ScriptedService
-from glowgenius.testing.tokenizer import ByteTokenizer
+from glowgenius.testing.byte_tokenizer import ByteTokenizer
+from glowgenius.testing.script import Operation
+from glowgenius.testing.scripted_service import (
+    ScriptedCheckpoint,
+    ScriptedSamplingClient,
+    ScriptedService,
+    ScriptedTrainingClient,
+)
 
 __all__ = [
     "ByteTokenizer",

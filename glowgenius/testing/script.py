@@ -1,30 +1,189 @@
-"""What a scripted service answers with, and the one ordered queue behind all of its clients."""
+"""Scripts of the testing service: what it answers, draws and records."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
+import numpy as np
 from attrs import frozen
 
 from glowgenius._validators import is_integer, is_number
-from glowgenius.engines.futures import EngineFuture, completed, failed
 from glowgenius.engines.process import HomeProcess
+from glowgenius.engines.protocol import EngineFuture, completed, failed
 from glowgenius.errors import ConfigError, EngineError, RequestRejectedError, nearest
-from glowgenius.testing.journal import KINDS, Operation
+from glowgenius.testing.byte_tokenizer import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from glowgenius.engines.tinker_types import SamplingParams
+    from glowgenius.engines.datum import DatumArrays
+    from glowgenius.engines.tinker_types import AdamParams, SamplingParams, StopReason
     from glowgenius.models.tokenizer import Tokenizer
-    from glowgenius.testing.bigram import Bigram
+    from glowgenius.testing.byte_tokenizer import Bigram, Table
 
     Answers: TypeAlias = Mapping[str, str] | Callable[[list[int], SamplingParams], Sequence[int]]
     """Answers by the question that the prompt ends with, or a function from prompt tokens to answer tokens."""
+
+MAX_TOKENS = 128
+"""How many tokens are drawn where `max_tokens` is None."""
+
+
+def draw(
+    script: Script, model: Bigram, prompt: list[int], params: SamplingParams, index: int
+) -> tuple[list[int], StopReason]:
+    """The tokens of sequence *index*, the stop included, and why they end.
+
+    The script's answer where it has one, cut at `max_tokens`; else the bigram model is followed, the most probable
+    token at temperature 0, and drawn at random otherwise: with one `seed`, the same tokens.
+    """
+    limit = MAX_TOKENS if params.max_tokens is None else params.max_tokens
+    if limit < 1:
+        raise RequestRejectedError(f"max_tokens must be an integer ≥ 1, got {limit!r}")
+    scripted = script.answer(prompt, params, model)
+    if scripted is not None:
+        return scripted[:limit], "length" if len(scripted) > limit else "stop"
+    # The model knows classes of tokens only: the class of a stop is that stop, so that a trained answer can end.
+    stops = {stop % CLASSES: stop for stop in _stop_ids(script, params)}
+    generator = np.random.default_rng(None if params.seed is None else (params.seed, index))
+    tokens: list[int] = []
+    last = prompt[-1]
+    while len(tokens) < limit:
+        last = _next_token(model.next_logprobs(np.array([last]))[0], params, generator)
+        tokens.append(stops.get(last, last))
+        if last in stops:
+            return tokens, "stop"
+    return tokens, "length"
+
+
+def _stop_ids(script: Script, params: SamplingParams) -> set[int]:
+    """The tokens that end a sequence, as ids: a bigram model stops at single tokens."""
+    match params.stop:
+        case None:
+            eos = None if script.tokenizer is None else script.tokenizer.eos_token_id
+            return set() if eos is None else {eos}
+        case str() as text:
+            stops: list[str | int] = [text]
+        case listed:
+            stops = list(listed)
+    return {stop if isinstance(stop, int) else _single_token(script, stop) for stop in stops}
+
+
+def _single_token(script: Script, stop: str) -> int:
+    tokens = script.need_tokenizer("a stop given as text").encode(stop, add_special_tokens=False)
+    if len(tokens) != 1:
+        raise RequestRejectedError(
+            f"without scripted answers, a stop must be a single token; {stop!r} is {len(tokens)} tokens"
+        )
+    return tokens[0]
+
+
+def _next_token(logprobs: Table, params: SamplingParams, generator: np.random.Generator) -> int:
+    if params.temperature == 0:
+        return int(logprobs.argmax())
+    order = np.argsort(-logprobs, kind="stable")
+    scaled = logprobs[order] / params.temperature
+    probabilities = np.exp(scaled - scaled.max())
+    if params.top_k > 0:
+        probabilities[params.top_k :] = 0
+    probabilities /= probabilities.sum()
+    # The smallest set of tokens whose probability reaches top_p: a token stays while those before it have not.
+    probabilities[np.cumsum(probabilities) - probabilities >= params.top_p] = 0
+    return int(generator.choice(order, p=probabilities / probabilities.sum()))
+
+
+SERVICE_KINDS = (
+    "create_lora_training_client",
+    "create_training_client_from_state",
+    "create_training_client_from_state_with_optimizer",
+    "create_sampling_client",
+    "close",
+)
+"""The operations of a service."""
+
+TRAINING_KINDS = (
+    "forward",
+    "forward_backward",
+    "optim_step",
+    "save_state",
+    "save_weights_for_sampler",
+    "save_weights_and_get_sampling_client",
+)
+"""The ordered operations of a training client."""
+
+SAMPLING_KINDS = ("sample", "compute_logprobs")
+"""The operations of a sampling client."""
+
+KINDS = (*SERVICE_KINDS, *TRAINING_KINDS, *SAMPLING_KINDS, "delete_checkpoint")
+"""Every kind of operation, by the name of its method."""
+
+
+@final
+@frozen(kw_only=True)
+class Operation:
+    """One call, entered in the order in which the calls were made."""
+
+    kind: str
+    """The name of the method, one of `KINDS`."""
+
+    client: str | None = None
+    """The id of the training or sampling client; None for a call of the service."""
+
+    sequence: int | None = None
+    """1-based place in the order of this training client; None outside of it."""
+
+    num_data: int | None = None
+    """How many data the request held."""
+
+    num_tokens: int | None = None
+    """How many input tokens the request held."""
+
+    weight_sum: float | None = None
+    """The sum of all loss weights of the request."""
+
+    fingerprint: str | None = None
+    """sha256 over tokens, targets and weights of the request: two requests with one fingerprint are the same."""
+
+    adam_params: AdamParams | None = None
+    """What `optim_step` was given."""
+
+    name: str | None = None
+    """What a save was to be called, the base model of a new client, or the status of `close`."""
+
+    path: str | None = None
+    """The checkpoint that was written or read."""
+
+    user_metadata: tuple[tuple[str, str], ...] = ()
+    """What was stored with it, sorted by key."""
+
+    error: str | None = None
+    """The error that the script answered with; None where the script let it pass."""
+
+
+def fingerprint(data: Sequence[DatumArrays]) -> str:
+    """sha256 over all rows of a request, the same on every machine."""
+    digest = hashlib.sha256()
+    for datum in data:
+        digest.update(len(datum.inputs).to_bytes(8, "little"))
+        digest.update(datum.inputs.astype("<i8").tobytes())
+        digest.update(datum.targets.astype("<i8").tobytes())
+        digest.update(datum.weights.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def describe(data: Sequence[DatumArrays]) -> dict[str, int | float | str]:
+    """The fields of an `Operation` that describe a request's data."""
+    return {
+        "num_data": len(data),
+        "num_tokens": sum(len(datum.inputs) for datum in data),
+        "weight_sum": float(sum(datum.weights.sum(dtype=np.float64) for datum in data)),
+        "fingerprint": fingerprint(data),
+    }
+
 
 T = TypeVar("T")
 

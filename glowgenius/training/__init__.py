@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glowgenius.training.callbacks.base import Callback as Callback
     from glowgenius.training.callbacks.base import on as on
-    from glowgenius.training.callbacks.budget import BudgetGuard as BudgetGuard
-    from glowgenius.training.callbacks.csv_logger import CSVLogger as CSVLogger
-    from glowgenius.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
-    from glowgenius.training.callbacks.jsonl import JSONLLogger as JSONLLogger
+    from glowgenius.training.callbacks.loggers import CSVLogger as CSVLogger
+    from glowgenius.training.callbacks.loggers import JSONLLogger as JSONLLogger
+    from glowgenius.training.callbacks.loggers import SampleLogger as SampleLogger
     from glowgenius.training.callbacks.progress import ProgressBar as ProgressBar
-    from glowgenius.training.callbacks.samples import SampleLogger as SampleLogger
-    from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
-    from glowgenius.training.callbacks.trackers.mlflow import MLflowLogger as MLflowLogger
-    from glowgenius.training.callbacks.trackers.tensorboard import TensorBoardLogger as TensorBoardLogger
-    from glowgenius.training.callbacks.trackers.trackio import TrackioLogger as TrackioLogger
-    from glowgenius.training.callbacks.trackers.wandb import WandbLogger as WandbLogger
+    from glowgenius.training.callbacks.stopping import BudgetGuard as BudgetGuard
+    from glowgenius.training.callbacks.stopping import EarlyStopping as EarlyStopping
+    from glowgenius.training.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
+    from glowgenius.training.callbacks.trackers import MLflowLogger as MLflowLogger
+    from glowgenius.training.callbacks.trackers import TensorBoardLogger as TensorBoardLogger
+    from glowgenius.training.callbacks.trackers import TrackioLogger as TrackioLogger
+    from glowgenius.training.callbacks.trackers import WandbLogger as WandbLogger
     from glowgenius.training.checkpoints import CheckpointRecord as CheckpointRecord
     from glowgenius.training.config import TrainingConfig as TrainingConfig
     from glowgenius.training.connection import Connection as Connection
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from glowgenius.training.events import TrainFailed as TrainFailed
     from glowgenius.training.events import TrainRestart as TrainRestart
     from glowgenius.training.history import History as History
-    from glowgenius.training.preflight_report import PreflightReport as PreflightReport
+    from glowgenius.training.preflight import PreflightReport as PreflightReport
     from glowgenius.training.prices import Price as Price
     from glowgenius.training.prices import PriceTable as PriceTable
     from glowgenius.training.prices import TokenUsage as TokenUsage
-    from glowgenius.training.replay import ReplayRows as ReplayRows
-    from glowgenius.training.replay import make_replay as make_replay
+    from glowgenius.training.replay_targets import ReplayRows as ReplayRows
+    from glowgenius.training.replay_targets import make_replay as make_replay
     from glowgenius.training.requests import LogMetrics as LogMetrics
     from glowgenius.training.requests import Request as Request
     from glowgenius.training.requests import RunEvaluation as RunEvaluation
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from glowgenius.training.trainer import SupervisedTrainer as SupervisedTrainer
 
 _HOMES = {
-    "BudgetGuard": "glowgenius.training.callbacks.budget",
-    "CSVLogger": "glowgenius.training.callbacks.csv_logger",
+    "BudgetGuard": "glowgenius.training.callbacks.stopping",
+    "CSVLogger": "glowgenius.training.callbacks.loggers",
     "Callback": "glowgenius.training.callbacks.base",
     "CheckpointRecord": "glowgenius.training.checkpoints",
     "CheckpointSaved": "glowgenius.training.events",
@@ -71,26 +71,26 @@ _HOMES = {
     "Connection": "glowgenius.training.connection",
     "CostEstimate": "glowgenius.training.cost",
     "CostSoFar": "glowgenius.training.cost",
-    "EarlyStopping": "glowgenius.training.callbacks.early_stopping",
+    "EarlyStopping": "glowgenius.training.callbacks.stopping",
     "EpochBegin": "glowgenius.training.events",
     "EpochEnd": "glowgenius.training.events",
     "EvaluateBegin": "glowgenius.training.events",
     "EvaluateEnd": "glowgenius.training.events",
     "Event": "glowgenius.training.events",
     "History": "glowgenius.training.history",
-    "JSONLLogger": "glowgenius.training.callbacks.jsonl",
+    "JSONLLogger": "glowgenius.training.callbacks.loggers",
     "LogMetrics": "glowgenius.training.requests",
-    "MLflowLogger": "glowgenius.training.callbacks.trackers.mlflow",
-    "PreflightReport": "glowgenius.training.preflight_report",
+    "MLflowLogger": "glowgenius.training.callbacks.trackers",
+    "PreflightReport": "glowgenius.training.preflight",
     "Price": "glowgenius.training.prices",
     "PriceTable": "glowgenius.training.prices",
     "ProgressBar": "glowgenius.training.callbacks.progress",
-    "ReplayRows": "glowgenius.training.replay",
+    "ReplayRows": "glowgenius.training.replay_targets",
     "Request": "glowgenius.training.requests",
     "RowCounts": "glowgenius.training.rows",
     "RunCost": "glowgenius.training.cost",
     "RunEvaluation": "glowgenius.training.requests",
-    "SampleLogger": "glowgenius.training.callbacks.samples",
+    "SampleLogger": "glowgenius.training.callbacks.loggers",
     "Sampler": "glowgenius.training.sampler",
     "SaveCheckpoint": "glowgenius.training.requests",
     "ServiceWait": "glowgenius.training.events",
@@ -99,19 +99,19 @@ _HOMES = {
     "StepLogged": "glowgenius.training.events",
     "StopTraining": "glowgenius.training.requests",
     "SupervisedTrainer": "glowgenius.training.trainer",
-    "TensorBoardLogger": "glowgenius.training.callbacks.trackers.tensorboard",
-    "TerminateOnNaN": "glowgenius.training.callbacks.terminate_on_nan",
+    "TensorBoardLogger": "glowgenius.training.callbacks.trackers",
+    "TerminateOnNaN": "glowgenius.training.callbacks.stopping",
     "TokenUsage": "glowgenius.training.prices",
-    "TrackioLogger": "glowgenius.training.callbacks.trackers.trackio",
+    "TrackioLogger": "glowgenius.training.callbacks.trackers",
     "TrainBegin": "glowgenius.training.events",
     "TrainEnd": "glowgenius.training.events",
     "TrainFailed": "glowgenius.training.events",
     "TrainRestart": "glowgenius.training.events",
     "TrainingConfig": "glowgenius.training.config",
     "TrainingResult": "glowgenius.training.result",
-    "WandbLogger": "glowgenius.training.callbacks.trackers.wandb",
+    "WandbLogger": "glowgenius.training.callbacks.trackers",
     "connect": "glowgenius.training.connection",
-    "make_replay": "glowgenius.training.replay",
+    "make_replay": "glowgenius.training.replay_targets",
     "on": "glowgenius.training.callbacks.base",
 }
 """Where each name lives."""

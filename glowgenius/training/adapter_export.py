@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from glowgenius._files import refuse_links
 from glowgenius._output import showable
-from glowgenius.engines.download import download_adapter
-from glowgenius.engines.stored import STATE, stored_checkpoint
+from glowgenius.engines.offered import STATE, download_adapter, stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.models.catalog import SHORT_NAMES
 from glowgenius.training.initial_weights import INITIAL

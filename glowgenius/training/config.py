@@ -13,7 +13,7 @@ from glowgenius._spelling import explain_unknown
 from glowgenius._validators import boolean, integer, is_integer, is_number, number, one_of, optional, reject
 from glowgenius.batching.overflow import Overflow
 from glowgenius.errors import ConfigError, nearest
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.renderer import TrainOn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,17 +12,28 @@ from attrs import field, frozen
 from typing_extensions import override
 
 from glowgenius._secrets import remember
-from glowgenius.engines.probe import check_address, check_server, shown
+from glowgenius.engines.errors import check_address, check_server, mapped, shown
 from glowgenius.engines.process import refuse_fork_of_sdk
-from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError, NotPicklableError, nearest
+from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.errors import (
+    AuthenticationError,
+    ConfigError,
+    MissingDependencyError,
+    NotPicklableError,
+    nearest,
+)
+from glowgenius.training.initial_weights import client_of
+from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from glowgenius.engines.protocol import ServiceClient
+    from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.engines.self_test import SelfTest
+    from glowgenius.lora.config import LoRAConfig
+    from glowgenius.training.initial_weights import InitialWeights
 
-Engine: TypeAlias = Literal["local", "tinker"]
+EngineName: TypeAlias = Literal["local", "tinker"]
 
 ENGINES = ("auto", "local", "tinker")
 """What `connect` accepts."""
@@ -45,7 +56,7 @@ class Connection:
     service: ServiceClient = field(repr=False)
     """Makes the clients that train and sample."""
 
-    engine: Engine
+    engine: EngineName
     """`local` or `tinker`."""
 
     reason: str
@@ -157,7 +168,7 @@ def check_engine(owner: str, engine: str) -> None:
 
 def which_engine(
     engine: str, environment: Mapping[str, str], *, base_url: str | None = None, api_key: str | None = None
-) -> tuple[Engine, str]:
+) -> tuple[EngineName, str]:
     """The engine that `connect` takes, and why, without making its service.
 
     Raises:
@@ -165,7 +176,7 @@ def which_engine(
     """
     check_engine("connect", engine)
     if engine != "auto":
-        return cast("Engine", engine), f"engine={engine!r} was asked for"
+        return cast("EngineName", engine), f"engine={engine!r} was asked for"
     for name, value in (("base_url", base_url), ("api_key", api_key)):
         if value:
             return "tinker", f"{name} was given"
@@ -204,7 +215,7 @@ def _has_stored_key(environment: Mapping[str, str]) -> bool:
         return True
 
 
-def _refuse(reason: str, owner: Engine, **arguments: object) -> None:
+def _refuse(reason: str, owner: EngineName, **arguments: object) -> None:
     """Nothing that was given is ignored in silence."""
     for name, value in arguments.items():
         if value is not None:
@@ -298,3 +309,99 @@ def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: 
         check_server(base_url, key, sdk_version=SDK_VERSION)
     with mapped("connect"):
         return TinkerServiceClient(base_url=base_url, api_key=given)
+
+
+@final
+@frozen(kw_only=True)
+class Engine:
+    """Where a run takes place."""
+
+    service: ServiceClient | None
+    """Makes clients; None where the user brought one and no service with it."""
+
+    name: str
+    """`local`, `tinker`, or the class of what was given; `none` where there is no engine."""
+
+    line: str
+    """The first line of the header."""
+
+
+def choose_engine(
+    service: ServiceClient | Connection | Engine | None, output_dir: Path | None, client: TrainingClient | None = None
+) -> Engine:
+    """The engine of a trainer: what it was given, else what `connect` finds.
+
+    Checkpoints of the local engine go into the run folder.
+    """
+    if isinstance(service, Engine):
+        return service
+    if isinstance(service, Connection):
+        if client is None:
+            return Engine(service=service.service, name=service.engine, line=str(service))
+        service = service.service
+    if client is not None:
+        name = engine_name(client)
+        return Engine(service=service, name=name, line=f"engine: {name}, because a training client was given")
+    if service is not None:
+        name = engine_name(service)
+        return Engine(service=service, name=name, line=f"engine: {name}, because service= was given")
+    connection = connect()
+    chosen = connection.service
+    if connection.engine == "local" and output_dir is not None:
+        chosen = connect("local", checkpoint_directory=output_dir / STORE).service
+    return Engine(service=chosen, name=connection.engine, line=str(connection))
+
+
+def engine_name(client: object) -> str:
+    """`tinker` and `local` for clients of these, else the name of the class."""
+    kind = type(client)
+    package = kind.__module__.split(".")
+    if package[0] == "tinker":
+        return "tinker"
+    return "local" if package[:2] == ["glowgenius", "local"] else kind.__name__
+
+
+def refuse_alpha(lora: LoRAConfig | None, service: object) -> None:
+    """An alpha that the engine would ignore is not accepted.
+
+    Raises:
+        ConfigError: `lora.alpha` is set, and the engine fixes its own.
+    """
+    if (
+        lora is not None
+        and lora.alpha is not None
+        and not (isinstance(service, SupportsAlpha) and service.supports_alpha)
+    ):
+        raise ConfigError(
+            f"LoRAConfig.alpha={lora.alpha:g} cannot be used with {engine_name(service)}: the service fixes its own "
+            "alpha and takes none. Leave alpha out, or train on the local engine"
+        )
+
+
+def new_client(
+    service: ServiceClient, base_model: str, lora: LoRAConfig, state: str | None, initial: InitialWeights | None = None
+) -> TrainingClient:
+    """A new adapter on *base_model*, one with the *initial* weights, or the one that was kept at the path *state*.
+
+    `refuse_alpha` has made sure that the service takes what it is given.
+
+    Raises:
+        EngineError: The engine refused or failed.
+    """
+    if state is not None:
+        with mapped(f"going on from {state}"):
+            return service.create_training_client_from_state_with_optimizer(state).result()
+    if initial is not None:
+        return client_of(service, base_model, lora, initial)
+    settings: dict[str, Any] = {
+        "rank": lora.rank,
+        "seed": lora.seed,
+        "train_mlp": lora.train_mlp,
+        "train_attn": lora.train_attn,
+        "train_unembed": lora.train_unembed,
+    }
+    with mapped("create_lora_training_client", model=base_model):
+        if lora.alpha is not None:
+            with_alpha = cast("SupportsAlpha", service)
+            return with_alpha.create_lora_training_client(base_model, **settings, alpha=lora.alpha).result()
+        return service.create_lora_training_client(base_model, **settings).result()

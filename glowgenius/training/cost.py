@@ -9,15 +9,13 @@ from typing_extensions import override
 
 from glowgenius._output import showable
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
-from glowgenius.training.teacher import teacher_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glowgenius.batching.shift import ShiftedExample
-    from glowgenius.batching.soft import SoftExample
+    from glowgenius.batching.shift import ShiftedExample, SoftExample
     from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.prepared import PreparedRun
+    from glowgenius.training.rows import PreparedRun
     from glowgenius.training.schedule import Plan
     from glowgenius.typing import JSON
 
@@ -319,3 +317,11 @@ def estimate_run(
 def dollars(usd: float) -> str:
     """An amount with as many digits as it takes to see it."""
     return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}"
+
+
+def teacher_usage(run: PreparedRun, config: TrainingConfig) -> TokenUsage:
+    """The tokens that are read, and the one of each row that is sampled, to learn what the base model finds likely."""
+    if config.replay_targets == "answers":
+        return TokenUsage()
+    lengths = [len(one) + 1 for one, replay in zip(run.train.examples, run.train.replay, strict=True) if replay]
+    return TokenUsage(prefilled=sum(lengths), sampled=len(lengths))

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 import attrs
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.cost import CostEstimate, CostSoFar
@@ -391,3 +391,25 @@ def _plain(value: Any) -> JSON:
             return None  # JSON has no NaN
         case _:
             return cast("JSON", value)
+
+
+@final
+@frozen(kw_only=True)
+class Restart:
+    """One failure that a run has survived."""
+
+    failed_step: int
+    """The last step that had been submitted."""
+
+    from_step: int
+    """Updates in the checkpoint that the run went on from; 0 where it started anew from its seed."""
+
+    error: str
+    """The class of the error."""
+
+    message: str
+    """What it said."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The restart as a JSON object."""
+        return asdict(self)

@@ -1,14 +1,16 @@
-"""`History`: one row per step, and what can be read off it."""
+"""`History`: one row of metrics per step, its best step, and its plots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, overload
 
 from typing_extensions import override
 
 from glowgenius.errors import ConfigError, nearest
+from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.plots import COLOURS, Series, line_chart
 
 if TYPE_CHECKING:
     from glowgenius.typing import JSON
@@ -146,7 +148,6 @@ class History(Sequence[Row]):
     def _repr_html_(self) -> str:
         """What notebooks show: the curves, and from where to where they went."""
         from glowgenius.markup.html import fragment, tag
-        from glowgenius.training.drawing import history_figures
 
         told = [text for metric in ("train/loss", "eval/loss") if (text := _told(metric, self))]
         steps = int(self.last.get("step", 0))
@@ -187,3 +188,61 @@ def row_to_json(row: Row) -> dict[str, JSON]:
 def row_from_json(record: Mapping[str, Any]) -> Row:
     """The row that `row_to_json` wrote; null is NaN again."""
     return {name: math.nan if value is None else value for name, value in record.items()}
+
+
+CURVES: Final = (("train/loss", "training", "base"), ("eval/loss", "held-out", "tuned"))
+"""The losses that are drawn: key of a history row, name in the legend, colour."""
+
+RATE: Final = "learning_rate"
+"""The key of the learning rate in a history row."""
+
+
+def history_figures(history: Sequence[Mapping[str, object]]) -> list[Markup]:
+    """The curves of the run, as far as there are any."""
+    losses = [
+        Series(
+            name=name,
+            points=points_of(history, key),
+            colour=colour,
+            dots=key == "eval/loss",
+            ring_lowest=key == "eval/loss",
+        )
+        for key, name, colour in CURVES
+    ]
+    losses = [series for series in losses if series.drawn]
+    scores = _scores(history)
+    rate = Series(name="learning rate", points=points_of(history, RATE), colour="base")
+    charts: list[Markup] = []
+    if losses:
+        charts.append(
+            line_chart("Loss", losses, x_label="step", y_label="nats per trained token", may_be_logarithmic=True)
+        )
+    if scores:
+        charts.append(line_chart("At evaluations", scores, x_label="step", y_label="share of the questions"))
+    if rate.drawn:
+        charts.append(line_chart("Learning rate", [rate], x_label="step", y_label="after warm-up and decay"))
+    return [tag("div", *charts, class_="charts")] if charts else []
+
+
+def _scores(history: Sequence[Mapping[str, object]]) -> list[Series]:
+    """What callbacks have measured from 0 to 1 at evaluations, as many as there are colours."""
+    names = dict.fromkeys(name for row in history for name in row if name.startswith("eval/") and name != "eval/loss")
+    numbers = {name for name in names if all(isinstance(row.get(name), int | float | None) for row in history)}
+    found = {name: points_of(history, name) for name in names if name in numbers}
+    shares = {
+        name: points
+        for name, points in found.items()
+        if points and all(0 <= value <= 1 for _, value in points if math.isfinite(value))
+    }
+    drawn = zip(shares.items(), COLOURS, strict=False)
+    series = [
+        Series(name=name.removeprefix("eval/"), points=points, colour=colour, dots=True)
+        for (name, points), colour in drawn
+    ]
+    return [each for each in series if each.drawn]
+
+
+def points_of(history: Sequence[Mapping[str, object]], key: str) -> tuple[tuple[float, float], ...]:
+    """Step and value, where the value was measured."""
+    found = ((row["step"], row.get(key)) for row in history)
+    return tuple((float(str(step)), float(str(value))) for step, value in found if value is not None)

@@ -16,8 +16,8 @@ import attrs
 from attrs import frozen
 
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.offered import PEFT, STATE, WEIGHTS, read_state, stored_digest
 from glowgenius.engines.protocol import SupportsAdapterFolders
-from glowgenius.engines.stored import PEFT, STATE, WEIGHTS, read_state, stored_digest
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.lora.config import DEFAULT_ALPHA, LoRAConfig
 from glowgenius.models.catalog import SHORT_NAMES

@@ -1,11 +1,13 @@
-"""What comes out of a run."""
+"""`TrainResult`: what `train` returns."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Self, final
 
 from typing_extensions import override
 
+from glowgenius._output import logger
 from glowgenius.engines.errors import mapped
 from glowgenius.errors import CheckpointError, ConfigError, NotPicklableError
 from glowgenius.training.adapter_export import export_adapter
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
     from glowgenius.training.cost import RunCost
+    from glowgenius.training.events import Restart
     from glowgenius.training.history import History
-    from glowgenius.training.restarting import Restart
 
 
 @final
@@ -200,3 +202,21 @@ class TrainingResult:
             settings=settings,
             rows=self.history.rows,
         )
+
+
+_LOG = logger("glowgenius.training")
+
+RUN_PAGE, SWEEP_PAGE = (
+    ("glowgenius.reporting.run_page", "write_run_report"),
+    ("glowgenius.reporting.report", "write_report"),
+)
+"""Module and function that write a page."""
+
+
+def write_page(writer: tuple[str, str], *args: Any, **settings: Any) -> None:
+    """Call *writer*. A page that cannot be written is said, and fails no run: everything in it is in other files."""
+    try:
+        module, function = writer
+        getattr(importlib.import_module(module), function)(*args, **settings)
+    except Exception as error:  # noqa: BLE001 - a run is over and kept by now, whatever is wrong with its page
+        _LOG.warning("the page of the run could not be written: %s: %s", type(error).__name__, error)

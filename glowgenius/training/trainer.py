@@ -25,39 +25,33 @@ from glowgenius.errors import (
     TrainingError,
 )
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.training.background import in_thread
-from glowgenius.training.callbacks.dispatch import Callbacks
+from glowgenius.training.callbacks.base import Callbacks
 from glowgenius.training.checkpoints import WEIGHTS
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.connection import Connection, check_engine
+from glowgenius.training.connection import Connection, Engine, check_engine, choose_engine, new_client, refuse_alpha
 from glowgenius.training.cost import estimate_run
-from glowgenius.training.dropped import check_steps, dropped_lines
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.initial_weights import check_base, fitting, recorded, weights_named
-from glowgenius.training.preflight import check_run, refused
+from glowgenius.training.preflight import Outlook, check_run, refused
 from glowgenius.training.prices import PriceTable
+from glowgenius.training.replay_targets import taught, teacher_lines
+from glowgenius.training.requests import handled
+from glowgenius.training.resume import Start, as_begun, source_of, starting_point
+from glowgenius.training.rows import check_steps, dropped_lines
 from glowgenius.training.run_folder import RunFolder
-from glowgenius.training.sampler import Sampler
-from glowgenius.training.session import Session
-from glowgenius.training.setup import (
-    Engine,
+from glowgenius.training.run_identity import (
     as_datasets,
     check_type,
-    choose_engine,
     describe_model,
     for_one_run,
-    new_client,
     peak_rate,
     preview_of,
-    refuse_alpha,
     run_identity,
     weights_of,
 )
-from glowgenius.training.signals import handled
-from glowgenius.training.start import Start, as_begun, source_of, starting_point
-from glowgenius.training.surroundings import Outlook
-from glowgenius.training.teacher import taught, teacher_lines
-from glowgenius.training.waiting import Clock
+from glowgenius.training.sampler import Sampler
+from glowgenius.training.session import Session, in_thread
+from glowgenius.training.submission import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,15 +60,15 @@ if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.rendering.renderer import Renderer
-    from glowgenius.training.background import Interruption
     from glowgenius.training.callbacks.base import Callback
     from glowgenius.training.cost import CostEstimate
     from glowgenius.training.initial_weights import InitialWeights
-    from glowgenius.training.preflight_report import PreflightReport
-    from glowgenius.training.prepared import PreparedRun
+    from glowgenius.training.preflight import PreflightReport
     from glowgenius.training.result import TrainingResult
+    from glowgenius.training.resume import Start
+    from glowgenius.training.rows import PreparedRun
     from glowgenius.training.schedule import Plan
-    from glowgenius.training.start import Start
+    from glowgenius.training.session import Interruption
     from glowgenius.typing import JSON
 
 _LORA: Final = LoRAConfig()

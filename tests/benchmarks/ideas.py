@@ -24,11 +24,12 @@ from unittest import mock
 import numpy as np
 import torch
 
-from glowgenius.local import decode, loss, packing, request, stream
+from glowgenius.local import loss, packing
 from glowgenius.local.adapter import AdapterSpec
-from glowgenius.local.cache import Beginning
-from glowgenius.local.layout import Layout, laid_out
 from glowgenius.local.model import base_model
+from glowgenius.local.native import decode, stream
+from glowgenius.local.native.plain_model import Layout, laid_out
+from glowgenius.local.native.stream import Beginning
 from tests.benchmarks import page
 from tests.benchmarks.local_engine import OUTPUT, batches_of, machine
 from tests.benchmarks.local_sampling import MODEL, prompts_of
@@ -80,7 +81,7 @@ def patched(*changes: tuple[Any, str, Any]) -> Iterator[None]:
         yield
 
 
-def drawn_by_torch(logits: torch.Tensor, row: request.Generated) -> int:
+def drawn_by_torch(logits: torch.Tensor, row: stream.Generated) -> int:
     """A draw at the request's temperature by `torch.multinomial`."""
     probabilities = torch.softmax(logits / row.request.temperature, dim=-1)
     return int(torch.multinomial(probabilities, 1, generator=row.generator))
@@ -115,7 +116,7 @@ def ideas(bench: Bench) -> list[tuple[str, str, Callable[[], None], Callable[[],
         ("sample 16", "own code instead of transformers", batch, without(batch, modules)),
         ("sample 16", "what prompts begin with is read once", batch, without(batch, apart, unshared, forgotten)),
         ("sample 16", "weights laid out anew, adapter in them", batch, without(batch, as_they_are)),
-        ("sample 16", "one random number a draw", draws, without(draws, (request, "_draw", drawn_by_torch))),
+        ("sample 16", "one random number a draw", draws, without(draws, (stream, "_draw", drawn_by_torch))),
         ("sample 1", "weights laid out anew, adapter in them", one, without(one, as_they_are)),
         ("sample 128", "batches of 128 instead of 32", sample(128, size=128), sample(128, size=32)),
         ("sample 48, of 4 to 32 tokens", "continuous batches of 16", several, without(several, all_leave)),
@@ -176,7 +177,7 @@ def products_alone(bench: Bench, turns: int) -> list[dict[str, Any]]:
     found = []
     for batch in (1, 16, 64):
         prompts = bench.prompts[:batch]
-        shared = request.common_prefix(bench.prompts)
+        shared = stream.common_prefix(bench.prompts)
         own = sum(len(prompt) - shared for prompt in prompts)
         ready = llama.ready(None, Layout.ONE if batch == 1 else Layout.SEVERAL)
         layers = [stack for layer in ready.layers for stack in (layer.qkv, layer.out, layer.gate_up, layer.down)]

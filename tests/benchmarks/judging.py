@@ -14,8 +14,8 @@ import json
 import sys
 from typing import Any, Final
 
+from glowgenius.evaluation.answers import RIGHT
 from glowgenius.evaluation.metrics import METRICS
-from glowgenius.evaluation.result import RIGHT
 from tests.support.source import ROOT
 
 PAIRS: Final = ROOT / "tests" / "evaluation" / "judged_pairs.jsonl"

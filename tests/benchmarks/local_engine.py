@@ -115,7 +115,7 @@ def machine(threads: int) -> dict[str, Any]:
     """The processor by its name and what it can do, and how quickly it multiplies."""
     import torch
 
-    from glowgenius.local.precision import measured_gflops
+    from glowgenius.local.machine import measured_gflops
 
     text = Path("/proc/cpuinfo").read_text(encoding="ascii") if Path("/proc/cpuinfo").exists() else ""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -136,7 +136,7 @@ def best_product(dtype: Any) -> float:
     """The most 10⁹ operations a second of one thread, over products of the size of a pass."""
     import torch
 
-    from glowgenius.local.threads import alone
+    from glowgenius.local.machine import alone
 
     x, weight = torch.ones(512, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
 

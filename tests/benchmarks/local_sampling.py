@@ -36,7 +36,7 @@ def prompts_of(kind: str) -> list[list[int]]:
     from nyc.data import load
 
     import glowgenius as gg
-    from glowgenius.local.request import common_prefix
+    from glowgenius.local.native.stream import common_prefix
     from glowgenius.models.hub import load_tokenizer
 
     renderer = gg.ChatTemplateRenderer(load_tokenizer(MODEL))

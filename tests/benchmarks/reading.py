@@ -45,8 +45,8 @@ def make(path: Path, size: int) -> int:
 
 
 def read(path: str) -> int:
+    from glowgenius.data.raw_rows import Renaming
     from glowgenius.data.readers import file_rows
-    from glowgenius.data.renaming import Renaming
 
     return sum(1 for _ in file_rows(path, Renaming(None)))
 

@@ -30,7 +30,7 @@ import torch
 import glowgenius as gg
 from glowgenius.engines.tinker_types import AdamParams
 from glowgenius.local import ServiceClient
-from glowgenius.local.memory import Checkpointing
+from glowgenius.local.machine import Checkpointing
 from tests.benchmarks import page
 from tests.benchmarks.local_engine import OUTPUT, machine
 from tests.benchmarks.sampling_contestants import MODEL

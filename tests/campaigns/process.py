@@ -255,7 +255,7 @@ def preload() -> None:
     """Let every process begin where torch, the package and what a run imports late are loaded already."""
     modules = ["torch", "tinker", "transformers.models.auto.tokenization_auto", "safetensors.torch", "psutil"]
     modules += ["transformers.tokenization_utils_tokenizers", "jinja2.sandbox", "glowgenius.local"]
-    modules += ["glowgenius.training.trainer", "glowgenius.evaluation", "glowgenius.reporting.run", __name__]
+    modules += ["glowgenius.training.trainer", "glowgenius.evaluation", "glowgenius.reporting.run_page", __name__]
     _FORK_SERVER.set_forkserver_preload(modules)
 
 

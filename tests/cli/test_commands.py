@@ -27,7 +27,7 @@ from glowgenius.cli.train import train
 from glowgenius.data.dataset import Dataset
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.signals import Terminated
+from glowgenius.training.requests import Terminated
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model

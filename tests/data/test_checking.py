@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import glowgenius as gg
-from glowgenius.data.checking import contradictions, duplicates, look_alikes
+from glowgenius.data.check import contradictions, duplicates, look_alikes
 from glowgenius.errors import ConfigError
 from glowgenius.testing import ByteTokenizer
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.data import Dataset, files, json_files
+from glowgenius.data import Dataset, files, readers
 from glowgenius.data.loading import read_all
+from glowgenius.data.raw_rows import Renaming
 from glowgenius.data.readers import file_rows
-from glowgenius.data.renaming import Renaming
 from glowgenius.errors import DatasetError
 from tests.support.data_files import EXAMPLE, GOOD, cannot, error, lines, rows, write
 
@@ -227,13 +227,13 @@ def test_no_more_of_a_json_file_is_held_than_the_row_at_hand(folder, monkeypatch
     monkeypatch.setattr(files, "_PART", 1000)
     path = folder / "a.json"
     path.write_text("[" + ",\n".join([GOOD] * 5000) + "]")
-    longest, read_on = 0, json_files._ArrayWalk._read_on
+    longest, read_on = 0, readers._ArrayWalk._read_on
 
     def measured(walk):
         nonlocal longest
         read_on(walk)
         longest = max(longest, len(walk._text))
 
-    monkeypatch.setattr(json_files._ArrayWalk, "_read_on", measured)
+    monkeypatch.setattr(readers._ArrayWalk, "_read_on", measured)
     assert sum(1 for _ in file_rows(str(path), Renaming(None))) == 5000
     assert 0 < longest < 2100

@@ -6,7 +6,7 @@ import attrs
 import pytest
 from hypothesis import given
 
-from glowgenius.data.frozen import FrozenMapping, describe, freeze, is_finite, json_fault, thaw
+from glowgenius.data.json_values import FrozenMapping, describe, freeze, is_finite, json_fault, thaw
 from tests.support.conversations import JSON_VALUES
 
 

@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 import glowgenius as gg
-from glowgenius.data.leaks import shared
-from glowgenius.data.sameness import row_key
+from glowgenius.data.check import shared
+from glowgenius.data.grouping import row_key
 from glowgenius.errors import ConfigError
 
 LONG = "Which of the five boroughs of New York City would you be standing in at Yankee Stadium{}"
@@ -88,6 +88,6 @@ def test_near_is_one_of_three():
 
 
 def test_without_the_package_the_check_is_exact_and_says_so(monkeypatch):
-    monkeypatch.setattr("glowgenius.data.leaks.installed", lambda name: False)
+    monkeypatch.setattr("glowgenius.data.check.installed", lambda name: False)
     report = gg.find_leaks(TRAIN, TRAIN)
     assert report.near == "not looked for, since the package 'rensa' is not installed: pip install 'glowgenius[check]'"

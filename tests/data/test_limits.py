@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glowgenius.data import Dataset, ReadLimits
-from glowgenius.data.limits import RATIO_FROM, VARIABLE
+from glowgenius.data.files import RATIO_FROM, VARIABLE
 from glowgenius.errors import ConfigError, DatasetError
 from tests.support.data_files import GOOD, write
 

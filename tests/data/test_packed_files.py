@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from glowgenius.data import Dataset
-from glowgenius.data.parquet_files import without_nulls
+from glowgenius.data.table_files import without_nulls
 from glowgenius.errors import ConfigError, DatasetError, MissingDependencyError
 from tests.support.conversations import DATASETS
 from tests.support.data_files import GOOD, cannot, error, lines, write

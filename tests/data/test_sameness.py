@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from glowgenius.data import Conversation, Message
-from glowgenius.data.sameness import accepted_keys, answer_key, folded, prompt_key, row_key
+from glowgenius.data.grouping import accepted_keys, answer_key, folded, prompt_key, row_key
 from tests.support.conversations import CONVERSATIONS, TEXT
 
 

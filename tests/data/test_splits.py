@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from glowgenius.data import Conversation, Dataset, Message
-from glowgenius.data.sameness import question_key
+from glowgenius.data.grouping import question_key
 from glowgenius.data.splits import families, permutation, split_positions
 from glowgenius.errors import ConfigError, DatasetError
 from tests.support.conversations import questions

@@ -18,9 +18,7 @@ import pytest
 from attrs import frozen
 
 from glowgenius.engines.errors import translate
-from glowgenius.engines.offered import context_length
-from glowgenius.engines.order import settle_place
-from glowgenius.engines.stored import delete_checkpoint
+from glowgenius.engines.offered import context_length, delete_checkpoint, settle_place
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import CheckpointError, EngineError, ModelNotFoundError, RequestRejectedError
 from glowgenius.lora.config import LoRAConfig

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from glowgenius.engines.futures import EngineFuture, completed, failed
+from glowgenius.engines.protocol import EngineFuture, completed, failed
 from glowgenius.engines.tinker_types import APIFuture
 
 

@@ -7,8 +7,7 @@ import inspect
 import pytest
 
 from glowgenius.engines import protocol, tinker_types
-from glowgenius.engines.futures import EngineFuture
-from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.engines.protocol import EngineFuture, SupportsAlpha
 from glowgenius.testing import ScriptedSamplingClient, ScriptedService, ScriptedTrainingClient
 
 PAIRS = [

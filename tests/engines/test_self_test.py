@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glowgenius.engines.futures import EngineFuture, completed
+from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.engines.self_test import self_test
 from glowgenius.engines.tinker_types import Datum, ForwardBackwardOutput
 from glowgenius.testing import ScriptedService

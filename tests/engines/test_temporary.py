@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.engines.temporary import cached, clear_cache, temporary_folder, temporary_root
+from glowgenius.engines.process import cached, clear_cache, temporary_folder, temporary_root
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ class Owner:
 
 PROGRAM = """
 import os, sys
-from glowgenius.engines.temporary import temporary_folder
+from glowgenius.engines.process import temporary_folder
 
 class Owner:
     pass

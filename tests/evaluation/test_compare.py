@@ -11,10 +11,8 @@ from glowgenius.data.message import Conversation
 from glowgenius.data.trained import Trained
 from glowgenius.errors import ConfigError, EvaluationError
 from glowgenius.evaluation import Comparison, MajorityBaseline, compare, contains, evaluate
-from glowgenius.evaluation.figures import at_most
-from glowgenius.evaluation.intervals import Interval, paired_interval, paired_p, score_interval
+from glowgenius.evaluation.intervals import RULE, Interval, at_most, found, paired_interval, paired_p, score_interval
 from glowgenius.evaluation.slices import SliceComparison
-from glowgenius.evaluation.verdicts import RULE, found
 from tests.support.answers import ScriptedModel
 
 BOROUGHS = ("Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from glowgenius.evaluation.figures import p_value, percent, points
+from glowgenius.evaluation.intervals import p_value, percent, points
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from glowgenius.evaluation.intervals import (
     crossed_bootstrap,
     crossed_interval,
     effective_groups,
+    found,
     mcnemar_exact,
     paired_interval,
     paired_p,
@@ -22,7 +23,6 @@ from glowgenius.evaluation.intervals import (
     student,
     wilson,
 )
-from glowgenius.evaluation.verdicts import found
 from tests.benchmarks.coverage import CASES, World, coverage
 
 SCORES = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=25)

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowgenius.evaluation.normalize import normalize
-from glowgenius.evaluation.words import read, words
+from glowgenius.evaluation.normalize import normalize, read, words
 
 
 @pytest.mark.parametrize(

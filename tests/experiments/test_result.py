@@ -8,7 +8,7 @@ import pytest
 
 from glowgenius.errors import ConfigError, EvaluationError
 from glowgenius.evaluation.intervals import Interval, clopper_pearson
-from glowgenius.experiments.point import standing_of
+from glowgenius.experiments.cell import standing_of
 from tests.support.sweeps import cell, result
 
 ONES, ZEROS = [1.0] * 40, [0.0] * 40

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glowgenius.engines.stored import StoredCheckpoint, stored_checkpoint
+from glowgenius.engines.offered import StoredCheckpoint, stored_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, ModelInput
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local import checkpoint
@@ -388,7 +388,7 @@ def test_a_checkpoint_can_be_told_without_torch(trained, train_on):
     weights = train_on().save_weights_for_sampler("here").result().path
     script = (
         "import sys\n"
-        "from glowgenius.engines.stored import stored_checkpoint\n"
+        "from glowgenius.engines.offered import stored_checkpoint\n"
         "for path in sys.argv[1:]:\n"
         "    found = stored_checkpoint(path)\n"
         "    print(found and (found.updates, found.resumable, len(found.digest)))\n"

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from glowgenius.errors import ConfigError
-from glowgenius.local import loss, memory
+from glowgenius.local import loss, machine
 from glowgenius.local.adapter import AdapterSpec
-from glowgenius.local.layer import Layer
-from glowgenius.local.memory import Checkpointing, Kept
+from glowgenius.local.machine import Checkpointing, Kept
 from glowgenius.local.model import base_model
+from glowgenius.local.native.layer import Layer
 from glowgenius.local.packing import Row, plan
 from tests.support.local_engine import data, difference, peft_parameters, peft_twin, plain_loss, stir, tiny_rows
 from tests.support.tiny_models import ARCHITECTURES
@@ -208,7 +208,7 @@ def test_memory_that_is_short_is_said_once_and_described_as_it_is(caplog):
 def test_a_client_that_is_short_of_memory_trains_the_same(make_service, tiny, monkeypatch, architecture):
     found = []
     for free in (10**12, 10_000):
-        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(machine, "free_bytes", lambda device, free=free: free)
         service = make_service()
         client = service.create_lora_training_client(str(tiny(architecture)), rank=4, seed=0).result()
         stir(client)
@@ -223,27 +223,27 @@ def test_where_free_memory_is_not_known_nothing_is_computed_twice_and_that_is_sa
     checkpointing = Checkpointing("auto", "cpu")
     assert checkpointing.again(KEPT) == 0
     assert checkpointing.said == "no layer computed twice, as it is not known how much memory is free on cpu"
-    assert memory.free_bytes("xpu") is None
+    assert machine.free_bytes("xpu") is None
 
 
 def test_free_memory_is_what_is_left_of_the_machine_or_of_the_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    machine = psutil.virtual_memory()
-    assert 0 < memory.free_bytes("cpu") <= machine.total
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    computer = psutil.virtual_memory()
+    assert 0 < machine.free_bytes("cpu") <= computer.total
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 120\n")
     for limit, free in (("1000", 420), ("100", 0)):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
-        assert memory.free_bytes("cpu") == free
+        assert machine.free_bytes("cpu") == free
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_bytes("cpu") > 10**6
+    assert machine.free_bytes("cpu") > 10**6
 
 
 def test_on_a_gpu_what_torch_holds_unused_counts_as_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
-    assert memory.free_bytes("cuda:0") == 120
+    assert machine.free_bytes("cuda:0") == 120
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 300)
-    assert memory.free_bytes("mps") == 700
+    assert machine.free_bytes("mps") == 700

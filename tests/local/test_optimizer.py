@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from glowgenius.engines.tinker_types import AdamParams
-from glowgenius.local.optimizer import AdamW
+from glowgenius.local.training import AdamW
 
 PARAMS = AdamParams(learning_rate=0.03, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.1, grad_clip_norm=0.5)
 SHAPES = {"a": (3, 4), "b": (5,), "c": (2, 2)}

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from glowgenius.errors import ModelNotFoundError
 from glowgenius.local import model as models
-from glowgenius.local import plain
 from glowgenius.local.adapter import AdapterSpec
 from glowgenius.local.model import BaseModel
+from glowgenius.local.native import plain_model
 from glowgenius.models.hub import load_causal_lm
 
 KINDS = ["llama", "mistral", "qwen2", "qwen3"]
@@ -40,7 +40,7 @@ def change(folder, **settings):
 
 
 def read(folder, dtype=torch.float32):
-    return plain.read(folder, CPU, dtype)
+    return plain_model.read(folder, CPU, dtype)
 
 
 def both_ways(folder, monkeypatch, dtype=torch.float32):

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from glowgenius.errors import ConfigError
-from glowgenius.local import precision
-from glowgenius.local.precision import choose_precision, measured_gflops
-from glowgenius.local.threads import alone, side_by_side, usable_threads
+from glowgenius.local import machine
+from glowgenius.local.machine import alone, choose_precision, measured_gflops, side_by_side, usable_threads
 
 
 @pytest.mark.parametrize(
@@ -24,13 +23,13 @@ from glowgenius.local.threads import alone, side_by_side, usable_threads
 )
 def test_auto_takes_what_was_measured_to_be_clearly_faster(monkeypatch, half, expected, reason):
     figures = {torch.float32: 90.0, torch.bfloat16: half}
-    monkeypatch.setattr(precision, "measured_gflops", figures.__getitem__)
+    monkeypatch.setattr(machine, "measured_gflops", figures.__getitem__)
     chosen = choose_precision("auto", "cpu")
     assert (chosen.dtype, chosen.reason) == (expected, reason)
 
 
 def test_a_named_precision_is_not_measured(monkeypatch):
-    monkeypatch.setattr(precision, "measured_gflops", lambda dtype: pytest.fail("measured"))
+    monkeypatch.setattr(machine, "measured_gflops", lambda dtype: pytest.fail("measured"))
     assert choose_precision("bfloat16", "cpu").dtype == torch.bfloat16
     assert choose_precision("float32", "cuda").reason == "as asked for"
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from glowgenius.local import attention, loss, unembed
+from glowgenius.local import loss
 from glowgenius.local.adapter import AdapterSpec
 from glowgenius.local.model import base_model
+from glowgenius.local.native import attention, llama
 from glowgenius.local.packing import Row, plan
 from tests.support.local_engine import difference, tiny_rows
 
@@ -74,7 +75,7 @@ def test_who_takes_the_quick_path(model_of):
     ],
 )
 def test_a_model_of_another_shape_goes_through_transformers(model_of, monkeypatch, field, value, reason):
-    from glowgenius.local.llama import unsuitable
+    from glowgenius.local.native.llama import unsuitable
 
     config = model_of().network.config
     monkeypatch.setattr(config, field, value)
@@ -118,7 +119,7 @@ def test_a_chunked_vocabulary_is_the_whole_one(model_of, monkeypatch, all_tokens
     adapter = stirred(model)
     rows = rows_of(tiny_rows(5, prefix=11, all_tokens=all_tokens))
     whole = scored(model, adapter, rows)
-    monkeypatch.setattr(unembed, "MOST_LOGITS", 3 * model.vocabulary_size)
+    monkeypatch.setattr(llama, "MOST_LOGITS", 3 * model.vocabulary_size)
     assert_same(scored(model, adapter, rows), whole)
 
 

@@ -8,9 +8,9 @@ import torch
 
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import RequestRejectedError
-from glowgenius.local.request import Generated, Request, _draw
-from glowgenius.local.top import _top
-from glowgenius.testing.drawing import _next_token
+from glowgenius.local.loss import _top
+from glowgenius.local.native.stream import Generated, Request, _draw
+from glowgenius.testing.script import _next_token
 from tests.support.local_engine import plain_logprobs, plain_model, stir
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 

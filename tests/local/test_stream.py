@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from glowgenius.local import decode, layout, stream
 from glowgenius.local.adapter import AdapterSpec
-from glowgenius.local.layout import Layout
 from glowgenius.local.model import base_model
+from glowgenius.local.native import decode, plain_model, stream
+from glowgenius.local.native.plain_model import Layout
 from tests.support import local_engine
 from tests.support.tiny_models import write_tiny_model
 
@@ -207,7 +207,7 @@ def test_weights_are_laid_out_once_and_let_go_with_their_client(model_of, monkey
 def test_every_layout_multiplies_the_same(how, shape, biased):
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(shape, generator=generator), torch.randn(shape[0], generator=generator)
-    product = layout.laid_out(weight, bias if biased else None, how)
+    product = plain_model.laid_out(weight, bias if biased else None, how)
     for rows in (1, 2, 33):
         x = torch.randn(rows, shape[1], generator=generator)
         expected = x.double() @ weight.double().t() + (bias if biased else 0)
@@ -218,11 +218,11 @@ def test_without_onednn_the_weights_stay_as_they_are(monkeypatch):
     def refused(weight):
         raise RuntimeError("no such kernel")
 
-    layout.blocks_work.cache_clear()
-    monkeypatch.setattr(layout, "_blocks", refused)
+    plain_model.blocks_work.cache_clear()
+    monkeypatch.setattr(plain_model, "_blocks", refused)
     weight, x = torch.ones(4, 3), torch.ones(2, 3)
-    assert torch.equal(layout.laid_out(weight, None, Layout.SEVERAL)(x), torch.full((2, 4), 3.0))
-    layout.blocks_work.cache_clear()
+    assert torch.equal(plain_model.laid_out(weight, None, Layout.SEVERAL)(x), torch.full((2, 4), 3.0))
+    plain_model.blocks_work.cache_clear()
 
 
 def test_bfloat16_keeps_the_adapter_apart_and_is_near(model_of, monkeypatch):

@@ -3,9 +3,8 @@ from __future__ import annotations
 import itertools
 import re
 
-from glowgenius.markup.heat import HeatCell, heat_map
 from glowgenius.markup.html import fragment, tag
-from glowgenius.markup.plots import Series, line_chart
+from glowgenius.markup.plots import HeatCell, Series, heat_map, line_chart
 
 EVIL = "<script>alert(1)</script>"
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from glowgenius.lora import LoRAConfig
 from glowgenius.models import hub
-from glowgenius.models.plain import ARCHITECTURES, read_plain_config
+from glowgenius.models.tokenizer import ARCHITECTURES, read_plain_config
 from tests.support.tiny_models import write_tiny_model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from glowgenius.models.weights import weights_fingerprint
+from glowgenius.models.weight_files import weights_fingerprint
 
 
 def write(folder, *, seed=0, names=("a", "b"), scale=1.0):

@@ -6,9 +6,8 @@ import pytest
 
 from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import NothingToTrainError, RenderingError
-from glowgenius.rendering import ChatTemplateRenderer, TrainOn, lost
-from glowgenius.rendering.control import ControlTokens
-from glowgenius.rendering.encoder import Encoder
+from glowgenius.rendering import ChatTemplateRenderer, TrainOn, call_markup
+from glowgenius.rendering.encoder import ControlTokens, Encoder
 from glowgenius.testing import ByteTokenizer
 from tests.support.chat_tokenizers import (
     CHATML,
@@ -349,7 +348,7 @@ def test_a_missing_jinja2_is_not_blamed_on_the_template():
 
 
 def test_many_forms_of_conversation_are_looked_at_and_few_are_kept(monkeypatch):
-    monkeypatch.setattr(lost, "_FORMS_KEPT", 3)
+    monkeypatch.setattr(call_markup, "_FORMS_KEPT", 3)
     renderer = ChatTemplateRenderer(ByteTokenizer())
     for turns in [*range(6), *range(6)]:
         prompt = renderer.render_prompt([*[QUESTION, ANSWER] * turns, QUESTION])

@@ -7,7 +7,7 @@ import pytest
 from glowgenius.data.message import Message
 from glowgenius.errors import ConfigError
 from glowgenius.rendering import TrainOn
-from glowgenius.rendering.train_on import message_weights
+from glowgenius.rendering.renderer import message_weights
 
 ROLES = ["system", "user", "assistant", "developer", "user", "assistant", "tool", "assistant"]
 

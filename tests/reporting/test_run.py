@@ -10,10 +10,10 @@ from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.evaluation import AnswerEvaluation, compare
 from glowgenius.experiments import sweep
 from glowgenius.reporting import write_report, write_run_report
-from glowgenius.reporting.diagnosis import diagnose
-from glowgenius.reporting.run import keep_comparison, kept_comparison
+from glowgenius.reporting.report import diagnose
+from glowgenius.reporting.run_page import keep_comparison, kept_comparison
 from glowgenius.testing import ScriptedService
-from glowgenius.training import pages
+from glowgenius.training import result as pages
 from glowgenius.training.prices import Price, PriceTable
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.reporting.test_report import check

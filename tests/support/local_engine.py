@@ -13,7 +13,7 @@ from tests.support.tiny_models import VOCABULARY_SIZE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from glowgenius.local.request import Request
+    from glowgenius.local.native.stream import Request
 
 TinyRow = tuple[list[int], list[int], list[float]]
 """Inputs, targets and weights of one example."""
@@ -48,7 +48,7 @@ def data(rows: Sequence[TinyRow]) -> list[Datum]:
 
 def requests(prompts: Sequence[tuple[int, ...]], *, lengths: Sequence[int], temperature: float = 0.0) -> list[Request]:
     """One request for each prompt, of *lengths* in turn, with its index as its seed and nothing that stops it."""
-    from glowgenius.local.request import Request
+    from glowgenius.local.native.stream import Request
 
     return [
         Request(

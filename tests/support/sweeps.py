@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from glowgenius.evaluation.result import EvaluationResult, EvaluationRow
+from glowgenius.evaluation.answers import EvaluationResult, EvaluationRow
 from glowgenius.experiments import Cell, SweepCell, SweepResult
 
 if TYPE_CHECKING:

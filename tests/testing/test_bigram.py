@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from glowgenius.engines.tinker_types import AdamParams
-from glowgenius.testing.bigram import CLASSES, Bigram
+from glowgenius.testing.byte_tokenizer import CLASSES, Bigram
 
 INPUTS, TARGETS = np.array([3, 5, 3, CLASSES + 7]), np.array([5, 3, 5, 300])
 WEIGHTS = np.array([1.0, 0.5, 0.0, 2.0], dtype=np.float32)

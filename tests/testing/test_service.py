@@ -10,7 +10,7 @@ import pytest
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import CheckpointError, ConfigError, EngineError, ModelNotFoundError, RequestRejectedError
 from glowgenius.testing import ByteTokenizer, ScriptedService
-from glowgenius.testing.journal import KINDS
+from glowgenius.testing.script import KINDS
 
 TOKENIZER = ByteTokenizer()
 END = 258

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from glowgenius.errors import ConfigError
 from glowgenius.testing import ByteTokenizer
-from glowgenius.testing.tokenizer import CHATML_TEMPLATE
+from glowgenius.testing.byte_tokenizer import CHATML_TEMPLATE
 from tests.support.chat_tokenizers import LLAMA3
 
 if TYPE_CHECKING:

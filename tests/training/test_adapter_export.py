@@ -14,7 +14,7 @@ from glowgenius.models.catalog import model_directory
 from glowgenius.testing import ScriptedService
 from glowgenius.training import SupervisedTrainer, TrainingConfig
 from glowgenius.training.adapter_export import export_adapter
-from glowgenius.training.callbacks.early_stopping import EarlyStopping
+from glowgenius.training.callbacks.stopping import EarlyStopping
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, questions, trainer
 

@@ -15,8 +15,7 @@ import pytest
 import glowgenius
 from glowgenius.errors import MissingDependencyError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.base import Callback, FunctionCallback, on
-from glowgenius.training.callbacks.dispatch import Callbacks, deliver
+from glowgenius.training.callbacks.base import Callback, Callbacks, FunctionCallback, deliver, on
 from glowgenius.training.events import EVENTS, StepEnd
 from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.requests import REQUESTS

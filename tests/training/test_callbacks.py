@@ -6,8 +6,7 @@ import attrs
 import pytest
 
 from glowgenius.errors import CheckpointError, ConfigError
-from glowgenius.training.callbacks.base import HOOKS, Callback, on
-from glowgenius.training.callbacks.dispatch import Callbacks, deliver
+from glowgenius.training.callbacks.base import HOOKS, Callback, Callbacks, deliver, on
 from glowgenius.training.events import EVENTS, EvaluateEnd, StepEnd, TrainFailed, to_json
 from glowgenius.training.requests import REQUESTS, LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
 from tests.support.events import (

@@ -10,7 +10,7 @@ import pytest
 
 from glowgenius.batching.overflow import Overflow
 from glowgenius.errors import ConfigError
-from glowgenius.rendering.train_on import TrainOn
+from glowgenius.rendering.renderer import TrainOn
 from glowgenius.training.config import _ACCUMULATE, _ELSEWHERE, TrainingConfig, changed
 
 DEFAULTS = {

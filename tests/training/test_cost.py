@@ -12,7 +12,7 @@ import glowgenius as gg
 from glowgenius.errors import ConfigError
 from glowgenius.evaluation.callback import AnswerEvaluation
 from glowgenius.testing import ByteTokenizer, ScriptedService
-from glowgenius.training.callbacks.samples import SampleLogger
+from glowgenius.training.callbacks.loggers import SampleLogger
 from glowgenius.training.prices import Price, PriceTable, TokenUsage
 from tests.support.killing import Killed, MortalService
 from tests.support.source import modules

@@ -12,11 +12,9 @@ import pytest
 from glowgenius import open_run
 from glowgenius.errors import GlowGeniusError
 from glowgenius.evaluation.callback import AnswerEvaluation
-from glowgenius.reporting.run import write_run_report
+from glowgenius.reporting.run_page import write_run_report
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.csv_logger import CSVLogger
-from glowgenius.training.callbacks.jsonl import JSONLLogger
-from glowgenius.training.callbacks.samples import SampleLogger
+from glowgenius.training.callbacks.loggers import CSVLogger, JSONLLogger, SampleLogger
 from tests.support.killing import Killed
 from tests.support.resuming import STEPS, train
 from tests.support.training import HELD_OUT, TOKENIZER, Recorder

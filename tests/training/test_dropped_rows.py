@@ -14,8 +14,7 @@ from glowgenius.errors import CheckpointError, ConfigError, NothingToTrainError,
 from glowgenius.testing import ScriptedService
 from glowgenius.training.checkpoints import CheckpointRecord
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.dropped import empty_places
-from glowgenius.training.rows import count_left_out, prepare
+from glowgenius.training.rows import count_left_out, empty_places, prepare
 from glowgenius.training.schedule import make_plan
 from tests.support.killing import Killed
 from tests.support.training import RENDERER, TOKENIZER, TRAIN, Recorder, config, trainer, updates

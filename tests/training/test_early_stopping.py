@@ -7,7 +7,7 @@ import pytest
 from glowgenius.errors import ConfigError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.callbacks.early_stopping import EarlyStopping
+from glowgenius.training.callbacks.stopping import EarlyStopping
 from glowgenius.training.requests import LogMetrics
 from tests.support.killing import Killed
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer

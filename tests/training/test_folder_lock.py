@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from glowgenius.errors import ConfigError, TrainingError
-from glowgenius.reporting.run import write_run_report
+from glowgenius.reporting.run_page import write_run_report
 from glowgenius.testing import ScriptedService
 from glowgenius.training import run_folder
 from glowgenius.training.folder_lock import check_room, sole_writer

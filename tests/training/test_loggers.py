@@ -11,9 +11,7 @@ import pytest
 from glowgenius.data.message import Message
 from glowgenius.errors import ConfigError, ServiceUnavailableError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.csv_logger import CSVLogger
-from glowgenius.training.callbacks.jsonl import JSONLLogger
-from glowgenius.training.callbacks.samples import SampleLogger
+from glowgenius.training.callbacks.loggers import CSVLogger, JSONLLogger, SampleLogger
 from glowgenius.training.requests import LogMetrics
 from tests.support.killing import Killed
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from glowgenius.batching.shift import shift
-from glowgenius.engines.futures import completed
+from glowgenius.engines.protocol import completed
 from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResponse, TensorData
 from glowgenius.errors import ConfigError, EngineError, TrainingError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.events import EvaluateEnd, StepEnd
-from glowgenius.training.pending import mean_loss, to_data
 from glowgenius.training.requests import LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
+from glowgenius.training.submission import mean_loss, to_data
 from tests.support.training import (
     HELD_OUT,
     RENDERER,
@@ -514,7 +514,7 @@ def test_a_step_learns_the_same_whatever_the_lengths_in_its_batch():
 
 
 def test_figures_of_the_engine_about_an_update_are_kept(monkeypatch):
-    from glowgenius.testing.clients import ScriptedTrainingClient
+    from glowgenius.testing.scripted_service import ScriptedTrainingClient
 
     plain = ScriptedTrainingClient.optim_step
 

@@ -15,7 +15,7 @@ from glowgenius.errors import (
 from glowgenius.rendering import ChatTemplateRenderer
 from glowgenius.testing import ScriptedService
 from glowgenius.training.prices import Price, PriceTable
-from glowgenius.training.setup import peak_rate
+from glowgenius.training.run_identity import peak_rate
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.chat_tokenizers import family_tokenizer
 from tests.support.preflight import ABOUT, LENGTHS, SHORT, FakeTinkerService, check, refused

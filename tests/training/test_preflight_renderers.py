@@ -13,8 +13,7 @@ from glowgenius.errors import (
     RenderingError,
 )
 from glowgenius.rendering import ChatTemplateRenderer, QuestionAnswerRenderer
-from glowgenius.rendering.example import RenderedExample
-from glowgenius.rendering.renderer import Renderer
+from glowgenius.rendering.renderer import RenderedExample, Renderer
 from glowgenius.testing import ByteTokenizer
 from tests.support.preflight import check, refused, warned
 from tests.support.training import RENDERER, TOKENIZER, TRAIN, questions, trainer

@@ -14,7 +14,7 @@ import pytest
 import glowgenius as gg
 from glowgenius.errors import ServiceUnavailableError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.jsonl import JSONLLogger
+from glowgenius.training.callbacks.loggers import JSONLLogger
 from glowgenius.training.callbacks.progress import ProgressBar, is_ci, wrapped
 from glowgenius.training.events import TrainEnd, TrainFailed
 from tests.support.events import WAIT

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.engines.futures import completed
-from glowgenius.engines.stored import delete_checkpoint
+from glowgenius.engines.offered import delete_checkpoint
+from glowgenius.engines.protocol import completed
 from glowgenius.errors import CheckpointError, ConfigError, PreflightError, ServiceUnavailableError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
-from glowgenius.training import retention
+from glowgenius.training import recorder
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.callbacks.early_stopping import EarlyStopping
-from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
+from glowgenius.training.callbacks.stopping import EarlyStopping, TerminateOnNaN
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.requests import LogMetrics, StopTraining
 from glowgenius.training.trainer import SupervisedTrainer
@@ -124,7 +123,7 @@ def test_the_list_is_rewritten_before_anything_is_deleted(tmp_path, monkeypatch)
         seen.append((path in listed(tmp_path), path in service.checkpoints))
         return delete_checkpoint(client, path)
 
-    monkeypatch.setattr(retention, "delete_checkpoint", watched)
+    monkeypatch.setattr(recorder, "delete_checkpoint", watched)
     run(service, tmp_path, save_top_k=1)
     assert seen == [(False, True)] * 7
 

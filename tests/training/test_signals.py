@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from glowgenius.testing import ScriptedService
-from glowgenius.training.signals import INTERRUPTIONS, TERMINATIONS, Terminated, handled
+from glowgenius.training.requests import INTERRUPTIONS, TERMINATIONS, Terminated, handled
 from tests.support.source import ROOT
 from tests.support.training import TOKENIZER, TRAIN, Recorder, trainer
 

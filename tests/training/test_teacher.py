@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from glowgenius.batching.shift import ShiftedExample
-from glowgenius.batching.soft import SoftExample, softened, widened
+from glowgenius.batching.shift import ShiftedExample, SoftExample, softened, widened
 from glowgenius.data.dataset import Dataset
 from glowgenius.errors import ConfigError, EngineError, PreflightError, RenderingError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.pending import mean_loss, to_data
+from glowgenius.training.submission import mean_loss, to_data
 from tests.support.training import RENDERER, TOKENIZER, Recorder, config, questions, trainer, updates
 
 FACTS = questions(6)
@@ -108,7 +107,7 @@ def drift(result, base, rows):
 
 def test_distributions_hold_the_model_better_than_answers_do(monkeypatch):
     # The scripted model is so unsure that 20 tokens are little of what it finds likely: here it tells all.
-    monkeypatch.setattr("glowgenius.training.teacher.WIDTH", 256)
+    monkeypatch.setattr("glowgenius.training.replay_targets.WIDTH", 256)
     moved = {}
     for targets in ("answers", "distributions"):
         run = trainer(replay_targets=targets, num_epochs=8, learning_rate=1e-3)

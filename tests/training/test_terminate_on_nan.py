@@ -9,7 +9,7 @@ import pytest
 
 from glowgenius.errors import TrainingError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.terminate_on_nan import TerminateOnNaN
+from glowgenius.training.callbacks.stopping import TerminateOnNaN
 from glowgenius.training.requests import StopTraining
 from tests.support.events import STEP_END
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, trainer

@@ -13,11 +13,14 @@ import pytest
 
 from glowgenius.errors import ConfigError, MissingDependencyError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.callbacks.trackers.base import Tracker, flat
-from glowgenius.training.callbacks.trackers.mlflow import MLflowLogger
-from glowgenius.training.callbacks.trackers.tensorboard import TensorBoardLogger
-from glowgenius.training.callbacks.trackers.trackio import TrackioLogger
-from glowgenius.training.callbacks.trackers.wandb import WandbLogger
+from glowgenius.training.callbacks.trackers import (
+    MLflowLogger,
+    TensorBoardLogger,
+    Tracker,
+    TrackioLogger,
+    WandbLogger,
+    flat,
+)
 from tests.support.killing import Killed
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
 

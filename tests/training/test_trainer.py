@@ -25,7 +25,7 @@ from glowgenius.errors import (
 )
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
-from glowgenius.training import TrainingConfig, setup
+from glowgenius.training import TrainingConfig, run_identity
 from glowgenius.training.checkpoints import CheckpointRecord
 from glowgenius.training.connection import Connection
 from glowgenius.training.run_folder import RunFolder
@@ -121,7 +121,7 @@ def test_without_a_service_the_engine_is_connected_and_keeps_checkpoints_in_the_
         calls.append((engine, checkpoint_directory))
         return Connection(service=scripted(), engine="local", reason="no key was found")
 
-    monkeypatch.setattr(setup, "connect", connect)
+    monkeypatch.setattr(run_identity, "connect", connect)
     recorder = Recorder()
     settings = config(max_steps=1, output_dir=tmp_path)
     SupervisedTrainer("m", renderer=RENDERER, config=settings, callbacks=[recorder]).train(TRAIN)
@@ -135,7 +135,7 @@ def test_without_a_service_the_engine_is_connected_and_keeps_checkpoints_in_the_
 
 def test_tinker_keeps_its_checkpoints_itself(monkeypatch, tmp_path):
     connection = Connection(service=scripted(), engine="tinker", reason="TINKER_API_KEY is set")
-    monkeypatch.setattr(setup, "connect", lambda: connection)
+    monkeypatch.setattr(run_identity, "connect", lambda: connection)
     run = SupervisedTrainer("m", renderer=RENDERER, config=config(max_steps=1, output_dir=tmp_path))
     run.train(TRAIN)
     assert json.loads((tmp_path / "config.json").read_text())["engine"] == "tinker"
@@ -143,7 +143,7 @@ def test_tinker_keeps_its_checkpoints_itself(monkeypatch, tmp_path):
 
 def test_alpha_is_refused_on_an_engine_that_was_found(monkeypatch):
     connection = Connection(service=scripted(), engine="tinker", reason="TINKER_API_KEY is set")
-    monkeypatch.setattr(setup, "connect", lambda: connection)
+    monkeypatch.setattr(run_identity, "connect", lambda: connection)
     with pytest.raises(ConfigError, match="alpha=16 cannot be used with ScriptedService"):
         SupervisedTrainer("m", renderer=RENDERER, lora=LoRAConfig(alpha=16)).train(TRAIN)
 
@@ -423,10 +423,10 @@ def test_rows_reach_the_disk_before_a_checkpoint_that_needs_them(tmp_path, monke
 
 
 def test_what_is_not_installed_has_no_version(monkeypatch):
-    monkeypatch.setattr(setup, "_PACKAGES", ("attrs", "not-a-package"))
-    setup._versions.cache_clear()
-    assert list(setup._versions()) == ["python", "glowgenius", "attrs"]
-    setup._versions.cache_clear()
+    monkeypatch.setattr(run_identity, "_PACKAGES", ("attrs", "not-a-package"))
+    run_identity._versions.cache_clear()
+    assert list(run_identity._versions()) == ["python", "glowgenius", "attrs"]
+    run_identity._versions.cache_clear()
 
 
 def test_without_an_output_dir_nothing_is_written(tmp_path, monkeypatch):

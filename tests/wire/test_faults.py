@@ -8,7 +8,7 @@ import pytest
 import tinker
 
 from glowgenius.engines.errors import translate
-from glowgenius.engines.order import settle_place
+from glowgenius.engines.offered import settle_place
 from glowgenius.errors import RequestRejectedError, ServiceUnavailableError
 from tests.engines.contract import batch
 from tests.wire.faults import Fault, Faults

@@ -1,0 +1,1 @@
+"""The native engine: forward and backward pass of Llama-shaped models without autograd."""

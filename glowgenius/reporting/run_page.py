@@ -1,0 +1,279 @@
+"""The page of a run, from nothing but the files in its folder."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glowgenius._files import read_object, write_whole
+from glowgenius.data.splits import REPLAY
+from glowgenius.errors import CheckpointError, ConfigError, EvaluationError, GlowGeniusError
+from glowgenius.evaluation.callback import ANSWERS, WHOLE, answer_files, read_answers
+from glowgenius.evaluation.compare import Comparison
+from glowgenius.evaluation.evaluate import baseline_of
+from glowgenius.evaluation.metrics import METRICS
+from glowgenius.evaluation.slices import SliceComparison
+from glowgenius.lora.learning_rate import suggest_learning_rate
+from glowgenius.rendering.preview import Preview, PreviewRow, PreviewRun
+from glowgenius.reporting.report import write_report
+from glowgenius.training.run_folder import COMPARISON, CONFIG, MADE_AGAIN, PREVIEW, REPORT, RESULT, RunFolder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Generator, Mapping
+
+    from glowgenius.evaluation.answers import EvaluationResult
+
+
+def write_run_report(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    comparison: Comparison | None = None,
+    header: Mapping[str, object] | None = None,
+) -> Path:
+    """Write the page of a run from its folder: settings, curves, masks, and the answers where they were asked.
+
+    A comparison that is given becomes part of the folder, so that a page that is made again has it too. Without one,
+    answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
+    evaluation. Training calls this at its end; call it again for a run that another version has made, or with what
+    `glowgenius.compare` found afterwards.
+
+    Args:
+        folder: The run folder.
+        path: The file to write; None is `report.html` in the folder.
+        comparison: What to keep in the folder, and to show in the place of the answers that the run kept.
+        header: Further facts of the run, name and value, shown after its own.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: There is no run in *folder*.
+        CheckpointError: A file in it is broken.
+    """
+    kept = RunFolder(Path(folder))
+    try:
+        settings = kept.settings()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run in {str(folder)!r}: it has no {CONFIG}") from None
+    if comparison is not None:
+        keep_comparison(kept.path, comparison)
+    result, history = kept.result(), kept.rows()
+    with _naming(kept.path / CONFIG, kept.path / RESULT):
+        facts, warnings = {**_header(settings, result), **(header or {})}, _warnings(settings, result)
+    with _naming(kept.path / PREVIEW):
+        previews = _preview(kept.preview())
+    return write_report(
+        kept.path / REPORT if path is None else path,
+        comparison=comparison_of(kept.path),
+        history=history,
+        header=facts,
+        previews=previews,
+        warnings=warnings,
+        suggested_learning_rate=_suggested(settings),
+        title=f"Training run {kept.path.resolve().name}",
+    )
+
+
+def keep_comparison(folder: Path, comparison: Comparison, label: str = "") -> None:
+    """Write *comparison* into `comparison.json` of a run folder, beside those of other labels.
+
+    Args:
+        folder: The run folder.
+        comparison: What was asked and answered.
+        label: What was asked, such as the name of a file; one of the same label is replaced.
+    """
+    kept = _read(folder / COMPARISON) or {"comparisons": []}
+    others = [one for one in kept["comparisons"] if one.get("label") != label]
+    record = {"label": label, **comparison.to_record()}
+    text = json.dumps({"comparisons": [*others, record]}, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / COMPARISON, f"{text}\n")
+
+
+def kept_comparison(folder: Path) -> Comparison | None:
+    """What `keep_comparison` has kept in a run folder; with several labels, each slice is named after its label too.
+
+    Raises:
+        CheckpointError: The file is broken.
+    """
+    path = folder / COMPARISON
+    kept = _read(path)
+    if kept is None:
+        return None
+    try:
+        found = [(str(one["label"]), Comparison.from_record(one)) for one in kept["comparisons"]]
+    except (EvaluationError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not what a run folder keeps of comparisons: {error}") from error
+    if len(found) == 1:
+        return found[0][1]
+    slices = [
+        part if not label else part.renamed(label if name == WHOLE else f"{label}: {name}")
+        for label, comparison in found
+        for name, part in comparison.slices.items()
+    ]
+    return Comparison(slices={part.name: part for part in slices}) if slices else None
+
+
+def comparison_of(folder: Path) -> Comparison | None:
+    """Base against tuned as a run folder knows it: what was kept, else what the run's `AnswerEvaluation` was answered.
+
+    Raises:
+        CheckpointError: A file of it is broken.
+    """
+    return kept_comparison(folder) or _comparison(folder)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_object(path, within=path.parent, remedy="remove it, and compare again")
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _naming(*files: Path) -> Generator[None]:
+    """An error about values that no run of this version has written names the files that they are from."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        named = " or ".join(map(str, files))
+        raise CheckpointError(
+            f"{named} holds what no run writes ({type(error).__name__}: {error}); {MADE_AGAIN}"
+        ) from error
+
+
+def _header(settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, object]:
+    """The facts of the run; what is not known is left out."""
+    training: dict[str, Any] = settings.get("training", {})
+    lora: dict[str, Any] = settings.get("lora") or {}
+    counts, prints = settings.get("rows", {}), settings.get("fingerprints", {})
+    layers = [name for name in ("attn", "mlp", "unembed") if lora.get(f"train_{name}")]
+    facts: dict[str, object] = {
+        "status": _status(result),
+        "model": settings.get("model_name"),
+        "engine": settings.get("engine"),
+        "rank": settings.get("lora_rank"),
+        "adapted layers": ", ".join(layers) or None,
+        "learning rate": f"{settings.get('learning_rate', 0):.3g}, {settings.get('lr_schedule')}",
+        "training rows": _rows(counts.get("train")),
+        "evaluation rows": _rows(counts.get("eval")),
+        "data": _short(prints.get("train")),
+        "epochs": settings.get("num_epochs"),
+        "batch size": training.get("batch_size"),
+        "seed": _seeds(training.get("seed"), lora.get("seed")),
+        "renderer": settings.get("renderer"),
+        "steps": result.get("step"),
+        "best step": result.get("best_step"),
+        "trained tokens": _number(result.get("trained_tokens")),
+        "time": None if result.get("seconds") is None else f"{result['seconds']:.0f} s",
+        "cost": _cost(result),
+        "versions": settings.get("versions"),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _status(result: Mapping[str, Any]) -> str:
+    if not result:
+        return "not finished"
+    if result.get("status") != "completed":
+        return f"{result.get('status')}: {result.get('error')}: {result.get('message')}"
+    reason = result.get("stop_reason")
+    return "completed" if reason == "completed" else f"completed, ended by: {reason}"
+
+
+def _rows(counts: Mapping[str, Any] | None) -> str | None:
+    """Rows in, used and dropped, and how many are replay."""
+    if counts is None:
+        return None
+    text = f"{counts['rows']:,} in, {counts['used']:,} used"
+    for name in ("dropped", "truncated"):
+        if counts.get(name):
+            text += f", {counts[name]:,} {name}"
+    if counts.get("replay_rows"):
+        text += f"; {counts['replay_rows']:,} of them {REPLAY}"
+    return text
+
+
+def _seeds(order: object, adapter: object) -> str | None:
+    if order is None:
+        return None
+    return f"{order}" if adapter in (None, order) else f"{order} (rows), {adapter} (adapter)"
+
+
+def _short(fingerprint: str | None) -> str | None:
+    return None if fingerprint is None else f"fingerprint {fingerprint[:12]}…"
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+def _cost(result: Mapping[str, Any]) -> str | None:
+    """What the run has cost and by which prices, or why that is not known."""
+    cost: dict[str, Any] = result.get("cost") or {}
+    estimate: dict[str, Any] = cost.get("estimate") or {}
+    if estimate.get("reason"):
+        return str(estimate["reason"])
+    if cost.get("usd") is None:
+        return None
+    priced = f", at prices of {estimate['priced_at']}" if estimate.get("priced_at") else ""
+    return f"${cost['usd']:.2f}{priced}"
+
+
+def _warnings(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    """What the header of the run warned of, and how it ended if it did not end well."""
+    said = [line.removeprefix("warning: ") for line in settings.get("header", []) if line.startswith("warning: ")]
+    if result.get("status") in ("failed", "interrupted"):
+        said.insert(0, f"The run {result['status']} at step {result.get('step')}: {result.get('message')}")
+    return [str(line) for line in said]
+
+
+def _suggested(settings: Mapping[str, Any]) -> float | None:
+    try:
+        return suggest_learning_rate(str(settings.get("model_name"))).value if settings.get("lora") else None
+    except GlowGeniusError:
+        return None
+
+
+def _preview(values: Mapping[str, Any] | None) -> Preview | None:
+    """The first rows with their masks, as the run wrote them down."""
+    if values is None:
+        return None
+    rows = [
+        PreviewRow(
+            title=row["title"],
+            runs=tuple(PreviewRun(**run) for run in row["runs"]),
+            num_tokens=row["num_tokens"],
+            num_trained=row["num_trained"],
+            stop=row["stop"],
+        )
+        for row in values["rows"]
+    ]
+    return Preview(
+        header=values["header"],
+        rows=tuple(rows),
+        num_hidden=values["num_hidden"],
+        max_length=values["max_length"],
+        color=None,
+    )
+
+
+def _comparison(folder: Path) -> Comparison | None:
+    """The answers of the first evaluation against those of the last, slice by slice."""
+    files = answer_files(folder / ANSWERS)
+    if len(files) < 2:  # noqa: PLR2004 - one evaluation has nothing to be compared with
+        return None
+    base, tuned = read_answers(files[0][1]), read_answers(files[-1][1])
+    parts = {name: _slice(name, base[name], tuned[name]) for name in base if name in tuned}
+    return Comparison(slices=parts) if parts else None
+
+
+def _slice(name: str, base: EvaluationResult, tuned: EvaluationResult) -> SliceComparison:
+    metric = next((metric for metric in base.metrics if metric in METRICS), base.metrics[0])
+    accepted = [row.accepted for row in base.rows]
+    # Of a metric of the user's own only the name is in the file.
+    baseline = baseline_of(accepted, METRICS.get(metric, METRICS["exact_match"]), counted=accepted)
+    return SliceComparison.of(name, base, tuned, metric=metric, baseline=baseline)
