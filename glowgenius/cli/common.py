@@ -221,6 +221,7 @@ _PHRASES: Final = (
     (r"\bdropped_rows\b(?![\w=])", "--drop-row"),
     (r"Dataset\.with_replay\(rows\)", "--replay FILE"),
     (r"SupervisedTrainer\(prices=\.\.\.\)", "--prices FILE"),
+    (r"\brenderer=Renderer\.for_model\(…, today=…\)", "--today"),
     (r"\beval_dataset\b(?![\w=])", "--eval"),
     (r" \(all of them in error\.problems\)", " (all of them: glowgenius check DATA --json)"),
 )

@@ -9,7 +9,7 @@ import attrs
 import typer
 
 from glowgenius.cli.common import DEFAULT_MODEL, DataFile, JSONOption, ModelOption, print_json, say, verb
-from glowgenius.cli.settings import Options, read_rows, takes
+from glowgenius.cli.settings import Options, read_rows, renderer_of, takes
 from glowgenius.rendering.renderer import TrainOn
 
 
@@ -22,6 +22,9 @@ def preview(
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows to show.")] = 3,
     train_on: Annotated[TrainOn, typer.Option(help="Which messages are trained.")] = TrainOn.LAST_ASSISTANT_MESSAGE,
     max_length: Annotated[int | None, typer.Option(help="Mark what lies beyond this many tokens.")] = None,
+    today: Annotated[
+        str | None, typer.Option(help="The date, as 2026-01-31, for chat templates that write today's.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write it as a page into this HTML file.")] = None,
     options: Options,
     as_json: JSONOption = False,
@@ -35,10 +38,9 @@ def preview(
     from glowgenius._files import write_whole
     from glowgenius.markup.html import Markup, page
     from glowgenius.rendering.preview import preview as make_preview
-    from glowgenius.rendering.renderer import Renderer
 
     dataset = read_rows(data, options)
-    renderer = Renderer.for_model(model)
+    renderer = renderer_of(model, today)
     shown = make_preview(dataset, renderer, rows=rows, train_on=train_on, max_length=max_length)
     if html is not None:
         html = html.expanduser()

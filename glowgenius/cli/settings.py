@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from glowgenius.data.dataset import Dataset
+    from glowgenius.rendering.renderer import Renderer
     from glowgenius.reporting.saved_run import Run
     from glowgenius.training.connection import Connection
     from glowgenius.training.events import TrainBegin
@@ -138,6 +140,13 @@ RUN_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
         "auto",
     ),
     "device": (_option(str | None, "Where the local engine computes: cpu, cuda, cuda:0 or mps."), None),
+    "today": (
+        _option(
+            str | None,
+            "The date, as 2026-01-31, for chat templates that write today's into every prompt.",
+        ),
+        None,
+    ),
     "metric": (
         _option(
             list[str] | None,
@@ -371,14 +380,32 @@ def make_trainer(
     lora = lora_config(options)
     # Weights to begin with have an adapter of their own, which is taken where no other was asked for.
     asked = options.get("initial_weights") is None or lora != LoRAConfig(seed=options["seed"])
+    model = base_model(options["model"], options["engine"])
     return SupervisedTrainer(
-        base_model(options["model"], options["engine"]),
+        model,
+        renderer=renderer_of(model, options["today"]) if options["today"] else None,
         **({"lora": lora} if asked else {}),
         service=service,
         config=training_config(options),
         callbacks=[*callbacks, *own],
         prices=options["prices"],
     )
+
+
+def renderer_of(model: str, today: str | None) -> Renderer:
+    """The renderer that fits *model*, on the day of --today.
+
+    Raises:
+        ConfigError: It is no date.
+        ModelNotFoundError: There is no such model.
+    """
+    from glowgenius.rendering.renderer import Renderer
+
+    try:
+        day = None if today is None else date.fromisoformat(today)
+    except ValueError:
+        raise ConfigError(f"--today takes a date such as 2026-01-31, got {today!r}") from None
+    return Renderer.for_model(model, today=day)
 
 
 @final

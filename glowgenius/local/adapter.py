@@ -129,7 +129,7 @@ class Active:
         self.adapter: Adapter | None = None
         """What they apply; None is the base model, exactly."""
         self.again = 0
-        """How many decoder layers, the lowest first, keep their input alone for the way back of autograd."""
+        """How many decoder layers, the lowest first, keep their input alone for the backward pass of autograd."""
 
 
 @final

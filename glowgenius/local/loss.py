@@ -48,7 +48,7 @@ def score(
         backward: Whether gradients are asked for.
         threads: How many passes are done side by side, each on one thread. The bits of the results depend on the
             number, and on nothing that happens while they are computed.
-        checkpointing: Decides how many layers are computed again on the way back, to the same bits; None is none.
+        checkpointing: Decides how many layers are computed again in the backward pass, to the same bits; None is none.
 
     Returns:
         The loss in nats, and for each row one array of the shape of its targets.
@@ -134,7 +134,7 @@ def _through_transformers(
 
 
 def kept_by_modules(model: BaseModel, adapter: Adapter, tokens: int, *, measure: bool = True) -> Kept:
-    """What the model's own modules keep of *tokens* for the way back; measured on short passes where it matters.
+    """What the model's own modules keep of *tokens* for the backward pass; measured on short passes where it matters.
 
     Attention may keep what grows with the square of the tokens, so three lengths are tried and a parabola is drawn.
     """

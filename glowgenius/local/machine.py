@@ -42,13 +42,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 @final
 @frozen(kw_only=True)
 class Kept:
-    """What the passes that are done side by side keep for their way back."""
+    """What the passes that are done side by side keep for their backward passes."""
 
     tokens: int
     """Of all these passes together."""
 
     layers: int
-    """How many layers the way back goes through."""
+    """How many layers the backward pass goes through."""
 
     whole: int
     """What one of them keeps, in bytes."""
@@ -59,7 +59,7 @@ class Kept:
 
 @final
 class Checkpointing:
-    """Decides how many layers are computed again on the way back, and says so."""
+    """Decides how many layers are computed again in the backward pass, and says so."""
 
     def __init__(self, asked: Asked, device: str, free: Callable[[], int | None] | None = None) -> None:
         if asked not in (True, False, "auto"):

@@ -58,7 +58,7 @@ class BaseModel:
         self._ready: weakref.WeakKeyDictionary[object, tuple[Layout, Llama]] = weakref.WeakKeyDictionary()
         self._kinds: dict[str, str] = {}
         self.kept: dict[AdapterSpec, np.polynomial.Polynomial] = {}
-        """How many bytes the modules keep for the way back, by the number of tokens, as far as it was measured."""
+        """How many bytes the modules save for the backward pass, by the number of tokens, as far as it was measured."""
         self._layers: dict[str, LoraLinear] = {}
         self._others: dict[str, torch.Tensor] = {}
         """Frozen numbers outside of the layers, where they were read without `transformers`."""
@@ -155,7 +155,7 @@ class BaseModel:
     def using(self, adapter: Adapter | None, *, again: int = 0) -> Generator[Any]:
         """The network with *adapter* applied; None is the base model, bit for bit.
 
-        The lowest *again* decoder layers keep their input alone, and are computed again on the way back.
+        The lowest *again* decoder layers keep their input alone, and are computed again in the backward pass.
         """
         with self._lock:
             self._active.adapter, self._active.again = adapter, again

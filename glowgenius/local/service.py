@@ -43,8 +43,8 @@ class ServiceClient:
             takes, with the same gradient; fewer tokens need less memory.
         sampling_batch_size: How many sequences are generated side by side, over all threads; fewer where they may
             become so long that together they are more than 65,536 tokens, whose keys and values must be held.
-        gradient_checkpointing: Whether layers keep their input alone and are computed again on the way back, to the
-            same bits: `True` all of them, `False` none, `auto` as many as it takes to keep no more than half of the
+        gradient_checkpointing: Whether layers keep their input alone and are computed again in the backward pass, to
+            the same bits: `True` all of them, `False` none, `auto` as many as it takes to keep no more than half of the
             memory that is free. The first time it is too little, the logger `glowgenius.local` says so.
 
     Raises:

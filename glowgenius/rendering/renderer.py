@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
+from datetime import date, datetime
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, assert_never, final
@@ -18,7 +19,6 @@ from glowgenius.errors import ConfigError, NothingToTrainError, Problem, Renderi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import date
 
     from glowgenius.data.message import Conversation, Message, Messages
     from glowgenius.models.tokenizer import Tokenizer
@@ -194,6 +194,17 @@ def offer(factory: Factory) -> None:
     _FACTORIES.append(factory)
 
 
+def as_day(today: object) -> date:
+    """*today*, if it is a date.
+
+    Raises:
+        ConfigError: It is none; a datetime would bring the hour along.
+    """
+    if not isinstance(today, date) or isinstance(today, datetime):
+        raise ConfigError(f"today must be a datetime.date, got {today!r} ({type(today).__name__})")
+    return today
+
+
 def unrenderable(found: str, accepted: str, *, field: str | None = None) -> RenderingError:
     """The error for one conversation, ready to be raised; `Renderer.render` adds file, line and id."""
     problem = Problem(found=found, accepted=accepted, field=field)
@@ -359,17 +370,22 @@ class Renderer(ABC):
                 yield _finished(examples, conversation, train_on)
 
     @staticmethod
-    def for_model(name_or_directory: str, *, tokenizer: Tokenizer | None = None) -> Renderer:
+    def for_model(name_or_directory: str, *, tokenizer: Tokenizer | None = None, today: date | None = None) -> Renderer:
         """The renderer that fits a model: its chat template where it has one, else `Question: …` and `Answer: …`.
 
         Args:
             name_or_directory: A hub name, a local directory or a name of the catalogue.
             tokenizer: Taken instead of the model's own.
+            today: The date for chat templates that write today's into their prompts; others write the same on every
+                day. None is the day on which the renderer is made; a run that is resumed goes on with its own.
 
         Raises:
+            ConfigError: *today* is no date.
             ModelNotFoundError: There is no such model.
             RenderingError: No renderer can be built on the tokenizer, for example because it has no token to stop at.
         """
+        if today is not None:
+            as_day(today)
         if tokenizer is None:
             from glowgenius.models.hub import load_tokenizer
 
@@ -377,7 +393,7 @@ class Renderer(ABC):
         for factory in _FACTORIES:
             renderer = factory(tokenizer)
             if renderer is not None:
-                return renderer
+                return renderer if today is None else renderer.on_day(today)
         raise RenderingError(f"no renderer fits the tokenizer of {name_or_directory!r}; pass one as renderer=")
 
 

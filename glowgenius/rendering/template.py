@@ -17,7 +17,7 @@ from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.models.hub import render_with_marks, template_writer
 from glowgenius.rendering.call_markup import EXAMPLE, THINKS, LossCheck, learn
 from glowgenius.rendering.encoder import MARK, ControlTokens, Encoder, double_bos
-from glowgenius.rendering.renderer import begins_with_reasoning, split_reasoning, unrenderable
+from glowgenius.rendering.renderer import as_day, begins_with_reasoning, split_reasoning, unrenderable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,10 +55,7 @@ class Surroundings:
         for name, value in (("max_characters", max_characters), ("max_loops", max_loops)):
             if not is_integer(value) or value < 1:
                 raise ConfigError(f"{name} must be an integer ≥ 1, got {value!r} ({type(value).__name__})")
-        # A datetime is a date too, and would bring the hour along.
-        if not isinstance(today, date) or isinstance(today, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise ConfigError(f"today must be a datetime.date, got {today!r} ({type(today).__name__})")
-        self.today: Final = today
+        self.today: Final = as_day(today)
         self.asked_for_today = False
         """Whether a template has asked which day it is."""
         self._max_characters = max_characters

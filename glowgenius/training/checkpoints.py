@@ -203,7 +203,7 @@ def _differences(name: str, before: JSON, after: JSON) -> list[str]:
     }
     if name == "day":
         then_now = f"{before or 'none'} then, {after or 'none'} now"
-        return [f"the day in every prompt: {then_now} (renderer=ChatTemplateRenderer(…, today=…) chooses it)"]
+        return [f"the day in every prompt: {then_now} (renderer=Renderer.for_model(…, today=…) chooses it)"]
     if name in words:
         return [f"{words[name]}: {_short(before)} then, {_short(after)} now"]
     return [f"{name}: {before!r} then, {after!r} now"]

@@ -264,8 +264,8 @@ def _leaks(train: Sequence[Conversation], evaluation: Sequence[Conversation]) ->
         first = evaluation[asked[0][1]]
         warnings.append(
             f"the questions of {len(asked)} of {times(len(evaluation), 'eval row')} are also trained (the first: "
-            f"{place(evaluation, asked[0][1])}: {_quoted(first)}), so the eval loss will flatter; remove them from one "
-            "of the two data sets"
+            f"{place(evaluation, asked[0][1])}: {_quoted(first)}), so the eval loss will be "
+            "optimistic; remove them from one of the two data sets"
         )
     known = {tested for _, tested in asked}
     grouped = [pair for pair in shared(train, evaluation, operator.attrgetter("group")) if pair[1] not in known]
@@ -274,7 +274,8 @@ def _leaks(train: Sequence[Conversation], evaluation: Sequence[Conversation]) ->
         warnings.append(
             f"{len(grouped)} of {times(len(evaluation), 'eval row')} {_are(len(grouped))} of a group that is also "
             f"trained (the first: {place(evaluation, tested)}, group {evaluation[tested].group!r}, as "
-            f"{place(train, trained)}), so the eval loss will flatter; Dataset.train_test_split keeps groups whole"
+            f"{place(train, trained)}), so the eval loss will be optimistic; "
+            "Dataset.train_test_split keeps groups whole"
         )
     return warnings
 

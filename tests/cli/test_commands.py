@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,6 +253,29 @@ def test_estimate_refuses_what_train_would(data):
     )
     named = call("estimate", data, code=2, env={"TINKER_API_KEY": "tml-not-a-real-key"})
     assert "error: name the base model: --model Qwen/Qwen3-8B, for example, as the engine is Tinker" in named.stderr
+
+
+def test_the_date_in_every_prompt_is_chosen_by_an_option(model, data, tmp_path):
+    dated = tmp_path / "dated"
+    shutil.copytree(model, dated)
+    template = "{{ 'Day: ' + strftime_now('%Y-%m-%d') + '. ' }}" + template_of(dated)
+    [settings] = dated.glob("chat_template.jinja")
+    settings.write_text(template, encoding="utf-8")
+    assert "Day: 2026-01-31. " in call("preview", data, "-m", dated, "-n", 1, "--today", "2026-01-31").output
+    wrong = call("preview", data, "-m", dated, "--today", "31.1.2026", code=2)
+    assert "--today takes a date such as 2026-01-31, got '31.1.2026'" in wrong.output
+    folder, settings = tmp_path / "run", ("-m", dated, "--engine", "local", "--num-epochs", 2, "--test-size", 0)
+    first = call("train", data, *settings, "-o", folder, "--today", "2026-01-31", "--max-steps", 1)
+    assert "writes the date 2026-01-31 into every prompt" in first.output
+    other = call("train", data, *settings, "-o", folder, "--resume", "--today", "2026-02-01", "--max-steps", 2, code=1)
+    assert "the day in every prompt: 2026-01-31 then, 2026-02-01 now (--today chooses it)" in other.output
+    again = call("train", data, *settings, "-o", folder, "--resume", "--today", "2026-01-31", "--max-steps", 2)
+    assert "writes the date 2026-01-31" in again.output
+    call("train", data, *settings, "-o", folder, "--resume", "--max-steps", 3)
+
+
+def template_of(folder):
+    return (folder / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 def test_check_preview_and_estimate_need_neither_torch_nor_a_key(data, model):

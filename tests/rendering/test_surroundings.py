@@ -9,7 +9,7 @@ import pytest
 
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError, RenderingError
-from glowgenius.rendering import ChatTemplateRenderer, chat_template
+from glowgenius.rendering import ChatTemplateRenderer, Renderer, chat_template
 from tests.rendering.test_trl_templates import NAMES
 from tests.support import trl_templates
 from tests.support.chat_tokenizers import CHATML, bpe_tokenizer
@@ -95,6 +95,16 @@ def test_a_template_that_draws_is_refused(chance):
 def test_what_is_no_day_is_refused(today):
     with pytest.raises(ConfigError, match=re.escape(f"today must be a datetime.date, got {today!r}")):
         dated(today=today)
+
+
+def test_the_renderer_that_fits_a_model_takes_the_day_and_keeps_it():
+    made = Renderer.for_model("any", tokenizer=bpe_tokenizer(DATED), today=CHOSEN)
+    assert made.fingerprint == dated(today=CHOSEN).fingerprint
+    assert made.on_day(OTHER) is made  # it was chosen
+    plain = [Renderer.for_model("any", tokenizer=bpe_tokenizer(CHATML), today=day) for day in (None, CHOSEN)]
+    assert plain[0].fingerprint == plain[1].fingerprint
+    with pytest.raises(ConfigError, match=r"today must be a datetime\.date, got '2026-01-02' \(str\)"):
+        Renderer.for_model("any", tokenizer=bpe_tokenizer(CHATML), today="2026-01-02")
 
 
 LONG = (

@@ -15,7 +15,7 @@ def test_eval_questions_that_are_trained_are_warned_about(tmp_path):
     assert warned(TRAIN, held_out) == (
         (
             "the questions of 1 of 2 eval rows are also trained (the first: row 0: ' q1? '), so the eval loss will "
-            "flatter; remove them from one of the two data sets"
+            "be optimistic; remove them from one of the two data sets"
         ),
     )
     path = tmp_path / "held_out.jsonl"
@@ -23,7 +23,7 @@ def test_eval_questions_that_are_trained_are_warned_about(tmp_path):
     assert warned(TRAIN, Dataset.from_file(path)) == (
         (
             f"the questions of 1 of 1 eval row are also trained (the first: {path}:2 (id 'a'): 'Q\\u200b1'), so the "
-            "eval loss will flatter; remove them from one of the two data sets"
+            "eval loss will be optimistic; remove them from one of the two data sets"
         ),
     )
 
@@ -34,11 +34,11 @@ def test_groups_on_both_sides_are_warned_about():
     assert warned(train, held_out) == (
         (
             "the questions of 1 of 3 eval rows are also trained (the first: row 0: 'Q0?'), so the eval loss will "
-            "flatter; remove them from one of the two data sets"
+            "be optimistic; remove them from one of the two data sets"
         ),
         (
             "1 of 3 eval rows is of a group that is also trained (the first: row 1, group 'g', as row 0), so the eval "
-            "loss will flatter; Dataset.train_test_split keeps groups whole"
+            "loss will be optimistic; Dataset.train_test_split keeps groups whole"
         ),
     )
 

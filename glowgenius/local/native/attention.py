@@ -1,8 +1,8 @@
 """Causal attention within packed rows and the beginnings they share, forwards and backwards.
 
 Rows of about one length are computed side by side. What is not needed at once is not held: probabilities are computed
-again on the way back, and long rows are done in blocks of queries, so that memory grows with the tokens of a pass and
-not with their square.
+again in the backward pass, and long rows are done in blocks of queries, so that memory grows with the tokens of a pass
+and not with their square.
 """
 
 from __future__ import annotations

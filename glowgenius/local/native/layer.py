@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """X / √(mean x² + eps) · weight over the last axis (Zhang and Sennrich 2019), and 1 / √(…) for the way back."""
+    """X / √(mean x² + eps) · weight over the last axis (Zhang and Sennrich 2019), and 1 / √(…) for its gradient."""
     wide = x.float()
     inverse = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
     return normalised(x, inverse, weight), inverse
@@ -45,7 +45,7 @@ def rms_norm_backward(
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
     """Turn the halves of the last axis of *x* `[S, heads, D]` by the angles `[S, 1, D/2]`, in place (RoFormer).
 
-    With −sin it is the way back, which is also right where cos and sin carry a factor.
+    With −sin it is the backward pass, which is also right where cos and sin carry a factor.
     """
     first, second = x.chunk(2, dim=-1)
     turned = first * cos
@@ -119,7 +119,7 @@ class Frame(Generic[A_co]):
 @final
 @frozen(kw_only=True, eq=False)
 class Kept:
-    """What the way back through one layer needs; `P` stands for `S` where not only scored places went on."""
+    """What the backward pass through one layer needs; `P` stands for `S` where not only scored places went on."""
 
     x: torch.Tensor
     """The input, `[S, H]`."""
@@ -143,7 +143,7 @@ class Kept:
     """1 / √(mean middle² + eps), `[P, 1]`."""
 
     gate_up: torch.Tensor
-    """`[P, 2 I]`; the way back overwrites it."""
+    """`[P, 2 I]`; the backward pass overwrites it."""
 
     low: tuple[torch.Tensor | None, ...]
     """A · input of the four stacks, in the order in which they are met."""
@@ -187,7 +187,7 @@ class Layer:
     def forward(
         self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False
     ) -> tuple[torch.Tensor, Kept]:
-        """The residual stream behind the layer, `[S, H]`, and what the way back needs.
+        """The residual stream behind the layer, `[S, H]`, and what the backward pass needs.
 
         Behind the attention of the *last* layer only the scored places go on, `[P, H]`: nobody looks at the others.
         """
@@ -197,11 +197,11 @@ class Layer:
         return result, kept
 
     def again(self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False) -> Kept:
-        """What `forward` gave for the way back, from its input *x* `[S, H]` alone; bit for bit."""
+        """What `forward` gave for the backward pass, from its input *x* `[S, H]` alone; bit for bit."""
         return self._opened(x, adapter, frame, last=last)[0]
 
     def numbers(self, adapter: LayerAdapter) -> int:
-        """How many numbers a token leaves behind for the way back."""
+        """Activations saved per token for the backward pass."""
         heads, width = self.heads, self.qkv.weight.shape[1]
         raw = (heads.queries + heads.keys) * (heads.size + 1) if self.head_norms else 0
         stacks = [stack for stack in (adapter.qkv, adapter.out, adapter.gate_up, adapter.down) if stack is not None]
@@ -249,7 +249,7 @@ class Layer:
     ) -> torch.Tensor:
         """Add the gradients of the adapter to *gradients*; return that of the input, from that of the output.
 
-        Below the *lowest* adapted layer no gradient is needed: the way back ends where the last matrix is met.
+        Below the *lowest* adapted layer no gradient is needed: the backward pass ends where the last matrix is met.
         """
         ends = lowest and not adapter.attends
         gradient = self._mlp_backward(gradient, kept, adapter, gradients, through=not ends)
@@ -287,7 +287,7 @@ class Layer:
         return tuple(raw)
 
     def _turn_back(self, gradient: torch.Tensor, kept: Kept, frame: Frame[Attention]) -> None:
-        """The way back through `turn`, in place."""
+        """The backward pass through `turn`, in place."""
         rotate(self._turning(gradient), frame.cos, -frame.sin)
         for part, weight, (before, inverse) in zip(self._parts(gradient), self.head_norms, kept.raw, strict=False):
             part.copy_(rms_norm_backward(part, before, inverse, weight))

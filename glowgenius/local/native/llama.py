@@ -195,7 +195,7 @@ class Llama:
     ) -> tuple[torch.Tensor, list[Kept | torch.Tensor]]:
         """The residual stream of *tokens* `[S]` behind the last layer at the scored places, `[P, H]`.
 
-        With *keep* comes what the way back needs; of the lowest *again* layers that it goes through, their input
+        With *keep* comes what the backward pass needs; of the lowest *again* layers that it goes through, their input
         alone. What the others keep is free by the time that it gets there.
         """
         x = self.embedding[tokens]
@@ -209,7 +209,7 @@ class Llama:
         return x, kept
 
     def kept(self, adapter: ModelAdapter, tokens: int) -> memory_Kept:
-        """What *tokens* keep for the way back, of which no more than the last layer's is not needed."""
+        """What *tokens* keep for the backward pass, of which no more than the last layer's is not needed."""
         size = tokens * self.embedding.element_size()
         return memory_Kept(
             tokens=tokens,
