@@ -44,6 +44,10 @@ NOT_WATCHED = {".git", "__pycache__", "build", "dist", "htmlcov", "venv", "node_
 KEPT = "GLOWGENIUS_CACHE"
 """The one variable that comes in from outside: a folder of converted models that may be shared between sessions."""
 
+OF_THIS_RUN = ("PYTEST_ADDOPTS", "PYTEST_XDIST_", "COV_", "COVERAGE_")
+"""How the names of variables begin that say how this run of the suite goes. They are not for processes that tests start:
+a pytest that inherited them would measure its own coverage into the file of this one."""
+
 SCRATCH = pytest.StashKey[Path]()
 """Where the session keeps its home, caches and converted models."""
 
@@ -72,6 +76,16 @@ def pytest_configure(config: pytest.Config) -> None:
     socket.socket.connect = guarded_connect
     socket.socket.connect_ex = guarded_connect_ex
     socket.getaddrinfo = guarded_getaddrinfo
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Before the first test, when coverage has started: the processes that tests start know nothing of this run."""
+    if session.config.pluginmanager.hasplugin("dsession"):
+        return  # runs no test itself, and a worker that it starts again needs them
+    for name in list(os.environ):
+        if name.startswith(OF_THIS_RUN):
+            del os.environ[name]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

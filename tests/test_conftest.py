@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from coverage import CoverageData
 from hypothesis import settings
 
 from tests.conftest import NetworkInTestError, Watched, is_loopback
@@ -159,3 +160,41 @@ def test_a_test_that_leaves_files_fails_and_the_next_one_does_not(tmp_path):
     why = "tests write into tmp_path only; this one, or a fixture that it began, left:"
     found = [line.removeprefix("E   ").strip() for line in said.splitlines() if why in line and line.startswith("E ")]
     assert found == [f"Failed: {why} tests/left.txt", f"Failed: {why} shared"]
+
+
+MEASURED = """
+import os, pathlib, subprocess, sys
+def test_starts_another_pytest():
+    pathlib.Path("test_inner.py").write_text("def test_inner(): pass")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "coverage" not in done.stdout
+    assert [name for name in os.environ if name.startswith(("COV", "PYTEST_ADDOPTS", "PYTEST_XDIST"))] == []
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]])
+def test_a_pytest_that_a_test_starts_measures_no_coverage_into_the_file_of_the_suite(workers, tmp_path):
+    """As the gates run it, in a clone of its own: branches, every option and the data file from the environment."""
+    tests = tmp_path / "clone" / "tests"
+    tests.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("conftest.py"), tests)
+    (tests / "test_measured.py").write_text(MEASURED)
+    (tests.parent / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    (tests.parent / ".coveragerc").write_text("[run]\nbranch = true\nsource = tests\n")
+    (tmp_path / "data").mkdir()
+    environment = {
+        "PYTEST_ADDOPTS": "--cov --cov-report=term -p no:cacheprovider",
+        "COVERAGE_FILE": str(tmp_path / "data" / "coverage"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *workers], cwd=tests.parent, env={**os.environ, **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["coverage"]
+    data = CoverageData(str(tmp_path / "data" / "coverage"))
+    data.read()
+    assert data.has_arcs()
+    assert str(tests / "test_measured.py") in data.measured_files()
