@@ -45,8 +45,8 @@ KEPT = "GLOWGENIUS_CACHE"
 """The one variable that comes in from outside: a folder of converted models that may be shared between sessions."""
 
 OF_THIS_RUN = ("PYTEST_ADDOPTS", "PYTEST_XDIST_", "COV_", "COVERAGE_")
-"""How the names of variables begin that say how this run of the suite goes. They are not for processes that tests start:
-a pytest that inherited them would measure its own coverage into the file of this one."""
+"""How the variables begin that say how this run of the suite goes. They are not for the processes that tests start: a
+pytest that inherited them would measure its own coverage into the file of this one."""
 
 SCRATCH = pytest.StashKey[Path]()
 """Where the session keeps its home, caches and converted models."""
