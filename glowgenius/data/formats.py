@@ -32,7 +32,7 @@ from glowgenius.data.message import (
     read_sharegpt,
     text_fault,
 )
-from glowgenius.data.message_fields import read_tools
+from glowgenius.data.message_fields import functions_in_system, is_transcript, read_tools, read_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +171,9 @@ _PYTHON = ("[{'", "{'", "[['", "[('")
 
 
 def _decoded(row: Row, faults: list[Fault]) -> Row:
-    """The row with JSON text in the columns that hold lists or objects as what it says."""
+    """The row with the JSON text of lists and objects as what it says, and a transcript as its turns."""
+    if is_transcript(row.get("messages")):
+        return _spoken(row, faults)
     texts = {
         column: value
         for column in _JSON_COLUMNS
@@ -191,6 +193,24 @@ def _decoded(row: Row, faults: list[Fault]) -> Row:
             changed[column] = [] if column in ("messages", "conversations") else None
         else:
             faults.extend(fault._replace(field=f"{column}.{fault.field}" if fault.field else column) for fault in found)
+    return changed
+
+
+def _spoken(row: Row, faults: list[Fault]) -> Row:
+    """The row with the turns of its transcript, and with the functions of its system message as its tools."""
+    messages = read_transcript("messages", row["messages"])
+    if isinstance(messages, Fault):
+        faults.append(messages)
+        return {**row, "messages": []}
+    changed: dict[str, Any] = {**row, "messages": messages}
+    told: dict[str, Any] = messages[0] if messages[0]["role"] == "system" else changed
+    key = "system" if told is changed else "content"
+    if isinstance(told.get(key), str):
+        told[key], tools = functions_in_system(told[key])
+        if tools and row.get("tools"):
+            faults.append(Fault("tools", "tools beside functions in the system message", "one of the two"))
+        elif tools:
+            changed["tools"] = tools
     return changed
 
 

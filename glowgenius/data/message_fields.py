@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from glowgenius.data.columns import Fault, near_miss
 from glowgenius.data.json_values import (
@@ -444,3 +445,89 @@ def _option_faults(field: str, keys: Mapping[str, Any]) -> list[Fault]:
         if key in keys
     )
     return [fault for fault in faults if fault is not None]
+
+
+_SPOKEN: Final = re.compile(r"(?:\A|\n)\s*(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE):")
+_SPEAKERS_OF_TEXT: Final = {"SYSTEM": "system", "USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
+_FOLLOWS: Final = {
+    "system": (None,),
+    "user": (None, "system", "assistant"),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant",),
+}
+"""Whom a speaker may follow; None is the beginning."""
+
+_FUNCTION_CALL: Final = "<functioncall>"
+_END: Final = "<|endoftext|>"
+_QUOTED_ARGUMENTS: Final = re.compile(r"(\{.*\"arguments\"\s*:\s*)'(.*)'(\s*\})", re.DOTALL)
+_WITH_FUNCTIONS: Final = re.compile(
+    r"(.*?)\s+with access to the following functions\.\s*Use them if required\s*-?\s*(\{.*)", re.DOTALL
+)
+_TRANSCRIPT: Final = (
+    "'USER: …' and 'ASSISTANT: …' in turn, each at the beginning of a line, or a list of messages with 'role' and "
+    "'content'"
+)
+
+
+def is_transcript(value: object) -> bool:
+    """Whether *value* is one text with all turns of a conversation, as glaive's data sets have it: `USER: …`."""
+    return isinstance(value, str) and value.lstrip().startswith(("USER:", "SYSTEM:")) and "ASSISTANT:" in value
+
+
+def read_transcript(field: str, text: str) -> list[dict[str, Any]] | Fault:
+    """The turns of a transcript as messages.
+
+    A turn begins with its speaker at the beginning of a line; `<functioncall> {…}` is a call, `FUNCTION RESPONSE:` the
+    result of one, and `<|endoftext|>` ends an answer. What does not alternate is refused: an answer might quote it.
+    """
+    parts = _SPOKEN.split(text)[1:]
+    messages: list[dict[str, Any]] = []
+    for number, (speaker, said) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        role = _SPEAKERS_OF_TEXT[speaker]
+        before: dict[str, Any] = messages[-1] if messages else {"role": None}
+        if before["role"] not in _FOLLOWS[role] or (role == "tool") != bool(before.get("tool_calls")):
+            place = f"{speaker!r} as turn {number + 1}, which does not follow the turn before it"
+            return Fault(field, place, _TRANSCRIPT)
+        content = said.strip()
+        if role == "assistant":
+            content = content.removesuffix(_END).rstrip()
+        if _END in content:
+            return Fault(field, f"{_END!r} within turn {number + 1}", f"{_END!r} at the end of an answer only")
+        message: dict[str, Any] = {"role": role, "content": content}
+        if role == "tool":
+            message["name"] = before["tool_calls"][-1]["function"]["name"]
+        if role == "assistant" and _FUNCTION_CALL in content:
+            message["content"], _, written = content.partition(_FUNCTION_CALL)
+            message["content"] = message["content"].rstrip()
+            quoted = _QUOTED_ARGUMENTS.fullmatch(written.strip())
+            if quoted is not None:  # glaive quotes the arguments, which are JSON text, as Python would
+                written = quoted[1] + json.dumps(quoted[2].replace("\\'", "'")) + quoted[3]
+            calls = calls_in_text(f"{field} (turn {number + 1})", written)
+            if isinstance(calls, Fault):
+                return calls
+            message["tool_calls"] = calls
+        messages.append(message)
+    return messages
+
+
+def functions_in_system(text: str) -> tuple[str, list[Any]]:
+    """A system message without `SYSTEM:` and without the functions that it lists, as glaive's do; and those functions.
+
+    Where what follows the sentence is not just JSON objects, the message stays whole.
+    """
+    text = text.strip().removeprefix("SYSTEM:").strip()
+    found = _WITH_FUNCTIONS.fullmatch(text)
+    if found is None:
+        return text, []
+    decoder, rest = json.JSONDecoder(), found[2].strip()
+    tools: list[Any] = []
+    while rest:
+        try:
+            tool, end = decoder.raw_decode(rest)
+        except ValueError:
+            return text, []
+        if "name" not in (as_mapping(tool) or ()):
+            return text, []
+        tools.append(tool)
+        rest = rest[end:].strip()
+    return f"{found[1]}.", tools

@@ -244,3 +244,79 @@ def test_an_argument_called_type_is_no_schema_of_another_kind():
     table = {"name": "f", "parameters": {"type": {"description": "a kind"}, "required": {"description": "?"}}}
     [row] = Dataset.from_records([{"question": "Q", "answer": "A", "tools": [table]}])
     assert row.tools[0]["function"]["parameters"] == table["parameters"]
+
+
+RATE = {
+    "name": "rate",
+    "description": "The rate of two currencies",
+    "parameters": {"type": "object", "properties": {"base": {"type": "string"}}, "required": ["base"]},
+}
+GLAIVE = {
+    "system": "SYSTEM: You are a helpful assistant with access to the following functions. Use them if required -\n"
+    + json.dumps(RATE, indent=4)
+    + "\n\n"
+    + json.dumps({**RATE, "name": "other"}),
+    "chat": "USER: What is the rate?\n\n\nASSISTANT: I look. <functioncall> "
+    '{"name": "rate", "arguments": \'{"base": "it\'s USD"}\'} <|endoftext|>\n\n\n'
+    'FUNCTION RESPONSE: {"rate": 0.85}\n\n\nASSISTANT: It is:\n\n0.85. <|endoftext|>\n\n\n'
+    "USER: Thanks\n\n\nASSISTANT: Welcome. <|endoftext|>\n\n\n",
+}
+
+
+def test_a_transcript_with_functions_is_read_as_its_turns_by_the_advice_of_its_refusal():
+    [fault] = faults(GLAIVE)
+    assert fault == "chat: no column of that name → did you mean 'messages'? columns={'chat': 'messages'} reads it so"
+    [row] = Dataset.from_records([GLAIVE], columns={"chat": "messages"})
+    call = {"type": "function", "function": {"name": "rate", "arguments": {"base": "it's USD"}}}
+    assert row.messages == (
+        Message("system", "You are a helpful assistant."),
+        Message("user", "What is the rate?"),
+        Message("assistant", "I look.", tool_calls=[call]),
+        Message("tool", '{"rate": 0.85}', name="rate"),
+        Message("assistant", "It is:\n\n0.85."),
+        Message("user", "Thanks"),
+        Message("assistant", "Welcome."),
+    )
+    assert [tool["function"]["name"] for tool in row.tools] == ["rate", "other"]
+    joined = {"messages": GLAIVE["system"] + "\n\n" + GLAIVE["chat"]}
+    assert Dataset.from_records([joined])[0] == row
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [('{"name": "rate", "arguments": {"base": "USD"}}', {"base": "USD"}), ('{"name": "rate", "arguments": "{}"}', {})],
+)
+def test_a_call_of_a_transcript_may_be_json_as_well(call, arguments):
+    text = f"USER: Hm?\nASSISTANT: <functioncall> {call}"
+    [row] = Dataset.from_records([{"messages": text}])
+    assert row.messages[1].tool_calls[0]["function"]["arguments"] == arguments
+
+
+def test_a_system_message_of_a_transcript_that_lists_no_functions_is_whole():
+    for said in ("You are helpful, with no access to external functions.", "Use { braces }."):
+        [row] = Dataset.from_records([{"system": f"SYSTEM: {said}", "messages": "USER: Hi\n\nASSISTANT: Ho"}])
+        assert (row.messages[0].content, row.tools) == (said, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "USER: a\n\nUSER: b\n\nASSISTANT: c",
+            "messages: 'USER' as turn 2, which does not follow the turn before it → ",
+        ),
+        ("USER: a\n\nASSISTANT: b\n\nFUNCTION RESPONSE: c", "messages: 'FUNCTION RESPONSE' as turn 3, which does not"),
+        ("USER: a\n\nASSISTANT: b\nASSISTANT: c", "messages: 'ASSISTANT' as turn 3, which does not follow"),
+        ("USER: a\n\nASSISTANT: b <|endoftext|> c", "messages: '<|endoftext|>' within turn 2 → "),
+        ("USER: a\n\nASSISTANT: <functioncall> rate()", "messages (turn 2): text that is no JSON: "),
+        ('USER: a\n\nASSISTANT: <functioncall> {"name": "f", "arguments": \'{\'}', "messages (turn 2)"),
+    ],
+)
+def test_a_transcript_that_is_not_clear_is_refused(text, fault):
+    found = faults({"messages": text})
+    assert found[0].startswith(fault)
+
+
+def test_functions_in_a_system_message_beside_tools_are_refused():
+    row = {"system": GLAIVE["system"], "messages": "USER: Hi\n\nASSISTANT: Ho", "tools": [TOOL]}
+    assert faults(row) == ["tools: tools beside functions in the system message → one of the two"]
