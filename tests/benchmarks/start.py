@@ -33,7 +33,7 @@ import glowgenius as gg
 from glowgenius.local import ServiceClient
 
 class Stepped(gg.Callback):
-    def on_log(self, event):
+    def on_step_logged(self, event):
         sys.stderr.write("stepped\\n")
 
 rows = gg.Dataset.from_records([{"question": "What colour is the sky?", "answer": "Blue"}])

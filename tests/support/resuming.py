@@ -33,7 +33,7 @@ class Counting(Callback):
     def on_step_end(self, event):
         self.losses.append(event.loss)
 
-    def on_evaluate(self, event):
+    def on_evaluate_end(self, event):
         self.losses.append(event.metrics["eval/loss"])
 
     def on_epoch_end(self, event):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 
 from glowgenius.errors import CheckpointError, ConfigError
-from glowgenius.training.callbacks.base import HOOKS, Callback, Callbacks, deliver, on
+from glowgenius.training.callbacks.base import EVENT_HOOKS, HOOKS, RENAMED_HOOKS, Callback, Callbacks, deliver, on
 from glowgenius.training.events import EVENTS, EvaluateEnd, StepEnd, TrainFailed, to_json
 from glowgenius.training.requests import REQUESTS, LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
 from tests.support.events import (
     ALL,
     BEGIN,
     EVALUATE_BEGIN,
+    EVALUATE_END,
     FAILED,
     LOGGED,
     STEP_END,
@@ -31,6 +34,81 @@ def test_each_event_reaches_exactly_its_hook():
         assert heard == [event]
 
 
+def test_each_hook_is_named_like_its_event():
+    names = [re.findall("[A-Z][a-z]*", event.__name__) for event in EVENTS]
+    assert tuple("_".join(["on", *map(str.lower, words)]) for words in names) == HOOKS
+    assert [EVENT_HOOKS[event] for event in EVENTS] == list(HOOKS)
+
+
+def test_on_event_receives_every_event_before_its_hook():
+    heard = []
+
+    class Both(Callback):
+        def on_event(self, event):
+            heard.append(("on_event", type(event)))
+            return RunEvaluation() if event is STEP_END else None
+
+        def on_step_end(self, event):
+            heard.append(("on_step_end", type(event)))
+            return SaveCheckpoint()
+
+    callbacks = Callbacks([Both()])
+    for event in ALL:
+        expected = [RunEvaluation(), SaveCheckpoint()] if event is STEP_END else []
+        assert callbacks.dispatch(event) == expected
+    place = heard.index(("on_step_end", StepEnd))
+    assert heard[place - 1] == ("on_event", StepEnd)
+    assert [event for name, event in heard if name == "on_event"] == list(EVENTS)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_HOOKS.items())
+def test_an_old_name_of_a_hook_is_answered_with_the_new_one_and_works(old, new):
+    def body(heard):
+        return lambda self, event: heard.append(event)
+
+    for parents in (lambda heard: (type("Mine", (), {old: body(heard)}), Callback), lambda heard: (Callback,)):
+        heard = []
+        own = {} if len(parents(heard)) == 2 else {old: body(heard)}
+        with pytest.warns(DeprecationWarning) as warned:
+            kind = type("Mine", parents(heard), own)
+        assert [str(one.message) for one in warned] == [
+            f"Mine.{old}: this hook is called {new} now; the old name works in this version"
+        ]
+        for event in ALL:
+            deliver(kind(), event)
+        assert [EVENT_HOOKS[type(event)] for event in heard] == [new]
+
+
+def test_a_subclass_may_call_a_hook_of_its_parent_by_either_name():
+    heard = []
+
+    class New(Callback):
+        def on_evaluate_end(self, event):
+            heard.append("parent")
+
+    with pytest.warns(DeprecationWarning, match="on_evaluate_end"):
+
+        class Old(New):
+            def on_evaluate(self, event):
+                super().on_evaluate(event)
+                heard.append("child")
+
+    class Newest(Old):
+        def on_evaluate_end(self, event):
+            super().on_evaluate_end(event)
+            heard.append("grandchild")
+
+    deliver(Newest(), EVALUATE_END)
+    assert heard == ["parent", "child", "grandchild"]
+
+
+def test_two_functions_under_the_two_names_of_a_hook_are_refused():
+    with pytest.raises(ConfigError, match="Mine has on_save and on_checkpoint_saved, which are the same hook; remove"):
+        type("Mine", (Callback,), {"on_save": lambda s, event: 1, "on_checkpoint_saved": lambda s, event: 2})
+    with pytest.raises(ConfigError, match=r"Mine\.on_wait: a hook takes one argument besides self"):
+        type("Mine", (Callback,), {"on_wait": lambda self: None})
+
+
 def test_events_are_frozen():
     for event in ALL:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -39,7 +117,7 @@ def test_events_are_frozen():
 
 def test_the_base_class_does_nothing():
     callback = Callback()
-    assert [deliver(callback, event) for event in ALL] == [None] * len(ALL)
+    assert [deliver(callback, event) for event in ALL] == [[]] * len(ALL)
     assert (callback.state_key, callback.state_dict(), callback.load_state_dict({})) == ("Callback", {}, None)
 
 
@@ -48,8 +126,8 @@ def test_a_misspelt_hook_fails_when_the_class_is_defined():
         type("Mine", (Callback,), {"on_epoch_edn": lambda self, event: None})
     assert str(raised.value) == (
         "Mine.on_epoch_edn: there is no such hook (did you mean 'on_epoch_end'?); the hooks are on_train_begin, "
-        "on_epoch_begin, on_step_begin, on_step_end, on_evaluate_begin, on_evaluate, on_save, on_log, on_epoch_end, "
-        "on_wait, on_restart, on_train_end, on_exception"
+        "on_epoch_begin, on_step_begin, on_step_end, on_evaluate_begin, on_evaluate_end, on_checkpoint_saved, "
+        "on_step_logged, on_epoch_end, on_service_wait, on_train_restart, on_train_end, on_train_failed, on_event"
     )
 
 
@@ -90,7 +168,7 @@ def test_a_hook_may_have_further_arguments_with_defaults_and_be_any_callable():
         def on_step_end(self, event, log=None, *rest, **more):
             return RunEvaluation()
 
-    assert deliver(Mine(), STEP_END) == RunEvaluation()
+    assert deliver(Mine(), STEP_END) == [RunEvaluation()]
 
 
 def test_everyone_is_called_in_the_order_of_the_list():
@@ -141,10 +219,12 @@ def test_an_error_keeps_its_type_gains_a_note_and_everyone_still_sees_the_event(
 
 def test_an_error_while_failing_becomes_a_note_on_the_first_error():
     log = []
-    callbacks = Callbacks([Recorder("A", log, on_exception=fail(OSError("full"))), Recorder("B", log)])
+    callbacks = Callbacks([Recorder("A", log, on_train_failed=fail(OSError("full"))), Recorder("B", log)])
     event = TrainFailed(error=ValueError("first"), step=3)
     callbacks.dispatch_failure(event)
-    assert event.error.__notes__ == ["on_exception failed in the callback Recorder('A') at TrainFailed: OSError: full"]
+    assert event.error.__notes__ == [
+        "on_train_failed failed in the callback Recorder('A') at TrainFailed: OSError: full"
+    ]
     assert log == [("A", "TrainFailed"), ("B", "TrainFailed")]
 
 
@@ -159,7 +239,7 @@ def test_an_answer_that_is_no_request_is_refused():
 
 @pytest.mark.parametrize(
     ("hook", "event"),
-    [("on_train_begin", BEGIN), ("on_log", LOGGED), ("on_train_end", TRAIN_END), ("on_exception", FAILED)],
+    [("on_train_begin", BEGIN), ("on_step_logged", LOGGED), ("on_train_end", TRAIN_END), ("on_train_failed", FAILED)],
 )
 def test_nothing_can_be_asked_for_where_nothing_would_be_done(hook, event):
     with pytest.raises(ConfigError) as raised:

@@ -112,7 +112,9 @@ def boom(event):
     raise KeyError("boom")
 
 
-@pytest.mark.parametrize("hook", ["on_step_begin", "on_step_end", "on_evaluate_begin", "on_evaluate", "on_save"])
+@pytest.mark.parametrize(
+    "hook", ["on_step_begin", "on_step_end", "on_evaluate_begin", "on_evaluate_end", "on_checkpoint_saved"]
+)
 def test_an_error_in_a_callback_ends_the_run_with_that_error(tmp_path, hook):
     other = Recorder("other")
     with pytest.raises(KeyError) as raised:
@@ -206,7 +208,7 @@ def test_a_task_that_waits_for_a_silent_service_can_be_cancelled(tmp_path):
 def test_a_pause_before_a_restart_can_be_cancelled():
     reached, recorder = (
         threading.Event(),
-        Recorder(on_restart=lambda event: reached.set() if event.restart == 2 else None),
+        Recorder(on_train_restart=lambda event: reached.set() if event.restart == 2 else None),
     )
     gone = {count: ConnectionError("gone") for count in (2, 4)}
     service = ScriptedService(tokenizer=TOKENIZER, fail_on={"forward_backward": gone})

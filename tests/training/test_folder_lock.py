@@ -65,7 +65,7 @@ def test_two_threads_are_two_writers(tmp_path):
         thread.start()
         thread.join()
 
-    run(tmp_path, Recorder(on_evaluate=other))
+    run(tmp_path, Recorder(on_evaluate_end=other))
     assert all("is being written by another run" in text for text in told)
     assert told
 

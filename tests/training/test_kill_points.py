@@ -127,7 +127,9 @@ def test_killed_again_while_it_is_being_resumed(whole, tmp_path, moment):
         assert run.resume(service, folder) == 2
 
 
-@pytest.mark.parametrize("hook", ["on_step_end", "on_evaluate", "on_save", "on_epoch_end", "on_train_end"])
+@pytest.mark.parametrize(
+    "hook", ["on_step_end", "on_evaluate_end", "on_checkpoint_saved", "on_epoch_end", "on_train_end"]
+)
 def test_killed_in_a_callback(whole, tmp_path, hook):
     def die(event):
         if event.step >= 3:

@@ -275,7 +275,7 @@ def test_a_run_that_was_killed_before_its_first_row_can_be_begun_again(tmp_path,
         raise Killed
 
     with pytest.raises(Killed):
-        run(*all_of(tmp_path), Recorder(on_evaluate=die), output_dir=tmp_path)
+        run(*all_of(tmp_path), Recorder(on_evaluate_end=die), output_dir=tmp_path)
     assert (tmp_path / "samples.jsonl").read_text()
     run(*all_of(tmp_path), output_dir=tmp_path, resume=resume)
     assert [json.loads(line)["step"] for line in (tmp_path / "samples.jsonl").read_text().splitlines()] == [0, 9]

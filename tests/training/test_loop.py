@@ -272,7 +272,9 @@ def test_an_evaluation_that_is_asked_for(lookahead, evaluated):
     assert len(service.operations("forward")) == 3
 
 
-@pytest.mark.parametrize("hook", ["on_step_begin", "on_evaluate_begin", "on_evaluate", "on_epoch_end", "on_save"])
+@pytest.mark.parametrize(
+    "hook", ["on_step_begin", "on_evaluate_begin", "on_evaluate_end", "on_epoch_end", "on_checkpoint_saved"]
+)
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_requests_are_served_at_every_moment(hook, lookahead):
     """At lookahead 0 even what is asked for in the last moment of a step is about that very step."""
@@ -288,7 +290,7 @@ def test_requests_are_served_at_every_moment(hook, lookahead):
 
 
 def test_asking_at_the_end_of_a_step_is_still_about_that_step_without_lookahead():
-    recorder = Recorder(on_epoch_end=at(3, RunEvaluation()), on_save=at(3, RunEvaluation()))
+    recorder = Recorder(on_epoch_end=at(3, RunEvaluation()), on_checkpoint_saved=at(3, RunEvaluation()))
     result, service = run(recorder, lookahead=0, save_every=3)
     assert [step for step, _ in result.history.series("eval_loss")] == [0, 3, 9]
     assert kinds(service)[1:8] == ["evaluate", "step", "step", "step", "state 000003", "weights 000003", "evaluate"]
@@ -298,7 +300,7 @@ def test_asking_at_the_end_of_a_step_is_still_about_that_step_without_lookahead(
 
 
 def test_evaluating_when_told_about_a_checkpoint_tells_of_the_weights_that_are_kept_with_it():
-    recorder = Recorder(on_save=at(3, RunEvaluation()))
+    recorder = Recorder(on_checkpoint_saved=at(3, RunEvaluation()))
     result, _ = run(recorder, lookahead=0, save_every=3)
     saves = [
         (event.step, event.sampler_path is not None) for event in recorder.events if hasattr(event, "sampler_path")
@@ -327,7 +329,7 @@ def test_everyone_sees_the_event_at_which_one_stops_and_the_first_reason_counts(
     assert [event for _, event in log[::2]] == [event for _, event in log[1::2]]
 
 
-@pytest.mark.parametrize("hook", ["on_save", "on_epoch_end", "on_evaluate"])
+@pytest.mark.parametrize("hook", ["on_checkpoint_saved", "on_epoch_end", "on_evaluate_end"])
 def test_stopping_in_the_last_moment_of_a_step_keeps_and_evaluates_it(hook):
     result, service = run(Recorder(**{hook: at(3, StopTraining("now"))}), lookahead=0, save_every=3, eval_every=3)
     final = result.final_checkpoint
@@ -338,20 +340,20 @@ def test_stopping_in_the_last_moment_of_a_step_keeps_and_evaluates_it(hook):
 
 def test_stopping_before_the_first_update_is_no_run():
     with pytest.raises(TrainingError) as raised:
-        run(Recorder(on_evaluate=at(0, StopTraining("at once"))), lookahead=0)
+        run(Recorder(on_evaluate_end=at(0, StopTraining("at once"))), lookahead=0)
     assert str(raised.value) == "a callback stopped the run before its first update: at once"
 
 
 def test_stopping_at_the_last_step_changes_only_the_reason():
-    result, service = run(Recorder(on_evaluate=at(9, StopTraining("late"))))
+    result, service = run(Recorder(on_evaluate_end=at(9, StopTraining("late"))))
     assert (result.stop_reason, len(service.operations("save_state"))) == ("late", 1)
 
 
 def test_the_weights_of_another_step_can_be_asked_for():
     stop = StopTraining("enough", use_step=2)
-    result, _ = run(Recorder(on_evaluate=at(4, stop)), eval_every=2)
+    result, _ = run(Recorder(on_evaluate_end=at(4, stop)), eval_every=2)
     assert (result.sampler_step, result.sampler.client.updates) == (2, 2)
-    result, _ = run(Recorder(on_evaluate=at(4, StopTraining("enough", use_step=4))), eval_every=2)
+    result, _ = run(Recorder(on_evaluate_end=at(4, StopTraining("enough", use_step=4))), eval_every=2)
     assert (result.sampler_step, result.sampler.client.updates) == (4, 4)
 
 
@@ -419,7 +421,7 @@ def test_figures_are_part_of_the_row():
 
 
 def test_figures_may_come_as_late_as_the_checkpoint():
-    result, _ = run(Recorder(on_save=at(3, LogMetrics({"size": 7}))), save_every=3)
+    result, _ = run(Recorder(on_checkpoint_saved=at(3, LogMetrics({"size": 7}))), save_every=3)
     assert result.history.series("size") == ((3, 7.0),)
 
 

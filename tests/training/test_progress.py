@@ -211,7 +211,7 @@ def disturbed(out):
 
     def late(event):
         if event.step == 2:
-            bar.on_wait(WAIT)
+            bar.on_service_wait(WAIT)
 
     bar = ProgressBar(file=out, width=220)
     service = ScriptedService(tokenizer=TOKENIZER, fail_on={"optim_step": {4: ConnectionError("gone")}})
@@ -252,7 +252,7 @@ def test_it_can_be_used_again():
 def test_a_failure_before_the_run_began_prints_nothing():
     out = io.StringIO()
     bar = ProgressBar(file=out)
-    bar.on_exception(TrainFailed(error=ValueError("x"), step=0))
+    bar.on_train_failed(TrainFailed(error=ValueError("x"), step=0))
     bar.on_train_end(TrainEnd(step=0, stop_reason="completed", best_step=None, trained_tokens=0))
     assert out.getvalue() == ""
 

@@ -203,7 +203,9 @@ def test_a_long_wait_is_said_at_growing_intervals(whole, caplog):
 
 def test_what_has_been_slow_before_is_not_a_long_wait():
     service, recorder, time = ScriptedService(tokenizer=TOKENIZER), Recorder(), FakeTime(late=2)
-    run(service, None, Recorder(on_evaluate=lambda event: setattr(time, "late", time.late + 1)), recorder, time=time)
+    run(
+        service, None, Recorder(on_evaluate_end=lambda event: setattr(time, "late", time.late + 1)), recorder, time=time
+    )
     # The first result took a minute, so the next word is said after three.
     assert [event.seconds for event in waits(recorder)[:3]] == [30, 60, 180]
 

@@ -147,7 +147,7 @@ def test_a_finished_run_is_given_back(tmp_path):
 
 def test_a_run_that_a_callback_has_ended_stays_ended_until_it_is_made_longer(tmp_path):
     service, recorder = ScriptedService(tokenizer=TOKENIZER), Recorder()
-    stop = Recorder(on_evaluate=lambda event: StopTraining("enough", use_step=3) if event.step == 3 else None)
+    stop = Recorder(on_evaluate_end=lambda event: StopTraining("enough", use_step=3) if event.step == 3 else None)
     train(service, tmp_path, callbacks=[stop])
     again = train(service, tmp_path, resume=True, callbacks=[recorder])
     assert recorder.events[0].header[-1] == (

@@ -164,7 +164,7 @@ def test_early_stopping_may_watch_another_metric(tmp_path):
 
 
 def test_weights_chosen_by_a_request_stay_until_the_end(tmp_path):
-    stop = Recorder(on_evaluate=lambda event: StopTraining("enough", use_step=3) if event.step == 3 else None)
+    stop = Recorder(on_evaluate_end=lambda event: StopTraining("enough", use_step=3) if event.step == 3 else None)
     result = run(scripted(), tmp_path, stop, save_top_k=1, lookahead=2)
     assert (result.final_checkpoint.step, result.best_step, result.sampler.client.updates) == (5, 5, 3)
     assert [record.step for record in result.checkpoints] == [3, 5]

@@ -54,7 +54,7 @@ def killed_and_resumed(make, folder, killed_at=5):
 
     settings = {"service": service, "output_dir": folder}
     with pytest.raises(Killed):
-        run(make(), Recorder(on_log=die), **settings)
+        run(make(), Recorder(on_step_logged=die), **settings)
     return run(make(), resume=True, **settings)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import warnings
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, assert_never, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast, final
 
 from typing_extensions import override
 
@@ -36,34 +38,37 @@ if TYPE_CHECKING:
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.typing import JSON
 
-HOOKS: Final = (
-    "on_train_begin",
-    "on_epoch_begin",
-    "on_step_begin",
-    "on_step_end",
-    "on_evaluate_begin",
-    "on_evaluate",
-    "on_save",
-    "on_log",
-    "on_epoch_end",
-    "on_wait",
-    "on_restart",
-    "on_train_end",
-    "on_exception",
-)
+EVENT_HOOKS: Final[Mapping[type[Event], str]] = {
+    event: "on" + re.sub("([A-Z])", r"_\1", event.__name__).lower() for event in EVENTS
+}
+"""Event → the hook that receives it: `on_` and the name of the event in snake case."""
+
+HOOKS: Final = tuple(EVENT_HOOKS.values())
 """The hooks, in the order of a run; a wait and a restart may come anywhere."""
+
+RENAMED_HOOKS: Final = {
+    "on_evaluate": "on_evaluate_end",
+    "on_save": "on_checkpoint_saved",
+    "on_log": "on_step_logged",
+    "on_wait": "on_service_wait",
+    "on_restart": "on_train_restart",
+    "on_exception": "on_train_failed",
+}
+"""Names that hooks had before → their names. Both work in this version; a class with an old one gets a warning."""
 
 
 class Callback:
     """Base class of callbacks: override the hooks you need, each is given one frozen event.
 
         class Patience(Callback):
-            def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
+            def on_evaluate_end(self, event: EvaluateEnd) -> StopTraining | None:
                 return StopTraining("good enough") if event.metrics["eval/loss"] < 0.1 else None
 
     A hook returns None or one request: `StopTraining(reason)`, `SaveCheckpoint()`, `RunEvaluation()` or
     `LogMetrics({...})`. Callbacks are called in the order of the list, and all of them see every event.
-    An error in a hook ends the run with that error, and `on_exception` still reaches everyone.
+    An error in a hook ends the run with that error, and `on_train_failed` still reaches everyone.
+
+    `on_event` receives every event, before the hook of that event.
 
     What a callback remembers survives a resume through `state_dict` and `load_state_dict`.
 
@@ -82,8 +87,9 @@ class Callback:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the hooks where they are defined, as one that is never called would go unnoticed."""
         super().__init_subclass__(**kwargs)
+        _rename_hooks(cls)
         for name, hook in vars(cls).items():
-            if name.startswith("on_"):
+            if name.startswith("on_") and name not in RENAMED_HOOKS:
                 _check_hook(f"{cls.__name__}.{name}", name, hook)
 
     @override
@@ -112,6 +118,9 @@ class Callback:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave when a checkpoint was saved; called after `on_train_begin`."""
 
+    def on_event(self, event: Event) -> Request | None:
+        """Any event, before the hook of its own; for callbacks that treat all events alike, such as loggers."""
+
     def on_train_begin(self, event: TrainBegin) -> None:
         """The first request is about to be made."""
 
@@ -125,36 +134,65 @@ class Callback:
         """An update has been made."""
 
     def on_evaluate_begin(self, event: EvaluateBegin) -> Request | None:
-        """Weights are being evaluated; `LogMetrics` returned here is seen by `on_evaluate`."""
+        """Weights are being evaluated; `LogMetrics` returned here is seen by `on_evaluate_end`."""
 
-    def on_evaluate(self, event: EvaluateEnd) -> Request | None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> Request | None:
         """An evaluation is complete."""
 
-    def on_save(self, event: CheckpointSaved) -> Request | None:
+    def on_checkpoint_saved(self, event: CheckpointSaved) -> Request | None:
         """A checkpoint has been saved."""
 
-    def on_log(self, event: StepLogged) -> None:
+    def on_step_logged(self, event: StepLogged) -> None:
         """Everything about a step has been measured; the row is about to be written."""
 
     def on_epoch_end(self, event: EpochEnd) -> Request | None:
         """Every row has been visited once more."""
 
-    def on_wait(self, event: ServiceWait) -> None:
+    def on_service_wait(self, event: ServiceWait) -> None:
         """The service takes long to answer; called again at growing intervals."""
 
-    def on_restart(self, event: TrainRestart) -> None:
+    def on_train_restart(self, event: TrainRestart) -> None:
         """The service failed, and the steps behind the last checkpoint are going to be made again."""
 
     def on_train_end(self, event: TrainEnd) -> None:
         """The run is over, and everything is saved."""
 
-    def on_exception(self, event: TrainFailed) -> None:
+    def on_train_failed(self, event: TrainFailed) -> None:
         """The run is over because of an error or an interruption."""
 
 
+for _old, _new in RENAMED_HOOKS.items():  # so that super().on_evaluate(event) of a subclass works
+    setattr(Callback, _old, getattr(Callback, _new))
+
+
+def _rename_hooks(cls: type[Callback]) -> None:
+    """Give each hook of *cls* both of its names, with a warning where it has only an old one.
+
+    Raises:
+        ConfigError: There are two different functions under the two names.
+    """
+    for old, new in RENAMED_HOOKS.items():
+        # A mixin need not be a Callback itself.
+        owner = next(base for base in cls.__mro__ if old in vars(base) or new in vars(base))
+        hooks = {name: vars(owner)[name] for name in (old, new) if name in vars(owner)}
+        if len(hooks) == 2 and hooks[old] is not hooks[new]:  # noqa: PLR2004 - the two names
+            raise ConfigError(f"{owner.__name__} has {old} and {new}, which are the same hook; remove {old}")
+        if new not in hooks:
+            _check_hook(f"{owner.__name__}.{old}", new, hooks[old])
+            warnings.warn(
+                f"{owner.__name__}.{old}: this hook is called {new} now; the old name works in this version",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+        if len(hooks) == 1:
+            for name in (old, new):
+                setattr(cls, name, next(iter(hooks.values())))
+
+
 def _check_hook(place: str, name: str, hook: object) -> None:
-    if name not in HOOKS:
-        raise ConfigError(f"{place}: there is no such hook{nearest(name, HOOKS)}; the hooks are {', '.join(HOOKS)}")
+    if name not in HOOKS and name != "on_event":
+        known = (*HOOKS, "on_event")
+        raise ConfigError(f"{place}: there is no such hook{nearest(name, known)}; the hooks are {', '.join(known)}")
     if inspect.iscoroutinefunction(hook):
         raise ConfigError(f"{place}: a hook is a plain function, as nothing would await an asynchronous one")
     if not inspect.isfunction(hook):
@@ -184,8 +222,8 @@ class FunctionCallback(Callback):
         name = getattr(self._function, "__name__", repr(self._function))
         return f"on({self._event_type.__name__}, {name})"
 
-    def handle(self, event: Event) -> Request | None:
-        """Call the function if *event* is of its class."""
+    @override
+    def on_event(self, event: Event) -> Request | None:
         return self._function(event) if isinstance(event, self._event_type) else None
 
 
@@ -215,55 +253,11 @@ _NO_REQUESTS: Final = (TrainBegin, StepLogged, ServiceWait, TrainRestart, TrainE
 """Events at which there is nothing to ask for."""
 
 
-def deliver(callback: Callback, event: Event) -> Request | None:
-    """Call the hook of *callback* for *event*, and check what it answers."""
-    if isinstance(callback, FunctionCallback):
-        return callback.handle(event)
-    match event:
-        case EpochBegin():
-            answer: object = callback.on_epoch_begin(event)
-        case StepBegin():
-            answer = callback.on_step_begin(event)
-        case StepEnd():
-            answer = callback.on_step_end(event)
-        case EvaluateBegin():
-            answer = callback.on_evaluate_begin(event)
-        case EvaluateEnd():
-            answer = callback.on_evaluate(event)
-        case CheckpointSaved():
-            answer = callback.on_save(event)
-        case EpochEnd():
-            answer = callback.on_epoch_end(event)
-        case TrainBegin() | StepLogged() | ServiceWait() | TrainRestart() | TrainEnd() | TrainFailed():
-            answer = _inform(callback, event)
-        case _:
-            assert_never(event)
-    return _checked(answer, event)
-
-
-def _inform(
-    callback: Callback, event: TrainBegin | StepLogged | ServiceWait | TrainRestart | TrainEnd | TrainFailed
-) -> object:
-    """Call the hook for an event at which there is nothing to ask for; what untyped ones answer all the same."""
-    match event:
-        case TrainBegin():
-            return _call(callback.on_train_begin, event)
-        case StepLogged():
-            return _call(callback.on_log, event)
-        case ServiceWait():
-            return _call(callback.on_wait, event)
-        case TrainRestart():
-            return _call(callback.on_restart, event)
-        case TrainEnd():
-            return _call(callback.on_train_end, event)
-        case TrainFailed():
-            return _call(callback.on_exception, event)
-        case _:
-            assert_never(event)
-
-
-def _call(hook: Callable[[E], object], event: E) -> object:
-    return hook(event)
+def deliver(callback: Callback, event: Event) -> list[Request]:
+    """Call the hooks of *callback* for *event*, and check what they return."""
+    hook: Callable[[Event], object] = getattr(callback, EVENT_HOOKS[type(event)])
+    answers = (_checked(call(event), event) for call in (callback.on_event, hook))
+    return [answer for answer in answers if answer is not None]
 
 
 def _checked(answer: object, event: Event) -> Request | None:
@@ -337,7 +331,7 @@ class Callbacks:
         failure: Exception | None = None
         for callback in self._callbacks:
             try:
-                request = deliver(callback, event)
+                answers = deliver(callback, event)
             except Exception as error:  # noqa: BLE001 - everyone else is told first
                 note = f"in the callback {callback!r} at {type(event).__name__}"
                 if failure is None:
@@ -346,7 +340,7 @@ class Callbacks:
                 else:
                     failure.add_note(f"{note}, as well: {type(error).__name__}: {error}")
             else:
-                requests += [] if request is None else [request]
+                requests += answers
         if failure is not None:
             raise failure
         return requests
@@ -357,7 +351,7 @@ class Callbacks:
             self.dispatch(event)
         except Exception as error:  # noqa: BLE001 - the first error is the one to raise
             where = " ".join(getattr(error, "__notes__", []))
-            event.error.add_note(f"on_exception failed {where}: {type(error).__name__}: {error}")
+            event.error.add_note(f"on_train_failed failed {where}: {type(error).__name__}: {error}")
 
     def state(self) -> dict[str, JSON]:
         """The state of every callback that keeps one, by key.

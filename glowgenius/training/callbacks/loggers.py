@@ -18,7 +18,7 @@ from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.data.message import Conversation, as_messages
 from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
-from glowgenius.training.events import to_json
+from glowgenius.training.events import TrainBegin, to_json
 from glowgenius.training.run_folder import CONFIG
 from glowgenius.training.sampler import sampling_usage
 
@@ -28,20 +28,9 @@ if TYPE_CHECKING:
 
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import (
-        CheckpointSaved,
-        EpochBegin,
-        EpochEnd,
         EvaluateBegin,
-        EvaluateEnd,
         Event,
-        ServiceWait,
-        StepBegin,
-        StepEnd,
         StepLogged,
-        TrainBegin,
-        TrainEnd,
-        TrainFailed,
-        TrainRestart,
     )
     from glowgenius.training.prices import TokenUsage
     from glowgenius.training.sampler import Completion, Prompt
@@ -149,65 +138,18 @@ class JSONLLogger(Callback):
     def __repr__(self) -> str:
         return f"JSONLLogger({str(self._path)!r})"
 
-    def _write(self, event: Event) -> None:
+    @override
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, TrainBegin):
+            self._begin(event)
         # Opened for each line, so that the file is complete at every moment and another process can follow it.
         append(self._path, json_line(to_json(event)), synced=False)
 
-    @override
-    def on_train_begin(self, event: TrainBegin) -> None:
+    def _begin(self, event: TrainBegin) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if event.resumed:
             lines = sound_lines("JSONLLogger", self._path, _is_event)
             write_whole(self._path, "".join(_up_to(lines, event.start_step)))
-        self._write(event)
-
-    @override
-    def on_epoch_begin(self, event: EpochBegin) -> None:
-        self._write(event)
-
-    @override
-    def on_step_begin(self, event: StepBegin) -> None:
-        self._write(event)
-
-    @override
-    def on_step_end(self, event: StepEnd) -> None:
-        self._write(event)
-
-    @override
-    def on_evaluate_begin(self, event: EvaluateBegin) -> None:
-        self._write(event)
-
-    @override
-    def on_evaluate(self, event: EvaluateEnd) -> None:
-        self._write(event)
-
-    @override
-    def on_save(self, event: CheckpointSaved) -> None:
-        self._write(event)
-
-    @override
-    def on_log(self, event: StepLogged) -> None:
-        self._write(event)
-
-    @override
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self._write(event)
-
-    @override
-    def on_wait(self, event: ServiceWait) -> None:
-        self._write(event)
-
-    @override
-    def on_restart(self, event: TrainRestart) -> None:
-        self._write(event)
-
-    @override
-    def on_train_end(self, event: TrainEnd) -> None:
-        self._write(event)
-
-    @override
-    def on_exception(self, event: TrainFailed) -> None:
-        self._write(event)
 
 
 def _is_event(record: dict[str, Any]) -> bool:
@@ -261,7 +203,7 @@ class CSVLogger(Callback):
         self._rewrite()
 
     @override
-    def on_log(self, event: StepLogged) -> None:
+    def on_step_logged(self, event: StepLogged) -> None:
         if self._rows and event.step <= int(self._rows[-1]["step"]):
             return  # made again after a restart, with the same row
         row = _cells({"step": event.step, **event.metrics})

@@ -81,7 +81,7 @@ class ProgressBar(Callback):
             self._print(f"step {event.step}/{self._total}, epoch {event.epoch}: {_figures(self._trained)}")
 
     @override
-    def on_evaluate(self, event: EvaluateEnd) -> None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
         measured = {name.replace("eval/", "eval "): value for name, value in event.metrics.items()}
         self._evaluated = measured
         if self._bar is not None and self._trained:
@@ -91,11 +91,11 @@ class ProgressBar(Callback):
         self._print(f"step {event.step}/{self._total}: {_figures(measured)}{best}")
 
     @override
-    def on_wait(self, event: ServiceWait) -> None:
+    def on_service_wait(self, event: ServiceWait) -> None:
         self._print(event.message)
 
     @override
-    def on_restart(self, event: TrainRestart) -> None:
+    def on_train_restart(self, event: TrainRestart) -> None:
         self._trained, self._evaluated = {}, {}
         if self._bar is not None:
             bar, task = self._bar
@@ -110,7 +110,7 @@ class ProgressBar(Callback):
         self._console = None
 
     @override
-    def on_exception(self, event: TrainFailed) -> None:
+    def on_train_failed(self, event: TrainFailed) -> None:
         self._close()
         if self._console is not None:
             # Ctrl-C has nothing to say.

@@ -114,7 +114,7 @@ class EarlyStopping(Callback):
         return RunEvaluation() if self._asks else None
 
     @override
-    def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> StopTraining | None:
         name = measured_as(self._monitor, event.metrics)
         if name is None:
             raise ConfigError(
@@ -219,7 +219,7 @@ class TerminateOnNaN(Callback):
         return self._judge("train/loss", event.loss, event.step)
 
     @override
-    def on_evaluate(self, event: EvaluateEnd) -> StopTraining | None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> StopTraining | None:
         loss = event.metrics["eval/loss"]
         if event.is_best and math.isfinite(loss):
             self._best_step = event.step

@@ -89,7 +89,7 @@ class Tracker(Callback, ABC):
         self._start()
 
     @override
-    def on_log(self, event: StepLogged) -> None:
+    def on_step_logged(self, event: StepLogged) -> None:
         if event.step > self._last_step:
             self._try(lambda: self._send(event.step, event.metrics))
             self._last_step = event.step
@@ -99,7 +99,7 @@ class Tracker(Callback, ABC):
         self._stop("completed")
 
     @override
-    def on_exception(self, event: TrainFailed) -> None:
+    def on_train_failed(self, event: TrainFailed) -> None:
         self._stop("interrupted" if isinstance(event.error, KeyboardInterrupt) else "failed")
 
     def _start(self) -> None:
