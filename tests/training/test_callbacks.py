@@ -69,7 +69,7 @@ def test_an_old_name_of_a_hook_is_answered_with_the_new_one_and_works(old, new):
     for parents in (lambda heard: (type("Mine", (), {old: body(heard)}), Callback), lambda heard: (Callback,)):
         heard = []
         own = {} if len(parents(heard)) == 2 else {old: body(heard)}
-        with pytest.warns(DeprecationWarning) as warned:
+        with pytest.warns(DeprecationWarning, match=new) as warned:
             kind = type("Mine", parents(heard), own)
         assert [str(one.message) for one in warned] == [
             f"Mine.{old}: this hook is called {new} now; the old name works in this version"
