@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from glowgenius.evaluation.slices import Pair, SliceComparison
     from glowgenius.experiments.cell import SweepPoint
     from glowgenius.experiments.sweep_result import SweepResult
+
+_LOG: Final = logging.getLogger("glowgenius.reporting")
 
 TURNED: Final = 1.05
 """A held-out loss that ends this many times its lowest value has turned; less is noise."""
@@ -399,7 +403,9 @@ def write_report(
 ) -> Path:
     """Write one self-contained HTML page: no script, nothing to load, light and dark, readable on a phone.
 
-    The same arguments give the same bytes. The page appears whole or not at all; an older one is replaced.
+    The same arguments give the same bytes. The page appears whole or not at all. An older page is replaced, unless it
+    shows a comparison, a history, previews or a sweep that this one would not: then it is kept beside it, under a name
+    such as `report-1.html`, and a warning says so.
 
     Args:
         path: The file to write; missing folders are made.
@@ -459,10 +465,39 @@ def _said(diagnosis: Sequence[str], comparison: Comparison | None) -> list[Marku
     return [tag("h2", "What it says"), tag("ul", *(tag("li", text) for text in sentences), class_="verdicts")]
 
 
+_PARTS: Final = {
+    "a comparison": "What changed",
+    "a history": "How it went",
+    "previews": "What was trained",
+    "a sweep": "Every point and every run",
+}
+"""What a page may show → the heading above it."""
+
+
 def _write(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
+    """Write the whole file or nothing; an older page with more on it is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        _keep(path, text)
     write_whole(path, text)
+
+
+def _keep(path: Path, text: str) -> None:
+    """Put the page at *path* aside, if it shows what *text* does not; once, however often it is written again."""
+    older = path.read_bytes()
+    before = older.decode("utf-8", "replace")
+    lost = [
+        part for part, heading in _PARTS.items() if (marked := f"<h2>{heading}</h2>") in before and marked not in text
+    ]
+    if not lost:
+        return
+    number = 1
+    while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists() and aside.read_bytes() != older:
+        number += 1
+    shutil.copyfile(path, aside)
+    _LOG.warning(
+        "%s showed %s, which the new page does not: the older page is kept as %s", path, " and ".join(lost), aside
+    )
 
 
 def _require_rows(history: Sequence[Mapping[str, object]]) -> None:

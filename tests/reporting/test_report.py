@@ -295,6 +295,33 @@ def test_nothing_to_show(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_showed_more_is_kept_once_and_said(tmp_path, comparison, caplog):
+    path = write_report(tmp_path / "report.html", comparison=comparison, history=HISTORY)
+    before = path.read_bytes()
+    for _ in range(3):
+        write_report(path, history=HISTORY)
+        assert (tmp_path / "report-1.html").read_bytes() == before
+        write_report(path, comparison=comparison, history=HISTORY)  # which shows no less
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["report-1.html", "report.html"]
+    assert caplog.messages[0] == (
+        f"{path} showed a comparison, which the new page does not: the older page is kept as {tmp_path}/report-1.html"
+    )
+    write_report(path, header={"run": "another"})
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["report-1.html", "report.html"]
+    write_report(path, previews=[PREVIEW])
+    write_report(path, history=HISTORY)
+    assert caplog.messages[-1].endswith(
+        f"showed previews, which the new page does not: the older page is kept as {tmp_path}/report-2.html"
+    )
+
+
+def test_a_file_that_is_no_page_is_replaced(tmp_path, caplog):
+    path = tmp_path / "report.html"
+    path.write_bytes(b"\xff\x00 notes")
+    write_report(path, history=HISTORY)
+    assert ([found.name for found in tmp_path.iterdir()], caplog.messages) == (["report.html"], [])
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ConfigError) as error:
         write_report(tmp_path, header={"a": 1})
