@@ -260,6 +260,9 @@ def turn_template(tokenizer: Tokenizer) -> TurnTemplate | None:
 
     Found by rendering conversations, and compared on others.
     """
+    template = tokenizer.chat_template
+    # What the server puts in front by itself; a token that begins every turn stays where it is.
+    bos = str(tokenizer.bos_token) if _adds_bos(tokenizer, template if isinstance(template, str) else None) else ""
     marks = {"system": "\ue000sys\ue001", "user": "\ue000use\ue001", "assistant": "\ue000ass\ue001"}
 
     def text(*roles: str, prompt: bool = False) -> str | None:
@@ -268,8 +271,7 @@ def turn_template(tokenizer: Tokenizer) -> TurnTemplate | None:
             written: Any = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         except Exception:  # noqa: BLE001 - templates raise whatever they like for roles that they do not take
             return None
-        bos = tokenizer.bos_token
-        return str(written).removeprefix(bos) if bos else str(written)
+        return str(written).removeprefix(bos)
 
     one, two, asked = text("user"), text("user", "assistant"), text("user", prompt=True)
     three, several = text("system", "user"), text("user", "assistant", "user")

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.evaluation.compare import Comparison
+    from glowgenius.export.destinations import Exported, Format, Tuned
+    from glowgenius.export.hub import Upload
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
 
@@ -53,6 +55,9 @@ Step: TypeAlias = int | Literal["best", "last"] | None
 
 Status: TypeAlias = Literal["completed", "interrupted", "failed", "not finished"]
 """How a run ended, or that it has not ended."""
+
+_CHECKED: Final = 8
+"""How many of the evaluation rows a merged model is compared on."""
 
 _SHOWN: Final = 5
 """How many runs a message names."""
@@ -421,6 +426,113 @@ class Run:
             service=self.service if "://" in path else None,
             settings=self._settings,
             rows=self.history.rows,
+        )
+
+    def export(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        format: Format = "adapter",  # noqa: A002 - as pandas and others call it
+        dtype: str = "auto",
+        step: Step = None,
+        check: bool = True,
+    ) -> Exported:
+        """Write the weights in the form that a destination takes; the folder appears whole or not at all.
+
+        | format | what is written |
+        | --- | --- |
+        | `adapter` | the adapter for `peft`, as `save_adapter` |
+        | `merged` | a model that `transformers` and vLLM open without us, compared with the adapter on the spot |
+        | `gguf` | the merged model as one file for llama.cpp, LM Studio and Ollama, with a `Modelfile` |
+        | `gguf-adapter` | the adapter alone, for `llama-server --lora` |
+        | `vllm` | an adapter that vLLM and SGLang load, with the lines that serve it |
+
+        Args:
+            directory: A folder that does not exist yet, or is empty.
+            format: As in the table.
+            dtype: Of a merged model `auto` (as the base model's files), `float32`, `float16` or `bfloat16`; of a GGUF
+                file `auto` (f16), `f32`, `f16`, `bf16` or `q8_0`. An adapter stays as it is.
+            step: As for `checkpoint`.
+            check: Whether a merged model is compared with the adapter beside its base, on questions of the run.
+
+        Returns:
+            What was written, with the lines to copy; printed, it says all of it.
+
+        Raises:
+            ConfigError: There is no such format or type, the folder holds something, or the destination refuses the
+                adapter.
+            CheckpointError: As `weights_path`; or the merged model is not the tuned model.
+            ModelNotFoundError: The base model is not to be had here, or has no such form.
+            MissingDependencyError: A package is not installed.
+            EngineError: The service refused or failed.
+        """
+        from glowgenius.export.destinations import export_tuned
+
+        return export_tuned(self._tuned(step), directory, format=format, dtype=dtype, check=check)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = True,
+        format: Format = "adapter",  # noqa: A002 - as in export
+        dtype: str = "auto",
+        step: Step = None,
+        dry_run: bool = False,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> Upload:
+        """Upload the adapter, or another export, with its model card, and nothing else of the run.
+
+        Args:
+            repository: `owner/name`, or `name` for one of your own.
+            private: Whether only you see a repository that is made.
+            format: As for `export`.
+            dtype: As for `export`.
+            step: As for `checkpoint`.
+            dry_run: Whether nothing is sent, and only the files listed.
+            token: Of the hub; None takes that of `hf auth login` or `HF_TOKEN`.
+            endpoint: Where the hub is; None takes the public one, or `HF_ENDPOINT`.
+
+        Returns:
+            Where it is, and the files; printed, it lists them.
+
+        Raises:
+            ConfigError: The name is none, or the repository is public and *private* was asked for; or as `export`.
+            AuthenticationError: There is no token, or it may not write there.
+            ServiceUnavailableError: The hub does not answer.
+            EngineError: The hub refused.
+        """
+        from glowgenius.export.destinations import push
+
+        return push(
+            self._tuned(step),
+            repository,
+            private=private,
+            format=format,
+            dtype=dtype,
+            dry_run=dry_run,
+            token=token,
+            endpoint=endpoint,
+        )
+
+    def _tuned(self, step: Step) -> Tuned:
+        """The weights of *step*, for an export."""
+        from glowgenius.export.destinations import Tuned
+
+        record, path = self.checkpoint(step), self.weights_path(step)
+        held = self.held_out
+        return Tuned(
+            sampler_path=path,
+            state_path=record.state_path,
+            step=record.step,
+            base_model=self.base_model,
+            service=lambda: self.service,
+            settings=self._settings,
+            rows=self.history.rows,
+            renderer=lambda: self.renderer,
+            questions=() if held is None else tuple(held[:_CHECKED]),
+            name=self.path.resolve().name,
         )
 
     # --- afterwards ---

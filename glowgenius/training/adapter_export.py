@@ -128,9 +128,16 @@ def _complete(
 
 
 def model_card(
-    config: Mapping[str, Any], *, trained_on: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]
+    config: Mapping[str, Any],
+    *,
+    trained_on: str,
+    step: int,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+    library: str = "peft",
+    use: Sequence[str] = (),
 ) -> str:
-    """The README of an adapter.
+    """The README of an adapter, or of a model that it was merged into.
 
     Args:
         config: PEFT's `adapter_config.json`.
@@ -138,6 +145,8 @@ def model_card(
         step: The updates in the weights.
         settings: As for `export_adapter`.
         rows: As for `export_adapter`.
+        library: What the files are for, as the hub calls it.
+        use: The lines that open them; none for those of `peft`.
     """
     base = str(config["base_model_name_or_path"])
     facts = {**_facts(config, settings), "updates": str(step)}
@@ -147,13 +156,14 @@ def model_card(
     front = [
         "---",
         f"base_model: {_yaml(base)}",
-        "library_name: peft",
+        f"library_name: {library}",
+        *([] if library == "peft" else ["base_model_relation: " + ("quantized" if library == "gguf" else "merge")]),
         "tags: [lora, sft, glowgenius]",
         "license: unknown",
         "---",
     ]
     body = [
-        f"# LoRA adapter for {named}",
+        f"# LoRA adapter for {named}" if library == "peft" else f"# {named}, fine-tuned",
         "",
         "| | |",
         "| --- | --- |",
@@ -165,7 +175,7 @@ def model_card(
         "",
         "## Use",
         "",
-        *_usage(base, has_head="lm_head" in _layers(config)),
+        *(use or _usage(base, has_head="lm_head" in _layers(config))),
         "",
         "## Licence",
         "",
