@@ -1,5 +1,7 @@
 """GGUF files in a real llama.cpp: the same tokens, and at float32 the same greedy answers."""
 
+# ruff: noqa: S106 - tokens of a vocabulary
+
 from __future__ import annotations
 
 import importlib.util
@@ -188,14 +190,14 @@ def sentence_piece(folder, *, prepend):
             vocab=vocabulary,
             merges=[tuple(pair) for pair in made["merges"]],
             byte_fallback=True,
-            unk_token="<unk>",  # noqa: S106 - a token of a vocabulary
+            unk_token="<unk>",
         )
     )
     tokenizer.normalizer = trained.normalizer
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
     wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
     wrapped.save_pretrained(folder)
     return len(vocabulary)
@@ -220,7 +222,7 @@ def test_the_vocabulary_of_qwen_gives_the_same_tokens(tmp_path):
     backend = qwen3(theirs())
     base = write_tiny_model(tmp_path / "base", "qwen3", vocab_size=151_936, hidden_size=8, num_hidden_layers=1)
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, **{"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     ).save_pretrained(base)
     write_model(tmp_path / "model.gguf", base=base, adapter=None, dtype="f16", stop_tokens=(151_645,))
     tokenizer = load_tokenizer(str(base))
@@ -236,7 +238,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_have_is_refused(tmp_path):
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     for made, message in (
         (backend, "its text is not divided into bytes as llama.cpp does it"),
-        (Tokenizer(models.WordLevel({"a": 0}, **{"unk_token": "a"})), "its model is 'WordLevel', and not BPE"),
+        (Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), "its model is 'WordLevel', and not BPE"),
     ):
         wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=made)
         with pytest.raises(ModelNotFoundError, match=message):
