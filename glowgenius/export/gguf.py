@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 import numpy as np
 from attrs import frozen
@@ -178,17 +178,16 @@ def _writer(file: Path, architecture: str) -> Any:
     return _gguf().GGUFWriter(str(file), architecture)
 
 
-class _Source:
+class _Source(Protocol):
     """Numbers of one tensor."""
 
     shape: tuple[int, ...]
 
-    def blocks(self) -> Iterator[Floats]:
-        raise NotImplementedError
+    def blocks(self) -> Iterator[Floats]: ...
 
 
 @final
-class _Plain(_Source):
+class _Plain:
     def __init__(self, values: Floats) -> None:
         self.shape, self._values = values.shape, values
 
@@ -197,7 +196,7 @@ class _Plain(_Source):
 
 
 @final
-class _Merged(_Source):
+class _Merged:
     def __init__(self, weights: MergedWeights, layout: _Layout, name: str) -> None:
         self.shape, self._weights, self._layout, self._name = weights.shape(name), weights, layout, name
 

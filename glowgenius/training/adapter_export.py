@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.training.history import Row
 
+_RELATIONS: Final = {
+    "transformers": ("base_model_relation: merge",),
+    "gguf": ("base_model_relation: quantized",),
+}
+"""What the hub is told of how files for a library came from the base model."""
+
 ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_config.json")
 """What makes a folder an adapter in PEFT's format."""
 
@@ -150,19 +156,17 @@ def model_card(
     """
     base = str(config["base_model_name_or_path"])
     facts = {**_facts(config, settings), "updates": str(step)}
-    measured = _measured(rows, step)
     packaged = SHORT_NAMES.get(trained_on)
     named = _line(base)
-    front = [
+    body = [
         "---",
         f"base_model: {_yaml(base)}",
         f"library_name: {library}",
-        *([] if library == "peft" else ["base_model_relation: " + ("quantized" if library == "gguf" else "merge")]),
+        *_RELATIONS.get(library, ()),
         "tags: [lora, sft, glowgenius]",
         "license: unknown",
         "---",
-    ]
-    body = [
+        "",
         f"# LoRA adapter for {named}" if library == "peft" else f"# {named}, fine-tuned",
         "",
         "| | |",
@@ -171,7 +175,7 @@ def model_card(
         "",
         "## Measured",
         "",
-        *([f"- {_code(name)} {value:.4f} at step {at}" for name, (at, value) in measured.items()] or ["Nothing."]),
+        *(_measured_lines(rows, step) or ["Nothing."]),
         "",
         "## Use",
         "",
@@ -188,7 +192,7 @@ def model_card(
             f"The adapter was trained on {named} as it was found on the machine: in the hub's cache, or else the 4-bit",
             f"rounding of it in the package `{packaged.package}`. On the other one, answers can differ a little.",
         ]
-    return "\n".join([*front, "", *body, ""])
+    return "\n".join([*body, ""])
 
 
 def _yaml(text: str) -> str:
@@ -272,6 +276,10 @@ def _measured(rows: Sequence[Row], step: int) -> dict[str, tuple[int, float]]:
             wanted = {name: value for name, value in row.items() if name == "train/loss" or name.startswith("eval/")}
             found |= {name: (int(row["step"]), value) for name, value in wanted.items() if math.isfinite(value)}
     return found
+
+
+def _measured_lines(rows: Sequence[Row], step: int) -> list[str]:
+    return [f"- {_code(name)} {value:.4f} at step {at}" for name, (at, value) in _measured(rows, step).items()]
 
 
 def _usage(base: str, *, has_head: bool) -> list[str]:
