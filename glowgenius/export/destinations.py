@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -210,6 +211,7 @@ def push(
     folder = Path(tempfile.mkdtemp(prefix="glowgenius-upload-"))
     try:
         exported = export_tuned(tuned, folder / "model", format=format, dtype=dtype)
+        _name_no_folder(exported.path / "README.md")
         return upload_folder(
             exported.path,
             repository,
@@ -221,6 +223,15 @@ def push(
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name_no_folder(card: Path) -> None:
+    """Take a base model that is a folder of this machine out of the head of a card: the hub refuses such a name."""
+    head, rest = card.read_text(encoding="utf-8").removeprefix("---\n").split("---\n", 1)
+    named = re.search(r"^base_model: (.*)$", head, re.MULTILINE)
+    if named is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", named[1]) is None:
+        head = re.sub(r"^base_model.*\n", "", head, flags=re.MULTILINE)
+        card.write_text(f"---\n{head}---\n{rest}", encoding="utf-8")
 
 
 _Written: TypeAlias = "tuple[str | None, tuple[str, ...], tuple[str, ...]]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from attrs import frozen
@@ -9,13 +11,11 @@ from typing_extensions import override
 
 from glowgenius._lazy import require
 from glowgenius._secrets import redact
-from glowgenius.errors import AuthenticationError, ConfigError, EngineError, ServiceUnavailableError
+from glowgenius.errors import AuthenticationError, ConfigError, EngineError, GlowGeniusError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
-
-from contextlib import contextmanager
 
 NOT_UPLOADED: Final = ("glowgenius.json", "optimizer.safetensors", "converted_from.json")
 """What an exported folder may hold of the training itself."""
@@ -103,12 +103,17 @@ def upload_folder(
 @contextmanager
 def _hub_errors(repository: str) -> Generator[None]:
     """The hub's errors as ours."""
-    import httpx
     from huggingface_hub import errors
 
     library = cast("Any", errors)
+    # The hub's library has moved from httpx to a package of another name; whichever it is, it is loaded by now.
+    clients: list[Any] = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    # A file that could not be sent is a RuntimeError of the library, with the reason behind it.
+    unreachable = (OSError, RuntimeError, *(client.HTTPError for client in clients))
     try:
         yield
+    except GlowGeniusError:
+        raise
     except library.HFValidationError as error:
         raise ConfigError(f"{repository!r} is no name of a repository: {error}") from error
     except library.LocalTokenNotFoundError as error:
@@ -124,8 +129,9 @@ def _hub_errors(repository: str) -> Generator[None]:
                 f"(`hf auth login`), or another owner: {told}"
             ) from error
         raise EngineError(f"the hub refused the upload to {repository!r}: {told}") from error
-    except (httpx.HTTPError, OSError) as error:
+    except unreachable as error:
+        reason = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
         raise ServiceUnavailableError(
-            f"the hub does not answer ({redact(str(error)) or type(error).__name__}); nothing of {repository!r} was "
+            f"the hub does not answer ({redact(str(reason)) or type(reason).__name__}); nothing of {repository!r} was "
             "finished: upload again"
         ) from error
