@@ -96,7 +96,11 @@ class LoRAConfig:
     """Adapt the attention layers, linear attention and state-space layers included."""
 
     train_unembed: bool = field(default=True, validator=boolean())
-    """Adapt the unembedding (`lm_head`); where it is tied to the embedding, the embedding stays as it is."""
+    """Adapt the unembedding (`lm_head`); where it is tied to the embedding, the embedding stays as it is.
+
+    True is Tinker's default, so that one config trains the same adapter on every engine, and checkpoints made before
+    keep their shape. False gives an adapter that vLLM and SGLang load; merged models and GGUF files take either.
+    """
 
     alpha: float | None = field(default=None, validator=optional(number(above=0)))
     """Scale of the correction on the local engine: None is 32, as in "LoRA Without Regret". Refused on Tinker."""

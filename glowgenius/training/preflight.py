@@ -95,6 +95,9 @@ class PreflightReport:
     untrained: tuple[UntrainedColumn, ...] = ()
     """Columns of the training rows that are kept and not trained."""
 
+    serving: tuple[str, ...] = ()
+    """What servers refuse of the adapter, while it can still be made another one."""
+
     warnings: tuple[str, ...]
     """What a run should not have, but can."""
 
@@ -111,6 +114,7 @@ class PreflightReport:
             f"steps: {self._steps()}",
             f"learning rate: {self.learning_rate:.3g}, {self.lr_schedule}{self._rise()} ({self.learning_rate_source})",
             "loss: mean over the trained tokens of a step, in nats per token",
+            *(f"serving: {text}" for text in self.serving),
             *self._cost(),
             *(f"warning: {text}" for text in self.warnings),
         )

@@ -158,6 +158,17 @@ def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *
         return line
 
 
+def serving_lines(lora: LoRAConfig | None) -> tuple[str, ...]:
+    """What the header says of servers that refuse the adapter, while it can still be made another one."""
+    if lora is None or not lora.train_unembed:
+        return ()
+    text = (
+        "vLLM refuses an adapter of the unembedding for most models, and earlier SGLang for all; to load it there, "
+        "train with LoRAConfig(train_unembed=False), or export the merged model"
+    )
+    return (text,)
+
+
 def preview_of(train: Dataset, renderer: Renderer, config: TrainingConfig) -> Preview:
     """The first rows with their masks, for the page of the run."""
     return preview(train, renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)

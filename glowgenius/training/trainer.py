@@ -47,6 +47,7 @@ from glowgenius.training.run_identity import (
     peak_rate,
     preview_of,
     run_identity,
+    serving_lines,
     weights_of,
 )
 from glowgenius.training.sampler import Sampler
@@ -383,7 +384,12 @@ class SupervisedTrainer:
             renderer=renderer,
             config=self._config,
             learning_rate=peak_rate(self._config, self._base_model),
-            about=(engine.line, model, f"renderer: {renderer.description}", *teacher_lines(self._config)),
+            about=(
+                engine.line,
+                model,
+                f"renderer: {renderer.description}",
+                *teacher_lines(self._config),
+            ),
             surroundings=outlook.see,
             dropped={} if start is None else start.dropped,
             total=None if start is None else start.examples,
@@ -396,7 +402,7 @@ class SupervisedTrainer:
             prices=self._prices,
             sampling=self._callbacks.sampling(renderer),
         )
-        return run, evolve(report, cost=cost)
+        return run, evolve(report, cost=cost, serving=serving_lines(self._lora))
 
     def _beginning(
         self, resume: bool | str | os.PathLike[str] | None, initial: object | None

@@ -12,6 +12,7 @@ from glowgenius.data.message import Conversation, Message
 from glowgenius.errors import (
     ConfigError,
 )
+from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering import ChatTemplateRenderer
 from glowgenius.testing import ScriptedService
 from glowgenius.training.prices import Price, PriceTable
@@ -20,6 +21,16 @@ from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.chat_tokenizers import family_tokenizer
 from tests.support.preflight import ABOUT, LENGTHS, SHORT, FakeTinkerService, check, refused
 from tests.support.training import HELD_OUT, RENDERER, TRAIN, config, questions, trainer
+
+SERVING = (
+    "vLLM refuses an adapter of the unembedding for most models, and earlier SGLang for all; to load it there, train "
+    "with LoRAConfig(train_unembed=False), or export the merged model"
+)
+
+
+def test_an_adapter_that_servers_refuse_is_named_before_the_run():
+    assert trainer(lora=LoRAConfig()).preflight(TRAIN).serving == (SERVING,)
+    assert trainer(lora=LoRAConfig(train_unembed=False)).preflight(TRAIN).serving == ()
 
 
 def test_the_report_of_a_run_that_can_begin():
@@ -35,6 +46,7 @@ def test_the_report_of_a_run_that_can_begin():
             "steps: 9 = 3 epochs × 3 batches of 4 rows, the last of them 2 rows",
             "learning rate: 0.5, linear after 2 steps of warm-up (as configured)",
             "loss: mean over the trained tokens of a step, in nats per token",
+            f"serving: {SERVING}",
             f"warning: {SHORT}",
         ]
     )
