@@ -10,18 +10,77 @@ import errno
 import json
 import os
 import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from glowgenius.errors import CheckpointError
+from glowgenius.errors import CheckpointError, GlowGeniusError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
 
     from glowgenius.typing import JSON
 
 _NOT_OFFERED: Final = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """What `fsync` of a folder says where it is not offered, as on some network folders, or not allowed."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room: the quota of this user is used up",
+    errno.EFBIG: "choose another disk: this one takes no file of that size",
+    errno.EIO: "choose another disk: this one reports errors",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "choose a folder that may be written, or change its permissions",
+    errno.EPERM: "choose a folder that may be written, or change its permissions",
+    errno.ENOENT: "make its folder first, or choose another",
+    errno.ENOTDIR: "choose another path: a part of this one is a file",
+    errno.EISDIR: "choose the name of a file: this one is a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "close files: this process has too many open (ulimit -n)",
+}
+"""What to do about what the system says."""
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn the system's refusal to write *path*, in the block, into an error that says what to do.
+
+    Raises:
+        StorageError: Any OSError of the block, and what safetensors makes of one.
+    """
+    try:
+        yield
+    except GlowGeniusError:
+        raise  # some are an OSError too
+    except Exception as error:
+        # safetensors has an exception of its own, which derives from Exception alone and quotes the system.
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        number = getattr(error, "errno", None) or _errno_quoted(str(error))
+        reason = os.strerror(number) if number in _REMEDIES else getattr(error, "strerror", None) or str(error)
+        remedy = _REMEDIES.get(number or 0, "choose another folder")
+        refused = StorageError(f"{str(path)!r} cannot be written: {reason}; {remedy}")
+        refused.errno, refused.strerror = number, reason
+        raise refused from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder *path* and those above it, where they are missing.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _errno_quoted(text: str) -> int | None:
+    """The system's number of an error in the text of one of Rust, `… (os error 28)`."""
+    _, found, rest = text.partition("(os error ")
+    number = rest.partition(")")[0]
+    return int(number) if found and number.isdecimal() else None
 
 
 def write_whole(path: Path, text: str | Iterable[str]) -> None:
@@ -34,31 +93,49 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
         text: All of it, or its parts.
 
     Raises:
-        OSError: The folder is missing, or nothing can be written there.
+        StorageError: The folder is missing, or nothing can be written there; the old file is as it was.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+    with writing(path):
+        try:
+            with temporary.open("x", encoding="utf-8", newline="\n") as file:
+                file.writelines([text] if isinstance(text, str) else text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 def append(path: Path, text: str, *, synced: bool) -> None:
-    """Add *text* to a file; with *synced*, it is on the disk when this returns, and so is the name of the file."""
+    """Add *text* to a file, all of it or nothing.
+
+    Args:
+        path: The file.
+        text: Whole lines.
+        synced: Whether it is on the disk when this returns, and so is the name of the file.
+
+    Raises:
+        StorageError: Nothing can be written there; the file is as it was.
+    """
     is_new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        if synced:
-            file.flush()
-            os.fsync(file.fileno())
-    if synced and is_new:
-        sync(path.parent)
+    with writing(path):
+        with path.open("ab", buffering=0) as file:
+            before, rest = file.tell(), memoryview(text.encode())
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                if synced:
+                    os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(before)
+                raise
+        if synced and is_new:
+            sync(path.parent)
 
 
 def sync(path: Path) -> None:

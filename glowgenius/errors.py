@@ -15,6 +15,7 @@
     │   ├── RequestRejectedError  (ValueError)       the service understood the request and refused it
     │   ├── RateLimitError        (ConnectionError)  too many requests
     │   └── ServiceUnavailableError (ConnectionError) the service cannot be reached or does not answer
+    ├── StorageError              (OSError)          a file cannot be written: the disk is full, read-only, gone
     ├── CheckpointError           (RuntimeError)     a checkpoint is missing, incomplete or unreadable
     │   └── ResumeMismatchError   (ValueError)       data, config or renderer changed since the checkpoint
     ├── TrainingError             (RuntimeError)     the run cannot go on
@@ -198,6 +199,17 @@ class RateLimitError(EngineError, ConnectionError):
 
 class ServiceUnavailableError(EngineError, ConnectionError):
     """The service cannot be reached, or does not answer."""
+
+
+class StorageError(GlowGeniusError, OSError):
+    """A file or folder cannot be written: the disk is full or read-only, or the folder is missing.
+
+    `errno` and `strerror` are the system's, where it gave them.
+    """
+
+    @override
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class CheckpointError(GlowGeniusError, RuntimeError):

@@ -35,7 +35,7 @@ def preview(
 
     Example: `glowgenius preview train.jsonl --rows 2`
     """
-    from glowgenius._files import write_whole
+    from glowgenius._files import make_folder, write_whole
     from glowgenius.markup.html import Markup, page
     from glowgenius.rendering.preview import preview as make_preview
 
@@ -44,7 +44,7 @@ def preview(
     shown = make_preview(dataset, renderer, rows=rows, train_on=train_on, max_length=max_length)
     if html is not None:
         html = html.expanduser()
-        html.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(html.parent)
         write_whole(html, page(f"Preview of {data.name}", [Markup(shown.to_html())]))
         say(f"written: {html}", as_json=as_json)
     if as_json:

@@ -398,6 +398,6 @@ def write_lines(path: Path, rows: Iterable[str]) -> None:
     """Write a text file so that its name is there with all its lines or, if anything fails, as it was before.
 
     Raises:
-        OSError: The folder is missing, or nothing can be written there.
+        StorageError: The folder is missing, or nothing can be written there.
     """
     write_whole(path, (f"{row}\n" for row in rows))

@@ -5,22 +5,29 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import shutil
 import threading
 import urllib.request
 from concurrent.futures import Future
+from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import IO, TYPE_CHECKING, Any, Final, cast, final
 
 from attrs import frozen
 
-from glowgenius._files import sync
+from glowgenius._files import make_folder, sync, writing
 from glowgenius._output import logger
 from glowgenius.engines import tinker_types as tinker
 from glowgenius.engines.errors import MODELS_SHOWN, mapped, translate
 from glowgenius.engines.protocol import SupportsContext, SupportsDeletion
-from glowgenius.errors import AuthenticationError, BillingError, CheckpointError, Problem, ServiceUnavailableError
+from glowgenius.errors import (
+    AuthenticationError,
+    BillingError,
+    CheckpointError,
+    Problem,
+    ServiceUnavailableError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +39,7 @@ SECONDS: Final = 15.0
 """How long the answer may take, counted from the end of everything else; the SDK itself would wait for minutes."""
 
 _NEAREST: Final = 3
+_PART: Final = 1 << 20
 _NAME = "get_server_capabilities"
 
 
@@ -222,13 +230,25 @@ def _targets(urls: dict[str, str], directory: Path) -> dict[str, Path]:
 def _fetch(url: str, target: Path) -> None:
     if not url.startswith(("https://", "http://")):
         raise CheckpointError("the export has an address that is neither https nor http; nothing was fetched from it")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     try:
         # The scheme was checked; the address is signed, so it stays out of messages.
-        with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as answer, target.open("wb") as file:  # noqa: S310
-            shutil.copyfileobj(answer, file)
+        with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as answer:  # noqa: S310
+            _store(answer, target)
+    except StorageError:
+        raise
     except OSError as error:
         raise ServiceUnavailableError(f"{target.name} could not be downloaded: {error}; try again") from None
+
+
+def _store(answer: IO[bytes], target: Path) -> None:
+    """Write what arrives; an error of the network stays one, and one of the disk becomes a StorageError."""
+    with ExitStack() as stack:
+        with writing(target):
+            file = stack.enter_context(target.open("wb", buffering=0))
+        while part := answer.read(_PART):
+            with writing(target):
+                file.write(part)
 
 
 def settle_place(client: TrainingClient) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
+from glowgenius._files import make_folder
 from glowgenius.errors import EngineError
 from glowgenius.models.catalog import cache_directory
 
@@ -87,20 +88,20 @@ class TemporaryFolders:
     def __init__(self, root: Path) -> None:
         from filelock import FileLock
 
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         self._home = HomeProcess()
         self._mine = root / secrets.token_hex(8)
         # Locked before it can be seen, so that nobody takes it for a stale one.
         self._lock: Any = FileLock(_lock_of(self._mine), timeout=0, thread_local=False)
         self._lock.acquire()
         _clear(root)
-        self._mine.mkdir()
+        make_folder(self._mine)
         atexit.register(self.close)
 
     def new(self, owner: object) -> Path:
         """A new folder, which is removed when *owner* is dropped."""
         folder = self._mine / secrets.token_hex(4)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         weakref.finalize(owner, self._remove, folder).atexit = False  # `close` does it, and not in a fork
         return folder
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from typing_extensions import override
 
-from glowgenius._files import read_object, write_whole
+from glowgenius._files import make_folder, read_object, write_whole
 from glowgenius.errors import CheckpointError, ConfigError, EvaluationError
 from glowgenius.evaluation.answers import EvaluationResult
 from glowgenius.evaluation.evaluate import announce_all, ask, asked
@@ -115,7 +115,7 @@ class AnswerEvaluation(Callback):
         }
         self.results[event.step] = found
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             values = {part: result.to_dict() for part, result in found.items()}
             text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
             write_whole(self._folder / f"{event.step:06d}.json", f"{text}\n")

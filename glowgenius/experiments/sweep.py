@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 import attrs
 from attrs import evolve, frozen
 
+from glowgenius._files import make_folder
 from glowgenius._validators import is_number
 from glowgenius.data.files import write_lines
 from glowgenius.engines.errors import mapped
@@ -27,6 +28,7 @@ from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.callbacks.stopping import TerminateOnNaN
 from glowgenius.training.config import TrainingConfig, changed
 from glowgenius.training.connection import choose_engine
+from glowgenius.training.folder_lock import sole_writer
 from glowgenius.training.history import History
 from glowgenius.training.result import SWEEP_PAGE, write_page
 from glowgenius.training.run_folder import REPORT, RunFolder
@@ -234,8 +236,6 @@ class SweepFolder:
             ConfigError: The folder holds something else.
             ResumeMismatchError: The cells that are there were made with other settings or data.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"output_dir={str(self.path)!r} is a file; give the name of a folder")
         found = self._read(self.path / SWEEP)
         if found is None:
             if (self.path / "metrics.jsonl").exists():
@@ -298,7 +298,7 @@ def _told(name: str, was: JSON, now: JSON) -> list[str]:
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_lines(path, [json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)])
 
 
@@ -365,7 +365,7 @@ def sweep(
         Every cell with its answers; `print` it, or `write_report(path, sweep=…)`.
 
     Raises:
-        ConfigError: The grid or another argument is not valid.
+        ConfigError: The grid or another argument is not valid, or another sweep or run writes into *output_dir*.
         PreflightError: A run could not begin; nothing has been sent.
         ResumeMismatchError: *output_dir* holds cells that were made from other data or settings.
         EngineError: The engine refused or failed; the cells that were finished are kept.
@@ -420,7 +420,8 @@ def _say_nothing(_: str) -> None:
 def _folder(path: str | os.PathLike[str] | None) -> Generator[tuple[SweepFolder, bool]]:
     """The folder of the sweep, and whether it stays."""
     if path is not None:
-        yield SweepFolder(Path(path)), True
+        with sole_writer(Path(path), what="sweep"):
+            yield SweepFolder(Path(path)), True
         return
     with tempfile.TemporaryDirectory(prefix="glowgenius-sweep-", ignore_cleanup_errors=True) as temporary:
         yield SweepFolder(Path(temporary)), False
@@ -466,7 +467,6 @@ def _base(
         if work.questions:
             tell("asking the base model")
         found = work.ask(probe.base_sampler()) if work.questions else {}
-        folder.path.mkdir(parents=True, exist_ok=True)
         folder.keep_base(found)
     return found
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from attrs import frozen
 from typing_extensions import override
 
+from glowgenius._files import make_folder, writing
 from glowgenius._lazy import installed
 from glowgenius.errors import CheckpointError, ConfigError
 from glowgenius.export.weights import DTYPES, INDEX, Adapter, MergedWeights, shards, write_safetensors
@@ -116,16 +117,16 @@ def new_folder(owner: str, directory: Path) -> Generator[Path]:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(f"{owner}: {str(directory)!r} exists and is not an empty folder; name another")
     # Made beside and renamed, so that what breaks off leaves no half a model.
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        yield working
-        working.chmod(0o755)  # mkdtemp keeps others out
-        if directory.exists():
-            directory.rmdir()
-        working.replace(directory)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with writing(directory):
+        working = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=make_folder(directory.parent)))
+        try:
+            yield working
+            working.chmod(0o755)  # mkdtemp keeps others out
+            if directory.exists():
+                directory.rmdir()
+            working.replace(directory)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
 
 
 def merged_weights(base: Path, adapter: Adapter | None) -> MergedWeights:

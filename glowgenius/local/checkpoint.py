@@ -90,8 +90,8 @@ def write(
         )
     safetensors = cast("Any", require("safetensors.torch", extra="local", purpose="saving a checkpoint"))
     working = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    working.mkdir(parents=True)
     try:
+        working.mkdir(parents=True)
         safetensors.save_file(_peft_tensors(adapter), str(working / WEIGHTS), metadata={"format": "pt"})
         if optimizer is not None:
             safetensors.save_file(dict(optimizer), str(working / OPTIMIZER))

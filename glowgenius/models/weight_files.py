@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from glowgenius._files import make_folder, writing
 from glowgenius._lazy import require
 from glowgenius.errors import ModelNotFoundError
 
@@ -104,16 +105,16 @@ def converted(file: Path, folder: Path) -> Path:
     origin = {"converter": _CONVERTER, "file": file.name, "bytes": file.stat().st_size}
     if _is_made(folder, origin):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _convert(file, working)
-        (working / _STAMP).write_text(json.dumps(origin, indent=1), encoding="utf-8")
-        # Whoever converted at the same time and came first has made the same files, and may be reading them.
-        if not _is_made(folder, origin):
-            _put_in_place(working, folder, origin)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with writing(folder):
+        working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=make_folder(folder.parent)))
+        try:
+            _convert(file, working)
+            (working / _STAMP).write_text(json.dumps(origin, indent=1), encoding="utf-8")
+            # Whoever converted at the same time and came first has made the same files, and may be reading them.
+            if not _is_made(folder, origin):
+                _put_in_place(working, folder, origin)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
     return folder
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from glowgenius._files import write_whole
+from glowgenius._files import make_folder, write_whole
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError
 from glowgenius.evaluation.intervals import mcnemar_exact
@@ -424,7 +424,7 @@ def write_report(
 
     Raises:
         ConfigError: There is nothing to show, a row of the history is not one, or *path* is a folder.
-        OSError: The file cannot be written.
+        StorageError: The file cannot be written.
     """
     target = Path(path)
     if target.is_dir():
@@ -476,7 +476,7 @@ _PARTS: Final = {
 
 def _write(path: Path, text: str) -> None:
     """Write the whole file or nothing; an older page with more on it is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if path.is_file():
         _keep(path, text)
     write_whole(path, text)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from glowgenius._files import refuse_links
+from glowgenius._files import make_folder, refuse_links, writing
 from glowgenius._output import showable
 from glowgenius.engines.offered import STATE, download_adapter, stored_checkpoint
 from glowgenius.errors import CheckpointError, ConfigError
@@ -69,20 +69,20 @@ def export_adapter(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
     # Made beside and renamed, so that a download that breaks off leaves no half an adapter.
-    target.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        if "://" in sampler_path:
-            _download(service, state_path, step, working)
-        else:
-            _copy(Path(sampler_path), working)
-        _complete(working, sampler_path, base_model=base_model, step=step, settings=settings, rows=rows)
-        working.chmod(0o755)  # mkdtemp keeps others out
-        if target.exists():
-            target.rmdir()
-        working.replace(target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with writing(target):
+        working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=make_folder(target.parent)))
+        try:
+            if "://" in sampler_path:
+                _download(service, state_path, step, working)
+            else:
+                _copy(Path(sampler_path), working)
+            _complete(working, sampler_path, base_model=base_model, step=step, settings=settings, rows=rows)
+            working.chmod(0o755)  # mkdtemp keeps others out
+            if target.exists():
+                target.rmdir()
+            working.replace(target)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
     return target
 
 

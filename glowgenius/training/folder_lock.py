@@ -34,8 +34,10 @@ _LOG = logger("glowgenius.training")
 
 
 @contextmanager
-def sole_writer(path: Path | None) -> Generator[None]:
+def sole_writer(path: Path | None, what: str = "run") -> Generator[None]:
     """Make the folder *path*, see that it can be written, and keep every other run out of it until the block ends.
+
+    A sweep holds the folder of all of its cells, and each run of a cell the folder of that cell.
 
     The lock is the operating system's: a process that dies has released it. Readers need none, and are not kept out.
     On a file system that has no locks this says so and goes on. Where no run begins, nothing is left behind.
@@ -49,12 +51,13 @@ def sole_writer(path: Path | None) -> Generator[None]:
     _check_name(path)
     made = _make(path)
     try:
-        lock = _lock(path)
+        lock = _lock(path, what)
         try:
-            _sign(path)
+            _sign(path, what)
             yield
         finally:
-            (path / HOLDER).unlink(missing_ok=True)
+            with suppress(OSError):
+                (path / HOLDER).unlink(missing_ok=True)
             if lock is not None:
                 if not RunFolder(path).exists():
                     with suppress(OSError):
@@ -145,7 +148,7 @@ def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
     )
 
 
-def _lock(path: Path) -> BaseFileLock | None:
+def _lock(path: Path, what: str) -> BaseFileLock | None:
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / LOCK, timeout=0, thread_local=False)
@@ -156,8 +159,8 @@ def _lock(path: Path) -> BaseFileLock | None:
             lock.acquire()
     except Timeout:
         raise ConfigError(
-            f"output_dir={str(path)!r} is being written by another run{_holder(path)}. Wait until that has ended, or "
-            "end it; or choose another output_dir. Its files may be read meanwhile"
+            f"output_dir={str(path)!r} is being written by another {_holder(path, what)}. Wait until that has ended, "
+            "or end it; or choose another output_dir. Its files may be read meanwhile"
         ) from None
     except (NotImplementedError, OSError) as error:
         if isinstance(error, PermissionError) or not os.access(path, os.W_OK):
@@ -171,9 +174,10 @@ def _lock(path: Path) -> BaseFileLock | None:
     return lock
 
 
-def _sign(path: Path) -> None:
+def _sign(path: Path, what: str) -> None:
     """Write who holds the lock. It is the first file that is written, so it shows whether any can be."""
     holder = {
+        "what": what,
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "thread": threading.current_thread().name,
@@ -185,13 +189,14 @@ def _sign(path: Path) -> None:
         raise _unusable(path, error) from error
 
 
-def _holder(path: Path) -> str:
-    """Who that is, as far as the file says."""
+def _holder(path: Path, what: str) -> str:
+    """A run or a sweep, and who that is, as far as the file says."""
     try:
         found = parse_object((path / HOLDER).read_bytes())
         pid, host, since = int(found["pid"]), str(found["host"]), str(found["since"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return what
     here = host == socket.gethostname()
     who = f"this process itself, thread {found.get('thread')}" if here and pid == os.getpid() else f"process {pid}"
-    return f" ({who}, on {host}, since {since})"
+    kind = "sweep" if found.get("what") == "sweep" else "run"
+    return f"{kind} ({who}, on {host}, since {since})"

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,11 +150,17 @@ def carry_out(order: Order) -> None:
                 found = _train(order)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the finding
             left = isinstance(error, KeyboardInterrupt | SystemExit | GlowGeniusError | DisturbanceError)
-            found = Report(error=type(error).__name__, text=str(error), ours=left)
+            found = Report(error=type(error).__name__, text=str(error) if left else _placed(error), ours=left)
     temporary = order.report.with_suffix(".part")
     values = {"error": found.error, "text": found.text, "ours": found.ours}
     temporary.write_text(json.dumps({**values, "state": found.state, "metrics": found.metrics}), encoding="utf-8")
     temporary.replace(order.report)
+
+
+def _placed(error: BaseException) -> str:
+    """What a raw error says, and where in the library it came from."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "glowgenius" in frame.filename]
+    return f"{error} (from {', '.join(f'{Path(one.filename).name}:{one.lineno}' for one in frames[-3:])})"
 
 
 def _train(order: Order) -> Report:

@@ -17,6 +17,7 @@ from glowgenius.engines.offered import StoredCheckpoint, stored_checkpoint
 from glowgenius.engines.tinker_types import AdamParams, ModelInput
 from glowgenius.errors import CheckpointError, RequestRejectedError
 from glowgenius.local import checkpoint
+from tests.support.disk import files_end_at
 from tests.support.local_engine import data, plain_model, stir, tiny_rows
 from tests.support.tiny_models import ARCHITECTURES, write_tiny_model
 
@@ -107,6 +108,15 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(train_on, monkeypatch):
         client.save_state("other").result()
     assert [entry.name for entry in path.parent.iterdir()] == ["latest"]
     assert checkpoint.read(str(path)).updates == 0
+
+
+@pytest.mark.parametrize("size", [0, 200, 3000])
+def test_a_disk_that_takes_no_more_is_an_error_of_ours_and_leaves_nothing(train_on, size):
+    client = train_on()
+    path = Path(client.save_state("latest").result().path)
+    with files_end_at(size), pytest.raises(CheckpointError, match=r"could not be written: .*(File too large|os error)"):
+        client.save_state("other").result()
+    assert [entry.name for entry in path.parent.iterdir()] == ["latest"]
 
 
 def test_an_overwrite_that_fails_at_the_last_moment_brings_the_old_one_back(train_on, monkeypatch):

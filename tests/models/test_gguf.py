@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from glowgenius.errors import ModelNotFoundError
+from glowgenius.errors import ModelNotFoundError, StorageError
 from glowgenius.models import weight_files
 from glowgenius.models.hub import load_causal_lm, load_config, load_tokenizer
 from tests.support import tiny_gguf
+from tests.support.disk import files_end_at
 from tests.support.tiny_gguf import tokens, write_tiny_gguf
 from tests.support.tiny_models import CHAT_TEMPLATE
 
@@ -114,9 +115,16 @@ def test_a_folder_that_cannot_be_replaced_is_an_error(tmp_path, file):
     folder = tmp_path / "models" / "tiny"
     folder.parent.mkdir()
     folder.write_text("a file in its place")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(StorageError, match="models/tiny' cannot be written: Not a directory; choose another path"):
         weight_files.converted(file, folder)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("size", [0, 500, 5000])
+def test_a_disk_that_takes_no_more_is_an_error_of_ours_and_leaves_nothing(tmp_path, file, size):
+    with files_end_at(size), pytest.raises(StorageError, match="models/tiny' cannot be written: File too large"):
+        weight_files.converted(file, tmp_path / "models" / "tiny")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_losing_the_race_to_rename_is_no_error(tmp_path, file, monkeypatch):

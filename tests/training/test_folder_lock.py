@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from glowgenius.errors import ConfigError, TrainingError
+from glowgenius.experiments import sweep
 from glowgenius.reporting.run_page import write_run_report
 from glowgenius.testing import ScriptedService
 from glowgenius.training import run_folder
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.run_folder import RunFolder
-from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, trainer
+from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, config, trainer
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,35 @@ def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
         assert refusal(tmp_path).startswith(f"output_dir='{tmp_path}' is being written by another run. Wait")
         process.send_signal(signal.SIGKILL)
     assert run(tmp_path).stop_reason == "completed"
+
+
+def test_a_sweep_holds_the_folder_of_its_cells(tmp_path):
+    def sweep_once(folder):
+        return sweep(
+            "scripted",
+            TRAIN,
+            ranks=[2],
+            learning_rates=[0.01],
+            output_dir=folder,
+            renderer=RENDERER,
+            service=ScriptedService(tokenizer=TOKENIZER),
+            config=config(num_epochs=1),
+            questions=[],
+            say=None,
+        )
+
+    command = [sys.executable, "-c", HOLD.replace("Path(sys.argv[1])", "Path(sys.argv[1]), 'sweep'"), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError) as caught:
+            sweep_once(tmp_path)
+        assert f"is being written by another sweep (process {process.pid}, on " in str(caught.value)
+        # A single run keeps out of it as well, and is told what is there.
+        assert f"is being written by another sweep (process {process.pid}, on " in refusal(tmp_path)
+        process.stdin.close()
+        process.wait(20)
+    assert len(sweep_once(tmp_path).cells) == 1
+    assert not (tmp_path / ".holder.json").exists()
 
 
 def test_without_locks_it_is_said_and_goes_on(tmp_path, monkeypatch, caplog):

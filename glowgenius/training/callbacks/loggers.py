@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, final
 
 from typing_extensions import override
 
-from glowgenius._files import append, json_line, parse_object, whole_lines, write_whole
+from glowgenius._files import append, json_line, make_folder, parse_object, whole_lines, write_whole, writing
 from glowgenius._output import Output, logger
 from glowgenius._validators import is_integer, is_number, reject
 from glowgenius.data.message import Conversation, as_messages
@@ -68,7 +68,7 @@ def choose_path(owner: str, path: Path | None, name: str, event: TrainBegin, *, 
             f"{owner}: {str(chosen)!r} holds another run already; name another file, delete this one, or go on with "
             "that run: train(..., resume_from_checkpoint=True)"
         )
-    chosen.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(chosen.parent)
     return chosen
 
 
@@ -107,7 +107,8 @@ def sound_lines(owner: str, path: Path, accepts: Callable[[dict[str, Any]], bool
         damaged.append(len(lines) + 1)  # no kill writes zeros
     if damaged:
         aside = path.with_name(f"{path.name}.damaged")
-        shutil.copyfile(path, aside)
+        with writing(aside):
+            shutil.copyfile(path, aside)
         _LOG.warning(
             "%s: %s is damaged in line%s %s; the run goes on without, and the whole file is kept as %s",
             owner,
@@ -146,7 +147,7 @@ class JSONLLogger(Callback):
         append(self._path, json_line(to_json(event)), synced=False)
 
     def _begin(self, event: TrainBegin) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         if event.resumed:
             lines = sound_lines("JSONLLogger", self._path, _is_event)
             write_whole(self._path, "".join(_up_to(lines, event.start_step)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, fina
 
 from typing_extensions import override
 
+from glowgenius._files import make_folder
 from glowgenius._lazy import require
 from glowgenius._output import logger
 from glowgenius._secrets import redact
@@ -374,7 +375,7 @@ class WandbLogger(Tracker):
     def _open_run(self, event: TrainBegin) -> None:
         folder = event.config.output_dir
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         self._run = self._library.init(
             project=self._target,
             id=self._run_id,
