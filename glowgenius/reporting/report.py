@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from glowgenius._files import make_folder, write_whole
+from glowgenius._files import make_folder, write_whole, writing
 from glowgenius._validators import is_integer, is_number
 from glowgenius.errors import ConfigError
 from glowgenius.evaluation.intervals import mcnemar_exact
@@ -494,7 +494,8 @@ def _keep(path: Path, text: str) -> None:
     number = 1
     while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists() and aside.read_bytes() != older:
         number += 1
-    shutil.copyfile(path, aside)
+    with writing(aside):
+        shutil.copyfile(path, aside)
     _LOG.warning(
         "%s showed %s, which the new page does not: the older page is kept as %s", path, " and ".join(lost), aside
     )
