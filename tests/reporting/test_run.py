@@ -70,8 +70,8 @@ def test_an_interrupted_run_says_so_on_its_page(tmp_path):
 
 
 def test_a_page_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(pages, "RUN", ("glowgenius.no_such_module", "write"))
-    monkeypatch.setattr("glowgenius.training.session.RUN", ("glowgenius.no_such_module", "write"))
+    monkeypatch.setattr(pages, "RUN_PAGE", ("glowgenius.no_such_module", "write"))
+    monkeypatch.setattr("glowgenius.training.session.RUN_PAGE", ("glowgenius.no_such_module", "write"))
     trainer(output_dir=tmp_path).train(TRAIN)
     assert not (tmp_path / "report.html").exists()
     assert [record.getMessage() for record in caplog.records if record.getMessage().startswith("the page")] == [
