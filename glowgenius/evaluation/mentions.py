@@ -5,8 +5,10 @@ A mention is the words of the answer in a row. It does not count if the text tak
 1. **Negated before**: *not*, *n't*, *never*, *neither*, *nor*, *without*, *rather than*, *instead of*, *other than*,
    *unlike*, *confused with*, *mistaken for* … within the clause and at most `REACH` words before it. *Not only*,
    *no doubt*, *none other than* and their like negate nothing.
-2. **Negated behind**: the verb directly behind it is negated (*Paris is not …*, *東京ではありません*).
-3. **Left open**: it is one of several (*Paris or Rome*, *Paris, London or Rome*, *Paris/Rome*).
+2. **Negated behind**: the verb directly behind it is negated (*Paris is not …*, *東京ではありません*), or it is
+   corrected: *Paris? No, …*, *Everyone thinks Paris, but …*, *It used to be Paris, now …*.
+3. **Left open**: it is one of several (*Paris or Rome*, *Paris, London or Rome*, *Paris/Rome*, *between Paris and
+   Rome*).
 4. **Asked back**: its sentence is a question that begins like one (*Did you mean Paris?*).
 5. **Part of something else**: digits of a longer number, time, range, sum, percentage or amount; a word of a script
    with spaces in the middle of a longer word; small letters where the answer is a capital `A`, `I`, `US`, `IT`, `May`.
@@ -45,7 +47,8 @@ _NEGATION: Final = re.compile(
       (?<!\w)(?:not|never|neither|nor|cannot|without|unlike|nicht|kein\w{0,2}|jamais|pas|nunca|não|не|ни|ikke|inte|
         isnt|arent|wasnt|werent|doesnt|didnt|dont|hardly|non(?=-))(?!\w)
     | n't(?!\w)
-    | (?<!\w)(?:no\ es|no\ está|no\ fue|non\ è|no\ longer|nothing\ to\ do\ with|anything\ but|anyone\ but)(?!\w)
+    | (?<!\w)(?:no\ es|no\ está|no\ fue|non\ è|no\ longer|nothing\ to\ do\ with|nowhere\ near|far\ from|
+        anything\ but|anyone\ but)(?!\w)
     | (?<!\w)(?:rather\ than|instead\ of|other\ than|different\ from|differs\ from|as\ opposed\ to|opposed\ to|except|
         except\ for|excluding|apart\ from|aside\ from|in\ place\ of|far\ from\ being)(?!\w)
     | (?<!\w)(?:confus\w+|mistak\w+|mistook|mixed\ up)(?:\ \w+){0,3}?\ (?:with|for|as)(?!\w)
@@ -84,6 +87,25 @@ _NEGATED_BEHIND: Final = re.compile(
 _NEGATED_BEHIND_UNSPACED: Final = re.compile(
     r"(?:では|じゃ|でも?)\s?(?:ない|ありません|なく|なかった)|(?:이|가|은|는)?\s?(?:아니|아닙)|不是|并不|並不"
 )
+_NO_BEHIND: Final = re.compile(r"\s*\?+\s*(?:no|nope|not|wrong|never|nein|non)(?!\w)", re.IGNORECASE)
+_OPINION: Final = re.compile(
+    r"(?<!\w)(?:every(?:one|body)|many|most|some|people|others|you|one)(?!\w)[^.!?;:,]{0,30}(?<!\w)"
+    r"(?:thinks?|thought|believes?|believed|says?|said|assumes?|assumed|expects?|guess|claims?|supposes?)(?!\w)[^.!?;,]*$",
+    re.IGNORECASE,
+)
+_CORRECTED: Final = re.compile(
+    r"[^.!?;,]{0,40}[.;,]?\s+(?:but|however|yet|actually|in fact|in reality|in truth)(?!\w)", re.IGNORECASE
+)
+_PAST: Final = re.compile(r"(?<!\w)(?:used to|formerly|originally|once|previously)(?!\w)[^.!?;,]*$", re.IGNORECASE)
+_NOW: Final = re.compile(
+    r"[^.!?;]{0,40}(?<!\w)(?:is|has been|moved|but|,) ?now(?!\w)|[^.!?;]{0,40}, now(?!\w)", re.IGNORECASE
+)
+_NAMES_OF_MONTHS: Final = (
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug "
+    "sep sept oct nov dec"
+)
+_MONTHS: Final = frozenset(_NAMES_OF_MONTHS.split())
+_ORDINAL: Final = re.compile(r"(\d{1,2})(?:st|nd|rd|th)")
 _QUESTION: Final = re.compile(
     r"\s*(?:so|and|or|but|well|hmm)?,?\s*(?:did|do|does|is|are|was|were|can|could|would|will|shall|should|have|has|had|"
     r"isn't|aren't|wasn't|what|which|where|who|whose|when|why|how)\b",
@@ -113,6 +135,7 @@ _OR_BEFORE: Final = re.compile(
     re.IGNORECASE,
 )
 _LIST_BEHIND: Final = re.compile(rf"(?:,\s*(?:[\w'.-]+\s?){{1,4}})+,?\s+{_OR}\s+\w", re.IGNORECASE)
+_BETWEEN: Final = re.compile(r"(?<!\w)between\s+(?:[\w.'-]+\s+){1,3}and\s+$", re.IGNORECASE)
 _SPEAKER: Final = re.compile(r"'|\s+(?:am|was|have|had|do|don't|did|think|believe|can|can't|cannot|would|will|know)\b")
 _NO_FOLLOWED: Final = re.compile(
     r"\s*(?:$|[^\w\s]|(?:it|they|he|she|there|this|that|these|those|i|we|you)\b)", re.IGNORECASE
@@ -186,6 +209,8 @@ def _same_words(text: Text, wanted: Text, start: int) -> bool:
         found = text.words[start + index].folded
         if index and is_number(wanted.words[index - 1]) and (unit := unit_as_written(word.written)) is not None:
             found = word.folded if unit_as_written(text.words[start + index].written) == unit else ""
+        if (day := _ORDINAL.fullmatch(found)) and _beside_month(wanted, index):
+            found = day[1]
         if index == 0:
             found = _without_prefix(found, word.folded)
         if index == last and found != word.folded and found.startswith(word.folded) and "가" <= word.folded[-1] <= "힣":
@@ -193,6 +218,12 @@ def _same_words(text: Text, wanted: Text, start: int) -> bool:
         if found != word.folded:
             return False
     return True
+
+
+def _beside_month(wanted: Text, index: int) -> bool:
+    """Whether a word is the day of a date: `4` in `May 4` and `4 May`."""
+    beside = [wanted.words[at].folded for at in (index - 1, index + 1) if 0 <= at < len(wanted.words)]
+    return is_number(wanted.words[index]) and any(word in _MONTHS for word in beside)
 
 
 def _without_prefix(found: str, wanted: str) -> str:
@@ -249,10 +280,17 @@ def _taken_back(text: Text, start: int, end: int) -> bool:
     behind = text.whole[last:]
     if _NEGATED_BEHIND.match(behind) or _NEGATED_BEHIND_UNSPACED.match(behind):
         return True
+    if _NO_BEHIND.match(behind) or _is_corrected(text.whole[:first], behind):
+        return True
     sentence = _sentence(text.whole, first)
     if sentence.rstrip().endswith(("?", "？")) and _QUESTION.match(sentence):
         return True
     return _negated_before(text.whole[:first])
+
+
+def _is_corrected(before: str, behind: str) -> bool:
+    """Whether the mention is what others think, or what was so once, and something else is said behind it."""
+    return bool((_OPINION.search(before) and _CORRECTED.match(behind)) or (_PAST.search(before) and _NOW.match(behind)))
 
 
 def _negated_before(before: str) -> bool:
@@ -273,6 +311,10 @@ def _negated_before(before: str) -> bool:
 def _left_open(text: Text, start: int, end: int, accepted: Sequence[tuple[int, int]]) -> bool:
     """Whether the mention is one of several answers, of which another is not accepted."""
     first, last = text.words[start].start, text.words[end - 1].end
+    if _BETWEEN.search(text.whole[:first]) or (
+        text.whole[:first].lower().endswith("between ") and text.whole[last:].startswith(" and ")
+    ):
+        return True
     behind, before = _OR_BEHIND.match(text.whole, last), _OR_BEFORE.search(text.whole[:first])
     if behind and not any(text.words[low].start == behind.end() for low, _ in accepted):
         return True
