@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from glowgenius.batching.shift import ShiftedExample, SoftExample
-    from glowgenius.engines.tinker_types import TensorData
-    from glowgenius.typing import TokenArray, WeightArray
+    from glowgenius.engines.tinker_types import ForwardBackwardOutput, SampleResponse, TensorData
+    from glowgenius.typing import LogprobArray, TokenArray, WeightArray
 
     AnyArray: TypeAlias = npt.NDArray[Any]
-    from glowgenius.engines.tinker_types import SampleResponse
-    from glowgenius.typing import LogprobArray
 
 CROSS_ENTROPY = "cross_entropy"
 """The loss of supervised training, by the SDK's name."""
@@ -174,3 +172,44 @@ def read_top(response: SampleResponse, positions: TokenArray, k: int) -> tuple[T
     if (logprobs <= MASK_LOGPROB).any():
         raise EngineError("the engine left out the likeliest tokens at some places of a prompt")
     return found.token_ids[positions, :k].astype(np.int64), logprobs
+
+
+def to_data(examples: Sequence[ShiftedExample | SoftExample]) -> list[Datum]:
+    """The data of one request, weighted so that the engine's plain sum is the mean over their trained tokens."""
+    scale = 1.0 / total_weight(examples)
+    return [to_datum(example, scale) for example in examples]
+
+
+def total_weight(examples: Sequence[ShiftedExample | SoftExample]) -> float:
+    """The sum of the raw loss weights of *examples*."""
+    return float(sum(example.weights.sum(dtype=np.float64) for example in examples))
+
+
+def mean_loss(output: ForwardBackwardOutput, examples: Sequence[ShiftedExample | SoftExample]) -> float:
+    """Σ −logprob · weight / Σ weight with the raw weights, in nats per trained token.
+
+    Where a server has left the log-probabilities out, its own sum stands for them: it is over weights that add up to 1.
+
+    Raises:
+        EngineError: There is neither.
+    """
+    outputs = output.loss_fn_outputs
+    if len(outputs) == len(examples) and all("logprobs" in record for record in outputs):
+        total = 0.0
+        for record, example in zip(outputs, examples, strict=True):
+            logprobs = record["logprobs"].to_numpy().astype(np.float64)
+            if logprobs.shape != example.weights.shape:
+                raise EngineError(
+                    f"the engine answered with log-probabilities of shape {list(logprobs.shape)} for an example of "
+                    f"{len(example)} targets"
+                )
+            # Where nothing is trained the value is unspecified, and 0 times NaN would still be NaN.
+            trained = example.weights != 0
+            total -= float(logprobs[trained] @ example.weights[trained].astype(np.float64))
+        return total / total_weight(examples)
+    if "loss:sum" in output.metrics:
+        return float(output.metrics["loss:sum"])
+    raise EngineError(
+        "the engine answered with neither log-probabilities nor 'loss:sum', so that the loss is unknown; it gave: "
+        + (", ".join(sorted(output.metrics)) or "nothing")
+    )

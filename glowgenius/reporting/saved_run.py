@@ -20,6 +20,7 @@ from glowgenius._validators import is_integer
 from glowgenius.data.dataset import Dataset
 from glowgenius.data.trained import Trained
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.keys import KEY_SOURCES
 from glowgenius.errors import (
     AuthenticationError,
     CheckpointError,
@@ -33,7 +34,7 @@ from glowgenius.lora.config import LoRAConfig
 from glowgenius.reporting.run_page import comparison_of, keep_comparison, write_run_report
 from glowgenius.training.adapter_export import export_adapter
 from glowgenius.training.config import TrainingConfig
-from glowgenius.training.connection import KEY_SOURCES, Connection, connect
+from glowgenius.training.connection import Connection, connect
 from glowgenius.training.history import History
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.run_folder import CONFIG, HELD_OUT, MADE_AGAIN, TRAINED, RunFolder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
 from urllib.parse import parse_qsl, unquote
 
@@ -13,10 +11,10 @@ from typing_extensions import override
 
 from glowgenius._secrets import remember
 from glowgenius.engines.errors import check_address, check_server, mapped, shown
+from glowgenius.engines.keys import KEY_SOURCES, find_key, has_stored_key
 from glowgenius.engines.process import refuse_fork_of_sdk
 from glowgenius.engines.protocol import SupportsAlpha
 from glowgenius.errors import (
-    AuthenticationError,
     ConfigError,
     MissingDependencyError,
     NotPicklableError,
@@ -27,6 +25,7 @@ from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from glowgenius.engines.protocol import ServiceClient, TrainingClient
     from glowgenius.engines.self_test import SelfTest
@@ -37,15 +36,6 @@ EngineName: TypeAlias = Literal["local", "tinker"]
 
 ENGINES = ("auto", "local", "tinker")
 """What `connect` accepts."""
-
-KEY_SOURCES = "TINKER_API_KEY, TINKER_CREDENTIAL_CMD or `tinker auth login`"
-"""Where the SDK finds a key, in its own order."""
-
-_KEY_PREFIXES = ("tml-", "eyJ")
-_NO_KEY = (
-    f"there is no API key for Tinker. Give one by {KEY_SOURCES} (a self-hosted server takes any that begins with "
-    "'tml-'), or train on this machine with engine='local'"
-)
 
 
 @final
@@ -184,35 +174,9 @@ def which_engine(
     for name in ("TINKER_API_KEY", "TINKER_BASE_URL", "TINKER_CREDENTIAL_CMD"):
         if environment.get(name, "").strip():
             return "tinker", f"{name} is set"
-    if _has_stored_key(environment):
+    if has_stored_key(environment):
         return "tinker", "`tinker auth login` has stored a key"
     return "local", f"no key for Tinker was found ({KEY_SOURCES})"
-
-
-def _stored(environment: Mapping[str, str]) -> Any:
-    home = Path(environment["HOME"]) if environment.get("HOME") else Path.home()
-    return json.loads((home / ".tinker" / "credentials.json").read_text(encoding="utf-8"))
-
-
-def _stored_key(environment: Mapping[str, str]) -> str:
-    """The default key of the SDK's credentials file; empty where that cannot be read, which the SDK judges."""
-    try:
-        stored = _stored(environment)
-        key = stored["keys"][stored["default"]]["key"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return ""
-    return key if isinstance(key, str) else ""
-
-
-def _has_stored_key(environment: Mapping[str, str]) -> bool:
-    """Whether the SDK's credentials file holds a default key; one that cannot be read is left to the SDK to judge."""
-    try:
-        stored = _stored(environment)
-        return stored.get("default") in stored.get("keys", {})
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, AttributeError, TypeError):
-        return True
 
 
 def _refuse(reason: str, owner: EngineName, **arguments: object) -> None:
@@ -234,51 +198,6 @@ def _local(checkpoint_directory: str | Path | None, device: str | None, reason: 
     # Whoever asks for "the local engine" wants the one that is quickest here; its header says the precision.
     where = "auto" if device is None else device
     return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto", device=where)
-
-
-def find_key(owner: str, environment: Mapping[str, str], *, api_key: str | None = None) -> str | None:
-    """The key for Tinker, without white space around it; None where the SDK finds one by itself.
-
-    Args:
-        owner: Who asks, as the error begins.
-        environment: Where variables are looked up.
-        api_key: A key that was given.
-
-    Raises:
-        AuthenticationError: There is none, or one that cannot be a key; it is not printed.
-    """
-    source, key = ("api_key", api_key) if api_key else ("TINKER_API_KEY", environment.get("TINKER_API_KEY"))
-    if key is not None and not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-        raise AuthenticationError(f"{owner}: {source} must be a string, got {type(key).__name__}")
-    remember(key)
-    key = (key or "").strip()
-    # The SDK notices a missing key only in the middle of its first request, so it is looked for here.
-    if not key and not environment.get("TINKER_CREDENTIAL_CMD") and not _has_stored_key(environment):
-        raise AuthenticationError(f"{owner}: {_NO_KEY}")
-    _check_characters(owner, source, key)
-    if key and not key.startswith(_KEY_PREFIXES) and not environment.get("TINKER_CREDENTIAL_CMD"):
-        raise AuthenticationError(
-            f"{owner}: {source} is not a Tinker key, as it does not begin with 'tml-'; copy it whole from the console, "
-            "or train on this machine with engine='local'"
-        )
-    if not key and not environment.get("TINKER_CREDENTIAL_CMD"):
-        _check_characters(owner, "the key that `tinker auth login` has stored", _stored_key(environment))
-    return key or None
-
-
-def _check_characters(owner: str, source: str, key: str) -> None:
-    """Refuse what no header can carry: the SDK would print the key in its error, or wait without one.
-
-    Raises:
-        AuthenticationError: There is such a character in *key*.
-    """
-    for place, letter in enumerate(key, 1):
-        if not "!" <= letter <= "~":
-            kind = "a space or line break" if letter.isspace() else f"the character U+{ord(letter):04X}"
-            raise AuthenticationError(
-                f"{owner}: {source} has {kind} at place {place} of {len(key)}, which no key has; copy it once more "
-                "from the console, without what is around it"
-            )
 
 
 def _remember_address(base_url: str | None) -> None:

@@ -192,23 +192,24 @@ class Meter:
         self._config = config
         self._examples = run.train.examples
         self._evaluation = evaluation_usage(run) + _each(estimate)
-        self._estimate = estimate
+        self.estimate = estimate
+        """What the run was estimated to cost."""
         self.usage = spent
         """Everything so far."""
 
     @property
     def cost(self) -> RunCost:
         """What it has cost so far."""
-        return RunCost(estimate=self._estimate, usage=self.usage)
+        return RunCost(estimate=self.estimate, usage=self.usage)
 
     def column(self) -> dict[str, float]:
         """What a row says about it: nothing where the price is not known."""
-        price = self._estimate.price
+        price = self.estimate.price
         return {} if price is None else {COST: price.usd(self.usage)}
 
     def count_teacher(self) -> None:
         """The base model has been asked what it finds likely in the replay rows."""
-        self.usage += self._estimate.teacher
+        self.usage += self.estimate.teacher
 
     def count_step(self, step: int) -> None:
         """*step* has been made."""
@@ -225,7 +226,7 @@ class Meter:
 
     def at(self, step: int) -> CostSoFar | None:
         """The cost when *step* is reported and counted, its evaluation not yet; None without a price."""
-        price = self._estimate.price
+        price = self.estimate.price
         if price is None:
             return None
         return CostSoFar(
@@ -236,12 +237,12 @@ class Meter:
 
     def least_usd(self, start_step: int) -> float | None:
         """The cost of a run that goes on from *start_step* and is ended as soon as it can be; None without a price."""
-        price = self._estimate.price
+        price = self.estimate.price
         if price is None:
             return None
         # Before the first step everything that is under way when it is reported is sent, and the first evaluation.
         ahead = self._if_stopped(start_step, start_step + 1 + self._config.lookahead, evaluated=True)
-        ahead += self._estimate.teacher
+        ahead += self.estimate.teacher
         return price.usd(ahead if start_step else ahead + self._evaluation)
 
     def _if_stopped(self, step: int, end: int, *, evaluated: bool = False) -> TokenUsage:

@@ -8,9 +8,10 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import attrs
+from attrs import frozen
 
 from glowgenius._version import __version__
 from glowgenius.data.dataset import Dataset
@@ -26,14 +27,16 @@ from glowgenius.training.checkpoints import NO_BEARING
 from glowgenius.training.initial_weights import INITIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from glowgenius.engines.protocol import ServiceClient
     from glowgenius.lora.config import LoRAConfig
     from glowgenius.rendering.preview import Preview
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.config import TrainingConfig
     from glowgenius.training.connection import Engine
     from glowgenius.training.initial_weights import InitialWeights
+    from glowgenius.training.sampler import Sampler
     from glowgenius.typing import JSON
 
 PREVIEWED: Final = 3
@@ -174,31 +177,59 @@ def preview_of(train: Dataset, renderer: Renderer, config: TrainingConfig) -> Pr
     return preview(train, renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
 
 
+@final
+@frozen(kw_only=True, eq=False)
+class AdaptedModel:
+    """The model of a run: base, adapter, and the engine that trains it."""
+
+    base_model: str
+    """The model that is adapted."""
+
+    lora: LoRAConfig | None
+    """The adapter; None where it came with a client."""
+
+    rank: int | None
+    """Its rank, where it is known."""
+
+    engine: str
+    """The name of the engine."""
+
+    service: ServiceClient | None
+    """The service that made the client; None where only the client was given."""
+
+    initial: InitialWeights | None
+    """Weights of an earlier training that the run begins with; None where the adapter is fresh."""
+
+    base_sampler: Callable[[], Sampler]
+    """Samples from the base model, for soft targets of replay rows."""
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether a client can be made again; one that was given cannot."""
+        return self.lora is not None
+
+
 def settings_file(
+    model: AdaptedModel,
     *,
-    base_model: str,
-    lora: LoRAConfig | None,
-    rank: int | None,
     config: TrainingConfig,
     renderer: Renderer,
-    engine: str,
     identity: Mapping[str, JSON],
     header: Sequence[str],
     rows: JSON,
     dropped: Mapping[str, int],
-    initial: InitialWeights | None,
 ) -> dict[str, JSON]:
     """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
     return {
-        "model_name": base_model,
+        "model_name": model.base_model,
         "log_path": str(config.output_dir),
-        "lora_rank": rank,
+        "lora_rank": model.rank,
         "learning_rate": cast("dict[str, JSON]", identity["config"])["learning_rate"],
         "lr_schedule": config.lr_schedule,
         "num_epochs": config.num_epochs,
         "renderer_name": type(renderer).__name__,
-        "engine": engine,
-        "lora": None if lora is None else attrs.asdict(lora),
+        "engine": model.engine,
+        "lora": None if model.lora is None else attrs.asdict(model.lora),
         "training": config.to_json(),
         "renderer": renderer.description,
         **({} if renderer.day is None else {"day": renderer.day.isoformat()}),
@@ -210,7 +241,11 @@ def settings_file(
         },
         "rows": rows,
         **({"dropped_rows": dict(dropped)} if dropped else {}),
-        **({} if initial is None else {"load_checkpoint_path": initial.path, INITIAL: initial.to_json()}),
+        **(
+            {}
+            if model.initial is None
+            else {"load_checkpoint_path": model.initial.path, INITIAL: model.initial.to_json()}
+        ),
         "versions": dict(_versions()),
         "header": list(header),
     }

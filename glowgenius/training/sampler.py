@@ -15,11 +15,11 @@ from glowgenius._validators import is_integer, is_number
 from glowgenius.data.message import Conversation, Message, as_messages
 from glowgenius.engines.datum import read_top
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.keys import find_key
 from glowgenius.engines.process import HomeProcess
 from glowgenius.engines.protocol import sampler_from_handle, sampler_handle
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import ConfigError, EngineError, nearest
-from glowgenius.training.connection import find_key
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:

@@ -16,32 +16,25 @@ from glowgenius._output import announce, logger
 from glowgenius._secrets import redact
 from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import EngineError, GlowGeniusError, RateLimitError, ServiceUnavailableError, TrainingError
-from glowgenius.training.cost import Meter
 from glowgenius.training.events import Restart, TrainBegin, TrainEnd, TrainFailed, TrainRestart
 from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.recorder import Recorder
+from glowgenius.training.replay_targets import taught
 from glowgenius.training.requests import handled
 from glowgenius.training.result import RUN_PAGE, TrainingResult, write_page
 from glowgenius.training.run_folder import HELD_OUT, TRAINED
-from glowgenius.training.run_identity import settings_file
+from glowgenius.training.run_identity import preview_of, settings_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from glowgenius.data.dataset import Dataset
-    from glowgenius.engines.protocol import FutureLike, ServiceClient, TrainingClient
-    from glowgenius.lora.config import LoRAConfig
-    from glowgenius.rendering.preview import Preview
-    from glowgenius.rendering.renderer import Renderer
-    from glowgenius.training.callbacks.base import Callbacks
-    from glowgenius.training.config import TrainingConfig
-    from glowgenius.training.cost import CostEstimate
-    from glowgenius.training.initial_weights import InitialWeights
-    from glowgenius.training.requests import Agenda, StopTraining
+    from glowgenius.engines.protocol import FutureLike, TrainingClient
+    from glowgenius.training.loop import Clock, Run
+    from glowgenius.training.requests import StopTraining
     from glowgenius.training.resume import Start
-    from glowgenius.training.rows import PreparedRun
     from glowgenius.training.run_folder import RunFolder
-    from glowgenius.training.submission import Clock
+    from glowgenius.training.run_identity import AdaptedModel
     from glowgenius.typing import JSON
 
 WORTH_A_RESTART: Final = (ServiceUnavailableError, RateLimitError)
@@ -76,41 +69,24 @@ class Attempts:
     the steps behind the checkpoint are made anew on a client that stands where the checkpoint does.
 
     Args:
-        make_client: A client that goes on from a state, or a fresh one for None.
-        make_loop: The loop around a client.
-        callbacks: Who is told, and set back to the state that they had.
-        recorder: What is kept, and set back as well.
-        meter: Counts what was sent in vain.
-        total_steps: The length of the run.
-        max_restarts: How often it may be tried again.
-        clock: Lets time pass before that.
+        run: What the run is made of.
+        recorder: Its rows and checkpoints; a restart sets it back.
+        make_client: A client that resumes from a state, or a fresh one for None.
+        max_restarts: How often the run may be restarted.
     """
 
     def __init__(
-        self,
-        *,
-        make_client: Callable[[str | None], TrainingClient],
-        make_loop: Callable[[TrainingClient, Agenda], TrainingLoop],
-        callbacks: Callbacks,
-        recorder: Recorder,
-        meter: Meter,
-        total_steps: int,
-        max_restarts: int,
-        clock: Clock,
+        self, run: Run, recorder: Recorder, make_client: Callable[[str | None], TrainingClient], max_restarts: int
     ) -> None:
-        self._make_client = make_client
-        self._make_loop = make_loop
-        self._callbacks = callbacks
+        self._run = run
         self._recorder = recorder
-        self._meter = meter
-        self._total_steps = total_steps
+        self._make_client = make_client
         self._max_restarts = max_restarts
-        self._clock = clock
-        self._initial = callbacks.state()
+        self._initial = run.callbacks.state()
         self.restarts: tuple[Restart, ...] = ()
         """Every restart so far."""
 
-    def run(self, client: TrainingClient, start: Start) -> tuple[TrainingClient, StopTraining | None]:
+    def train(self, client: TrainingClient, start: Start) -> tuple[TrainingClient, StopTraining | None]:
         """Train to the end.
 
         Returns:
@@ -122,11 +98,11 @@ class Attempts:
         failed_step = start.step
         made: TrainingClient | None = client
         while True:
-            agenda = start.agenda(self._total_steps)
+            agenda = start.agenda(self._run.rows.plan.total_steps)
             try:
                 if made is None:
                     made = self._make_client(start.state_path)
-                loop = self._make_loop(made, agenda)
+                loop = TrainingLoop(made, self._run, self._recorder, agenda)
                 try:
                     loop.run(start.step)
                 finally:
@@ -150,9 +126,9 @@ class Attempts:
             if self.restarts:
                 error.add_note(f"the run had been restarted {len(self.restarts)} times before (max_restarts)")
             raise error
-        self._meter.count_lost(self._recorder.step, failed_step)
+        self._run.meter.count_lost(self._recorder.step, failed_step)
         start = self._recorder.rewind()
-        self._callbacks.load_state(start.records[-1].callbacks if start.records else self._initial)
+        self._run.callbacks.load_state(start.records[-1].callbacks if start.records else self._initial)
         self._recorder.restarts += 1
         self.restarts += (
             Restart(
@@ -170,9 +146,9 @@ class Attempts:
             max_restarts=self._max_restarts,
         )
         _LOG.warning("%s", event.message)
-        self._callbacks.dispatch(event)
+        self._run.callbacks.dispatch(event)
         if number > 1:
-            self._clock.sleep(min(FIRST_PAUSE * 4.0 ** (number - 2), LONGEST_PAUSE))
+            self._run.clock.sleep(min(FIRST_PAUSE * 4.0 ** (number - 2), LONGEST_PAUSE))
         return start
 
 
@@ -260,98 +236,59 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
 @final
 @frozen(kw_only=True, eq=False)
 class Session:
-    """Everything that one run needs, checked."""
+    """One call of `train`, checked."""
 
-    base_model: str
-    """The model that is adapted."""
+    run: Run
+    """What the run is made of."""
 
-    config: TrainingConfig
-    """The settings."""
-
-    engine: str
-    """Where it runs."""
-
-    service: ServiceClient | None
-    """What made the client; None where only that was given."""
-
-    renderer: Renderer
-    """Between messages and tokens."""
-
-    callbacks: Callbacks
-    """Who is told."""
-
-    run: PreparedRun
-    """The rendered rows and the plan."""
-
-    held: Dataset | None
-    """The evaluation rows, which the run folder keeps."""
-
-    identity: Mapping[str, JSON]
-    """What decides the updates."""
+    model: AdaptedModel
+    """The model, its adapter and its engine."""
 
     start: Start
-    """Where it begins."""
-
-    header: tuple[str, ...]
-    """The run in a few lines."""
-
-    initial: InitialWeights | None
-    """The weights of an earlier training that it begins with; None where the adapter is fresh."""
-
-    lora: LoRAConfig | None
-    """The adapter; None where it came with a client."""
-
-    rank: int | None
-    """Its rank, where it is known."""
+    """Where the run begins."""
 
     folder: RunFolder | None
     """Where it is written."""
 
-    clock: Clock
-    """What time it is."""
+    train_rows: Dataset
+    """The rows to learn, whose first are shown on the page of the run."""
 
-    estimate: CostEstimate
-    """What it is going to cost."""
+    held_rows: Dataset | None
+    """The evaluation rows, which the run folder keeps."""
 
-    can_restart: bool
-    """Whether the client can be made anew; one that was given cannot."""
-
-    preview: Callable[[], Preview]
-    """The first rows with their masks, for the page of the run."""
-
-    teach: Callable[[PreparedRun], PreparedRun]
-    """Puts what the base model finds likely into the rows that are to be trained on it."""
+    header: tuple[str, ...]
+    """The run in a few lines."""
 
     def train(self, make_client: Callable[[str | None], TrainingClient]) -> TrainingResult:
-        """Do it; *make_client* is the first request, and is given the state to go on from.
+        """Train; *make_client* is the first request, and receives the state to resume from.
 
         Raises:
-            BaseException: Whatever ended the run, after every callback has been told.
+            BaseException: Whatever ended the run, after every callback has received it.
         """
+        callbacks, meter = self.run.callbacks, self.run.meter
         for line in self.header:
-            announce(_LOG, line, shown=self.callbacks.show_header)
+            announce(_LOG, line, shown=callbacks.show_header)
         recorder = Recorder(self.folder, self.start.rows, self.start.records)
-        spent = self.start.spent(self.run)
-        meter = Meter(run=self.run, config=self.config, estimate=self.estimate, spent=spent)
         began = time.monotonic()
         writing = False
         try:
-            self.callbacks.dispatch(self._train_begin(meter))
+            callbacks.dispatch(self._train_begin())
             if self.start.records:
-                self.callbacks.load_state(self.start.records[-1].callbacks)
+                callbacks.load_state(self.start.records[-1].callbacks)
             client = make_client(self.start.state_path)
             if self.folder is not None:
                 # With what is known to be spent by now, or the next resume would not know of it.
-                records = (*self.start.records[:-1], *(evolve(r, usage=asdict(spent)) for r in self.start.records[-1:]))
+                spent = asdict(meter.usage)
+                records = (*self.start.records[:-1], *(evolve(r, usage=spent) for r in self.start.records[-1:]))
                 store = checkpoint_directory(client)
                 self.folder.begin(self._settings(), self.start.rows, records, store=store, keep=self.start.behind)
                 writing = True
                 self._keep_preview(self.folder)
                 self._keep_rows(self.folder)
-            result = self._loop(self._taught(meter), client, make_client, recorder, meter, began)
+            result = self._attempt(client, make_client, recorder, began)
             self._end(result)
         except BaseException as error:
-            self.callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
+            callbacks.dispatch_failure(TrainFailed(error=error, step=recorder.step))
             if self.folder is not None and writing:
                 self._end_badly(self.folder, error, recorder.step)
             raise
@@ -368,130 +305,105 @@ class Session:
         else:
             write_page(RUN_PAGE, folder.path)
 
-    def _taught(self, meter: Meter) -> PreparedRun:
-        """The run with the targets of its replay rows; one that is complete asks for none."""
+    def _with_replay_targets(self) -> Run:
+        """The run with soft targets for its replay rows; a complete run needs none."""
         if self.start.complete:
             return self.run
-        meter.count_teacher()
-        return self.teach(self.run)
+        self.run.meter.count_teacher()
+        rows = taught(self.run.rows, config=self.run.config, base=self.model.base_sampler)
+        return evolve(self.run, rows=rows)
 
     def _keep_preview(self, folder: RunFolder) -> None:
+        """Keep the first rows with their masks for the page of the run."""
         try:
-            folder.keep_preview(asdict(self.preview()))
+            folder.keep_preview(asdict(preview_of(self.train_rows, self.run.renderer, self.run.config)))
         except GlowGeniusError as error:
             _LOG.warning("the page of the run shows no masks: %s", error)
 
     def _keep_rows(self, folder: RunFolder) -> None:
-        """What is asked afterwards, and what tells which of it was trained."""
-        if self.run.trained is not None:
-            text = json.dumps(self.run.trained.to_json(), allow_nan=False)
+        """Keep the evaluation rows, and what tells later which questions were trained."""
+        if self.run.rows.trained is not None:
+            text = json.dumps(self.run.rows.trained.to_json(), allow_nan=False)
             write_whole(folder.path / TRAINED, f"{text}\n")
-        if self.held:
-            self.held.to_jsonl(folder.path / HELD_OUT)
+        if self.held_rows:
+            self.held_rows.to_jsonl(folder.path / HELD_OUT)
 
     def _settings(self) -> dict[str, JSON]:
-        dropped = self.run.train.left_out
+        rows = self.run.rows
         return settings_file(
-            base_model=self.base_model,
-            lora=self.lora,
-            rank=self.rank,
-            config=self.config,
-            renderer=self.renderer,
-            engine=self.engine,
-            identity=self.identity,
+            self.model,
+            config=self.run.config,
+            renderer=self.run.renderer,
+            identity=self.run.identity,
             header=self.header,
-            dropped={str(row): count for row, count in dropped.items()},
-            initial=self.initial,
+            dropped={str(row): count for row, count in rows.train.left_out.items()},
             rows={
-                "train": asdict(self.run.train.counts),
-                "eval": None if self.run.evaluation is None else asdict(self.run.evaluation.counts),
+                "train": asdict(rows.train.counts),
+                "eval": None if rows.evaluation is None else asdict(rows.evaluation.counts),
             },
         )
 
-    def _train_begin(self, meter: Meter) -> TrainBegin:
-        plan = self.run.plan
+    def _train_begin(self) -> TrainBegin:
+        plan = self.run.rows.plan
         return TrainBegin(
             header=self.header,
-            config=self.config,
-            base_model=self.base_model,
-            engine=self.engine,
+            config=self.run.config,
+            base_model=self.model.base_model,
+            engine=self.model.engine,
             start_step=self.start.step,
             total_steps=plan.total_steps,
             steps_per_epoch=plan.steps_per_epoch,
             learning_rate=plan.learning_rate,
-            has_evaluation=self.run.evaluation is not None,
+            has_evaluation=self.run.rows.evaluation is not None,
             resumed=bool(self.start.records) or self.start.anew,
             settings=self._settings(),
             rows=self.start.rows,
-            cost=self.estimate,
-            least_usd=meter.least_usd(self.start.step),
+            cost=self.run.meter.estimate,
+            least_usd=self.run.meter.least_usd(self.start.step),
         )
 
-    def _loop(
+    def _attempt(
         self,
-        run: PreparedRun,
         client: TrainingClient,
         make_client: Callable[[str | None], TrainingClient],
         recorder: Recorder,
-        meter: Meter,
         began: float,
     ) -> TrainingResult:
+        """Train to the end, with restarts where they help."""
+
         def make_another(state: str | None) -> TrainingClient:
             another = make_client(state)
             if self.folder is not None:
                 self.folder.add_store(checkpoint_directory(another))
             return another
 
-        attempts = Attempts(
-            make_client=make_another,
-            make_loop=lambda client, agenda: self._new_loop(run, client, agenda, recorder, meter),
-            callbacks=self.callbacks,
-            recorder=recorder,
-            meter=meter,
-            total_steps=self.run.plan.total_steps,
-            max_restarts=self.config.max_restarts if self.can_restart else 0,
-            clock=self.clock,
-        )
-        client, stop = attempts.run(client, self.start)
+        config, plan = self.run.config, self.run.rows.plan
+        max_restarts = config.max_restarts if self.model.can_restart else 0
+        attempts = Attempts(self._with_replay_targets(), recorder, make_another, max_restarts)
+        client, stop = attempts.train(client, self.start)
         if not recorder.records:
             reason = "no reason" if stop is None else stop.reason
             raise TrainingError(f"a callback stopped the run before its first update: {reason}")
-        ended = "max_steps" if self.run.plan.cut_short else "completed"
+        ended = "max_steps" if plan.cut_short else "completed"
         return TrainingResult(
             client=client,
-            service=self.service,
-            renderer=self.renderer,
-            trained=self.run.trained,
+            service=self.model.service,
+            renderer=self.run.renderer,
+            trained=self.run.rows.trained,
             history=recorder.history,
             checkpoints=recorder.records,
-            best_step=recorder.best_step(self.config.metric_for_best),
+            best_step=recorder.best_step(config.metric_for_best),
             stop_reason=ended if stop is None else stop.reason,
             use_step=None if stop is None else stop.use_step,
             restarts=attempts.restarts,
-            cost=meter.cost,
+            cost=self.run.meter.cost,
             trained_tokens=recorder.trained_tokens,
             seconds=time.monotonic() - began,
-            output_dir=self.config.output_dir,
-        )
-
-    def _new_loop(
-        self, run: PreparedRun, client: TrainingClient, agenda: Agenda, recorder: Recorder, meter: Meter
-    ) -> TrainingLoop:
-        return TrainingLoop(
-            client,
-            run=run,
-            config=self.config,
-            renderer=self.renderer,
-            callbacks=self.callbacks,
-            recorder=recorder,
-            identity=self.identity,
-            agenda=agenda,
-            clock=self.clock,
-            meter=meter,
+            output_dir=config.output_dir,
         )
 
     def _end(self, result: TrainingResult) -> None:
-        self.callbacks.dispatch(
+        self.run.callbacks.dispatch(
             TrainEnd(
                 step=result.final_checkpoint.step,
                 stop_reason=result.stop_reason,

@@ -29,30 +29,30 @@ from glowgenius.training.callbacks.base import Callbacks
 from glowgenius.training.checkpoints import WEIGHTS
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import Connection, Engine, check_engine, choose_engine, new_client, refuse_alpha
-from glowgenius.training.cost import estimate_run
+from glowgenius.training.cost import Meter, estimate_run
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.initial_weights import check_base, fitting, recorded, weights_named
+from glowgenius.training.loop import Clock, Run
 from glowgenius.training.preflight import Outlook, check_run, refused
 from glowgenius.training.prices import PriceTable
-from glowgenius.training.replay_targets import taught, teacher_lines
+from glowgenius.training.replay_targets import teacher_lines
 from glowgenius.training.requests import handled
 from glowgenius.training.resume import Start, as_begun, source_of, starting_point
 from glowgenius.training.rows import check_steps, dropped_lines
 from glowgenius.training.run_folder import RunFolder
 from glowgenius.training.run_identity import (
+    AdaptedModel,
     as_datasets,
     check_type,
     describe_model,
     for_one_run,
     peak_rate,
-    preview_of,
     run_identity,
     serving_lines,
     weights_of,
 )
 from glowgenius.training.sampler import Sampler
 from glowgenius.training.session import Session, in_thread
-from glowgenius.training.submission import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -451,32 +451,40 @@ class SupervisedTrainer:
         start = start.checked(identity, run.plan.total_steps).noting(run.train.left_out)
         if not start.complete:
             check_steps(run.plan, start.step)
+        rows = evolve(run, trained=Trained.of(train), can_resume=folder is not None and self._client is None)
+        estimate = cast("CostEstimate", report.cost)
         return Session(
-            base_model=self._base_model,
-            config=self._config,
-            engine=engine.name,
-            service=engine.service,
-            renderer=self.renderer,
-            callbacks=self._callbacks,
-            run=evolve(run, trained=Trained.of(train), can_resume=folder is not None and self._client is None),
-            identity=identity,
-            held=held,
+            run=Run(
+                rows=rows,
+                config=self._config,
+                renderer=self.renderer,
+                callbacks=self._callbacks,
+                identity=identity,
+                meter=Meter(run=rows, config=self._config, estimate=estimate, spent=start.spent(rows)),
+                clock=clock,
+            ),
+            model=self._adapted(engine, initial),
             start=start,
+            folder=folder,
+            train_rows=train,
+            held_rows=held,
             header=(
                 *self._header(report, engine, run.plan, start, folder),
                 *(() if initial is None else (initial.told(), *warned)),
                 *dropped_lines(train, run.train.left_out),
             ),
-            initial=initial,
+        ).train(functools.partial(self._make_client, engine, initial))
+
+    def _adapted(self, engine: Engine, initial: InitialWeights | None) -> AdaptedModel:
+        return AdaptedModel(
+            base_model=self._base_model,
             lora=self._lora,
             rank=self._rank,
-            preview=functools.partial(preview_of, train, self.renderer, self._config),
-            teach=functools.partial(taught, config=self._config, base=self.base_sampler),
-            folder=folder,
-            clock=clock,
-            estimate=cast("CostEstimate", report.cost),
-            can_restart=self._client is None,
-        ).train(functools.partial(self._make_client, engine, initial))
+            engine=engine.name,
+            service=engine.service,
+            initial=initial,
+            base_sampler=self.base_sampler,
+        )
 
     def _identity(
         self,

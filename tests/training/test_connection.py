@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from glowgenius.engines import tinker_types
+from glowgenius.engines.keys import KEY_SOURCES
 from glowgenius.errors import AuthenticationError, ConfigError, MissingDependencyError
-from glowgenius.training.connection import KEY_SOURCES, Connection, connect
+from glowgenius.training.connection import Connection, connect
 
 KEY = "tml-secret-of-the-test"
 SERVER = "http://127.0.0.1:1"

@@ -274,7 +274,7 @@ def test_everything_that_sends_is_in_the_table():
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods
     }
-    assert sending == {"glowgenius.cli.chat", "glowgenius.training.sampler", "glowgenius.training.submission"}
+    assert sending == {"glowgenius.cli.chat", "glowgenius.training.sampler", "glowgenius.training.loop"}
 
 
 def every(kind):

@@ -12,7 +12,7 @@ import pytest
 
 from glowgenius.errors import CheckpointError, RequestRejectedError, ServiceUnavailableError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.submission import Clock
+from glowgenius.training.loop import Clock
 from tests.support.killing import MortalService
 from tests.support.training import HELD_OUT, TOKENIZER, TRAIN, Recorder, kinds, trainer, updates
 

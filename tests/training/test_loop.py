@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from glowgenius.batching.shift import shift
+from glowgenius.engines.datum import mean_loss, to_data
 from glowgenius.engines.protocol import completed
 from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResponse, TensorData
 from glowgenius.errors import ConfigError, EngineError, TrainingError
@@ -13,7 +14,6 @@ from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.events import EvaluateEnd, StepEnd
 from glowgenius.training.requests import LogMetrics, RunEvaluation, SaveCheckpoint, StopTraining
-from glowgenius.training.submission import mean_loss, to_data
 from tests.support.training import (
     HELD_OUT,
     RENDERER,

@@ -11,8 +11,8 @@ import pytest
 from glowgenius import errors
 from glowgenius.testing import ScriptedService
 from glowgenius.training.events import Restart
+from glowgenius.training.loop import Clock
 from glowgenius.training.session import WORTH_A_RESTART, worth_a_restart
-from glowgenius.training.submission import Clock
 from tests.support.killing import MortalService
 from tests.support.resuming import Counting, weights_of
 from tests.support.training import HELD_OUT, RENDERER, TOKENIZER, TRAIN, Recorder, trainer, updates

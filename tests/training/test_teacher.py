@@ -5,9 +5,9 @@ import pytest
 
 from glowgenius.batching.shift import ShiftedExample, SoftExample, softened, widened
 from glowgenius.data.dataset import Dataset
+from glowgenius.engines.datum import mean_loss, to_data
 from glowgenius.errors import ConfigError, EngineError, PreflightError, RenderingError
 from glowgenius.testing import ScriptedService
-from glowgenius.training.submission import mean_loss, to_data
 from tests.support.training import RENDERER, TOKENIZER, Recorder, config, questions, trainer, updates
 
 FACTS = questions(6)
