@@ -619,8 +619,8 @@ class TrainingLoop:
         self._run.meter.count_evaluation()
         metrics = {"eval/loss": mean_loss(output, self._held_out), **measured}
         pending.row.update(metrics)
-        best = self._config.metric_for_best
-        is_best = pending.step > 0 and self._recorder.is_best(best, self._value_for_best(metrics))
+        value = self._value_for_best(metrics)  # an unknown metric is refused at step 0, before the first update
+        is_best = pending.step > 0 and self._recorder.is_best(self._config.metric_for_best, value)
         self._tell(EvaluateEnd(step=pending.step, metrics=metrics, is_best=is_best), pending)
         self._check_finite("eval/loss", metrics["eval/loss"], pending)
 
