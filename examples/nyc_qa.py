@@ -122,7 +122,7 @@ def main() -> int:
     (output / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{comparison}\n")
     print(summary(results))
-    report = gg.write_run_report(output, comparison=comparison, header=header(results))
+    report = gg.write_report(run=output, comparison=comparison, header=header(results))
     print(f"\nWritten: {output / 'results.json'} and {report}")
     return 0
 

@@ -9,13 +9,14 @@ import inspect
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import glowgenius
+import glowgenius.training
 from glowgenius import errors
 from tests.support.snapshot import GOLDEN, public_api
-from tests.support.source import PACKAGE
 
 MINIMUM = {
     "Callback",
@@ -88,21 +89,35 @@ def test_no_public_name_turns_into_a_module():
     assert result.stdout == ""
 
 
-def test_type_checkers_see_the_same_names():
-    """The imports under `TYPE_CHECKING` are what editors and type checkers know; they must not fall behind."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+@pytest.mark.parametrize("package", [glowgenius, glowgenius.training], ids=lambda package: package.__name__)
+def test_type_checkers_and_the_runtime_read_the_same_names(package):
+    """The stub is the only list; whatever it exports is found where it says."""
+    stub = Path(package.__file__).with_suffix(".pyi")
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
     seen = {
-        alias.asname: f"{node.module}.{alias.name}"
-        for node in block.body
+        alias.asname: node.module
+        for node in tree.body
         if isinstance(node, ast.ImportFrom) and node.module != "glowgenius"
         for alias in node.names
-        if alias.asname == alias.name
+        if alias.asname == alias.name and not alias.name.startswith("_")
     }
-    assert set(seen) == set(glowgenius.__all__)
-    for name, target in seen.items():
-        module, _, attribute = target.rpartition(".")
-        assert getattr(importlib.import_module(module), attribute) is getattr(glowgenius, name)
+    assert sorted(seen) == package.__all__
+    assert seen == package._HOMES
+    for name, module in seen.items():
+        assert getattr(importlib.import_module(module), name) is getattr(package, name)
+
+
+@pytest.mark.parametrize(("name", "home"), glowgenius._MOVED.items())
+def test_types_of_results_are_public_in_their_module_and_found_here_with_a_warning(name, home):
+    module = importlib.import_module(home)
+    assert name in module.__all__
+    assert name not in glowgenius.__all__
+    with pytest.warns(DeprecationWarning) as warned:  # noqa: PT030 - its whole text is compared
+        value = getattr(glowgenius, name)
+    assert value is getattr(module, name)
+    assert [str(one.message) for one in warned] == [
+        f"glowgenius.{name} is {home}.{name} now; the old place works in this version"
+    ]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

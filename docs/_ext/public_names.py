@@ -16,8 +16,9 @@ import glowgenius
 
 def names_of(home: str) -> list[str]:
     """The public names of the module *home*: its part of `glowgenius.__all__`, or its own `__all__`."""
-    found = [name for name in glowgenius.__all__ if glowgenius._HOMES[name] == home]  # noqa: SLF001
-    return found or list(importlib.import_module(home).__all__)
+    found = [name for name in glowgenius.__all__ if glowgenius._HOMES.get(name) == home]  # noqa: SLF001
+    moved = [name for name, module in glowgenius._MOVED.items() if module == home]  # noqa: SLF001
+    return sorted([*found, *moved]) if found else list(importlib.import_module(home).__all__)
 
 
 def entry(home: str, name: str) -> list[str]:

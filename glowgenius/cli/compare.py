@@ -50,7 +50,7 @@ def compare(
     Example: `glowgenius compare runs/nyc test.jsonl --report comparison.html`
     """
     from glowgenius.evaluation.compare import compare as ask_both
-    from glowgenius.reporting.report import write_report
+    from glowgenius.reporting.run_page import write_report
     from glowgenius.reporting.saved_run import open_run
 
     opened = open_run(run)

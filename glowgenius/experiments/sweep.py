@@ -30,7 +30,7 @@ from glowgenius.training.config import TrainingConfig, changed
 from glowgenius.training.connection import choose_engine
 from glowgenius.training.folder_lock import sole_writer
 from glowgenius.training.history import History
-from glowgenius.training.result import SWEEP_PAGE, write_page
+from glowgenius.training.result import write_page
 from glowgenius.training.run_folder import REPORT, RunFolder
 from glowgenius.training.run_identity import as_dataset
 from glowgenius.training.sampler import Sampler
@@ -408,7 +408,7 @@ def sweep(
         header=_header(work, engine.name),
     )
     if kept:
-        write_page(SWEEP_PAGE, folder.path / REPORT, sweep=found)
+        write_page(folder.path / REPORT, sweep=found)
     return found
 
 

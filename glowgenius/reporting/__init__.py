@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from glowgenius.reporting.report import write_report
-from glowgenius.reporting.run_page import write_run_report
+from glowgenius.reporting.run_page import write_report, write_run_report
 from glowgenius.reporting.saved_run import Run, open_run
 
 __all__ = ["Run", "open_run", "write_report", "write_run_report"]

@@ -389,7 +389,7 @@ def _side(role: str, result: EvaluationResult, row: EvaluationRow) -> Markup:
     return tag("div", tag("span", f"{role}{cut}{likelihood}", class_="who"), said, class_="side")
 
 
-def write_report(
+def write_html(
     path: str | os.PathLike[str],
     *,
     comparison: Comparison | None = None,
@@ -401,39 +401,18 @@ def write_report(
     suggested_learning_rate: float | None = None,
     title: str | None = None,
 ) -> Path:
-    """Write one self-contained HTML page: no script, nothing to load, light and dark, readable on a phone.
-
-    The same arguments give the same bytes. The page appears whole or not at all. An older page is replaced, unless it
-    shows a comparison, a history, previews or a sweep that this one would not: then it is kept beside it, under a name
-    such as `report-1.html`, and a warning says so.
-
-    Args:
-        path: The file to write; missing folders are made.
-        comparison: Base against tuned.
-        history: Rows as in `metrics.jsonl`: `step`, and what was measured of `train/loss`, `eval/loss` and
-            `learning_rate`.
-        header: Facts of the run, name and value, in the order to show.
-        previews: Rendered rows, from `glowgenius.preview`.
-        sweep: A grid of runs, from `glowgenius.sweep`; its header is shown with *header*.
-        warnings: Sentences to show on top, beside those that the numbers themselves call for.
-        suggested_learning_rate: What is suggested for the model, to judge a loss that does not move by.
-        title: The headline; None says what the page is about.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        ConfigError: There is nothing to show, a row of the history is not one, or *path* is a folder.
-        StorageError: The file cannot be written.
-    """
+    """Write the HTML report of what is given; arguments, result and errors are those of `write_report`."""
     target = Path(path)
     if target.is_dir():
         raise ConfigError(
-            f"write_report() needs the name of a file, got the folder {str(target)!r}; try report.html in it"
+            f"write_report() needs the name of a file, got the folder {str(target)!r}; try report.html in it, "
+            "or run= for the report of a run"
         )
     shown = [previews] if isinstance(previews, Preview) else list(previews or ())
     if comparison is None and sweep is None and not history and not header and not shown:
-        raise ConfigError("write_report() has nothing to show; give comparison, history, header, previews or sweep")
+        raise ConfigError(
+            "write_report() has nothing to show; give run, comparison, history, header, previews or sweep"
+        )
     _require_rows(history or ())
     headline = title or ("Training report" if sweep is None else "Sweep of rank and learning rate")
     alarms = [*warnings, *_history_warnings(history or ()), *_comparison_warnings(comparison)]

@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 from glowgenius._files import read_object, write_whole
 from glowgenius.data.splits import REPLAY
@@ -17,14 +18,79 @@ from glowgenius.evaluation.metrics import METRICS
 from glowgenius.evaluation.slices import SliceComparison
 from glowgenius.lora.learning_rate import suggest_learning_rate
 from glowgenius.rendering.preview import Preview, PreviewRow, PreviewRun
-from glowgenius.reporting.report import write_report
+from glowgenius.reporting.report import write_html
 from glowgenius.training.run_folder import COMPARISON, CONFIG, MADE_AGAIN, PREVIEW, REPORT, RESULT, RunFolder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from glowgenius.evaluation.answers import EvaluationResult
+    from glowgenius.experiments.sweep_result import SweepResult
+
+
+def write_report(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    comparison: Comparison | None = None,
+    history: Sequence[Mapping[str, object]] | None = None,
+    header: Mapping[str, object] | None = None,
+    previews: Preview | Sequence[Preview] | None = None,
+    sweep: SweepResult | None = None,
+    warnings: Sequence[str] = (),
+    suggested_learning_rate: float | None = None,
+    title: str | None = None,
+) -> Path:
+    """Write one self-contained HTML page: no script, nothing to load, light and dark, readable on a phone.
+
+    The same arguments give the same bytes. The page appears whole or not at all. An older page is replaced, unless it
+    shows a comparison, a history, previews or a sweep that this one would not: then it is kept beside it, under a name
+    such as `report-1.html`, and a warning says so.
+
+    Args:
+        path: The file to write; missing folders are made. None is `report.html` in the folder of *run*.
+        run: The folder of a run, or what `open_run` returns: its settings, curves, masks and answers are shown. A
+            *comparison* becomes part of the folder; without one, the run's own `AnswerEvaluation` is shown, the last
+            against the first.
+        comparison: Base against tuned.
+        history: Rows as in `metrics.jsonl`: `step`, and what was measured of `train/loss`, `eval/loss` and
+            `learning_rate`.
+        header: Facts of the run, name and value, in the order to show; those of *run* come first.
+        previews: Rendered rows, from `glowgenius.preview`.
+        sweep: A grid of runs, from `glowgenius.sweep`; its header is shown with *header*.
+        warnings: Sentences to show on top, beside those that the numbers themselves call for.
+        suggested_learning_rate: What is suggested for the model, to judge a loss that does not move by.
+        title: The headline; None says what the page is about.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: There is nothing to show, a row of the history is not one, *path* is a folder, there is no run in
+            *run*, or *run* is given together with what is read from it.
+        CheckpointError: A file of the run is broken.
+        StorageError: The file cannot be written.
+    """
+    if run is not None:
+        read: dict[str, object] = {"history": history, "previews": previews, "sweep": sweep}
+        read["suggested_learning_rate"] = suggested_learning_rate
+        if given := [name for name, value in read.items() if value is not None]:
+            raise ConfigError(f"write_report(run=...) takes no {', '.join(given)}: it shows those of the run")
+        return _write_run(run, path, comparison=comparison, header=header, warnings=warnings, title=title)
+    if path is None:
+        raise ConfigError("write_report() needs the name of a file, or run= with the folder of a run")
+    return write_html(
+        path,
+        comparison=comparison,
+        history=history,
+        header=header,
+        previews=previews,
+        sweep=sweep,
+        warnings=warnings,
+        suggested_learning_rate=suggested_learning_rate,
+        title=title,
+    )
 
 
 def write_run_report(
@@ -34,26 +100,22 @@ def write_run_report(
     comparison: Comparison | None = None,
     header: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write the page of a run from its folder: settings, curves, masks, and the answers where they were asked.
+    """The earlier name of `write_report(path, run=folder)`; it works in this version, with a warning."""
+    message = "write_run_report(folder, path) is write_report(path, run=folder) now; the old name works in this version"
+    warn(message, DeprecationWarning, stacklevel=2)
+    return write_report(path, run=folder, comparison=comparison, header=header)
 
-    A comparison that is given becomes part of the folder, so that a page that is made again has it too. Without one,
-    answers are there if the run had an `AnswerEvaluation`: the page compares those of its first and its last
-    evaluation. Training calls this at its end; call it again for a run that another version has made, or with what
-    `glowgenius.compare` found afterwards.
 
-    Args:
-        folder: The run folder.
-        path: The file to write; None is `report.html` in the folder.
-        comparison: What to keep in the folder, and to show in the place of the answers that the run kept.
-        header: Further facts of the run, name and value, shown after its own.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        ConfigError: There is no run in *folder*.
-        CheckpointError: A file in it is broken.
-    """
+def _write_run(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
+    *,
+    comparison: Comparison | None,
+    header: Mapping[str, object] | None,
+    warnings: Sequence[str],
+    title: str | None,
+) -> Path:
+    """Write the HTML report of a run from the files in its folder."""
     kept = RunFolder(Path(folder))
     try:
         settings = kept.settings()
@@ -63,18 +125,18 @@ def write_run_report(
         keep_comparison(kept.path, comparison)
     result, history = kept.result(), kept.rows()
     with _naming(kept.path / CONFIG, kept.path / RESULT):
-        facts, warnings = {**_header(settings, result), **(header or {})}, _warnings(settings, result)
+        facts, alarms = {**_header(settings, result), **(header or {})}, _warnings(settings, result)
     with _naming(kept.path / PREVIEW):
         previews = _preview(kept.preview())
-    return write_report(
+    return write_html(
         kept.path / REPORT if path is None else path,
         comparison=comparison_of(kept.path),
         history=history,
         header=facts,
         previews=previews,
-        warnings=warnings,
+        warnings=[*alarms, *warnings],
         suggested_learning_rate=_suggested(settings),
-        title=f"Training run {kept.path.resolve().name}",
+        title=title or f"Training run {kept.path.resolve().name}",
     )
 
 

@@ -31,7 +31,7 @@ from glowgenius.errors import (
     nearest,
 )
 from glowgenius.lora.config import LoRAConfig
-from glowgenius.reporting.run_page import comparison_of, keep_comparison, write_run_report
+from glowgenius.reporting.run_page import comparison_of, keep_comparison, write_report
 from glowgenius.training.adapter_export import export_adapter
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.connection import Connection, connect
@@ -567,7 +567,7 @@ class Run:
         Raises:
             CheckpointError: A file of the run is damaged.
         """
-        return write_run_report(self.path, path, comparison=comparison, header=header)
+        return write_report(path, run=self.path, comparison=comparison, header=header)
 
     # --- inside ---
 

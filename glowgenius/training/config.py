@@ -130,7 +130,18 @@ _ELSEWHERE: Final = {
 }
 
 
-def _train_on(value: TrainOn | str) -> TrainOn:
+def _train_on(
+    value: TrainOn
+    | Literal[
+        "last_assistant_message",
+        "last_assistant_turn",
+        "all_assistant_messages",
+        "all_messages",
+        "all_tokens",
+        "all_user_and_system_messages",
+        "customized",
+    ],
+) -> TrainOn:
     return TrainOn(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from typing_extensions import override
 
@@ -206,17 +206,14 @@ class TrainingResult:
 
 _LOG = logger("glowgenius.training")
 
-RUN_PAGE, SWEEP_PAGE = (
-    ("glowgenius.reporting.run_page", "write_run_report"),
-    ("glowgenius.reporting.report", "write_report"),
-)
+_PAGES: Final = ("glowgenius.reporting.run_page", "write_report")
 """Module and function that write a page."""
 
 
-def write_page(writer: tuple[str, str], *args: Any, **settings: Any) -> None:
-    """Call *writer*. A page that cannot be written is said, and fails no run: everything in it is in other files."""
+def write_page(path: Path | None = None, **shown: Any) -> None:
+    """Call `write_report`; a page that cannot be written is a warning, as everything in it is in other files."""
     try:
-        module, function = writer
-        getattr(importlib.import_module(module), function)(*args, **settings)
+        module, function = _PAGES
+        getattr(importlib.import_module(module), function)(path, **shown)
     except Exception as error:  # noqa: BLE001 - a run is over and kept by now, whatever is wrong with its page
         _LOG.warning("the page of the run could not be written: %s: %s", type(error).__name__, error)

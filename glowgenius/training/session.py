@@ -21,7 +21,7 @@ from glowgenius.training.loop import TrainingLoop
 from glowgenius.training.recorder import Recorder
 from glowgenius.training.replay_targets import taught
 from glowgenius.training.requests import handled
-from glowgenius.training.result import RUN_PAGE, TrainingResult, write_page
+from glowgenius.training.result import TrainingResult, write_page
 from glowgenius.training.run_folder import HELD_OUT, TRAINED
 from glowgenius.training.run_identity import preview_of, settings_file
 
@@ -293,7 +293,7 @@ class Session:
                 self._end_badly(self.folder, error, recorder.step)
             raise
         if self.folder is not None:
-            write_page(RUN_PAGE, self.folder.path)
+            write_page(run=self.folder.path)
         return result
 
     def _end_badly(self, folder: RunFolder, error: BaseException, step: int) -> None:
@@ -303,7 +303,7 @@ class Session:
         except GlowGeniusError as failure:
             error.add_note(str(failure))
         else:
-            write_page(RUN_PAGE, folder.path)
+            write_page(run=folder.path)
 
     def _with_replay_targets(self) -> Run:
         """The run with soft targets for its replay rows; a complete run needs none."""

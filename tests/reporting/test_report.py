@@ -291,7 +291,10 @@ def test_a_history_of_other_things_draws_nothing(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(ConfigError) as error:
         write_report(tmp_path / "report.html", history=[], header={}, previews=[])
-    assert str(error.value) == "write_report() has nothing to show; give comparison, history, header, previews or sweep"
+    assert (
+        str(error.value)
+        == "write_report() has nothing to show; give run, comparison, history, header, previews or sweep"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -327,7 +330,8 @@ def test_a_folder_is_no_file(tmp_path):
         write_report(tmp_path, header={"a": 1})
     assert (
         str(error.value)
-        == f"write_report() needs the name of a file, got the folder {str(tmp_path)!r}; try report.html in it"
+        == f"write_report() needs the name of a file, got the folder {str(tmp_path)!r}; try report.html in it, "
+        "or run= for the report of a run"
     )
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import glowgenius
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.evaluation import AnswerEvaluation, compare
 from glowgenius.experiments import sweep
@@ -70,8 +71,7 @@ def test_an_interrupted_run_says_so_on_its_page(tmp_path):
 
 
 def test_a_page_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(pages, "RUN_PAGE", ("glowgenius.no_such_module", "write"))
-    monkeypatch.setattr("glowgenius.training.session.RUN_PAGE", ("glowgenius.no_such_module", "write"))
+    monkeypatch.setattr(pages, "_PAGES", ("glowgenius.no_such_module", "write"))
     trainer(output_dir=tmp_path).train(TRAIN)
     assert not (tmp_path / "report.html").exists()
     assert [record.getMessage() for record in caplog.records if record.getMessage().startswith("the page")] == [
@@ -81,7 +81,7 @@ def test_a_page_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, caplo
 
 def test_a_page_can_be_made_again_elsewhere(tmp_path):
     trainer(output_dir=tmp_path / "run").train(TRAIN)
-    page = write_run_report(tmp_path / "run", tmp_path / "page.html")
+    page = write_report(tmp_path / "page.html", run=tmp_path / "run")
     assert page.read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
 
 
@@ -89,7 +89,7 @@ def test_what_was_compared_afterwards_takes_its_place_on_the_page(tmp_path):
     made = trainer(service(), callbacks=[AnswerEvaluation(HELD_OUT)], output_dir=tmp_path, eval_every=3)
     tuned = made.train(TRAIN, HELD_OUT).sampler
     found = compare(made.base_sampler(), tuned, {"afterwards": HELD_OUT})
-    text = check(write_run_report(tmp_path, comparison=found, header={"trained parameters": "7 of 9"}))
+    text = check(write_report(run=tmp_path, comparison=found, header={"trained parameters": "7 of 9"}))
     assert "trained parameters 7 of 9" in text
     assert "afterwards : 3 fixed, 0 broken, 0 same" in text
     assert "all : 3 fixed" not in text
@@ -115,11 +115,32 @@ def test_the_cost_is_on_the_page_where_a_price_is_known(tmp_path):
 
 def test_no_run_and_a_broken_one(tmp_path):
     with pytest.raises(ConfigError) as error:
-        write_run_report(tmp_path)
+        write_report(run=tmp_path)
     assert str(error.value) == f"there is no run in {str(tmp_path)!r}: it has no config.json"
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json: not JSON"):
-        write_run_report(tmp_path)
+        write_report(run=tmp_path)
+
+
+def test_the_earlier_name_of_the_report_of_a_run_works_and_names_the_new_one(tmp_path):
+    trainer(output_dir=tmp_path).train(TRAIN)
+    for function in (glowgenius.write_run_report, write_run_report):
+        with pytest.warns(DeprecationWarning, match=r"is write_report\(path, run=folder\) now"):
+            page = function(tmp_path, tmp_path / "old.html")
+        assert page.read_bytes() == (tmp_path / "report.html").read_bytes()
+
+
+def test_what_the_report_of_a_run_shows_by_itself_is_not_given_as_well(tmp_path):
+    with pytest.raises(ConfigError, match="takes no history, previews: it shows those of the run"):
+        write_report(run=tmp_path, history=[{"step": 1}], previews=[])
+    with pytest.raises(ConfigError, match="needs the name of a file, or run= with the folder of a run"):
+        write_report(header={"a": 1})
+    trainer(output_dir=tmp_path / "run").train(TRAIN)
+    page = write_report(run=glowgenius.open_run(tmp_path / "run"), warnings=["Look here."], title="Mine")
+    text = check(page)
+    assert page == tmp_path / "run" / "report.html"
+    assert "Look here." in text
+    assert "Mine" in text
 
 
 def test_the_page_of_a_sweep(tmp_path):
@@ -297,10 +318,10 @@ def test_a_comparison_belongs_to_the_folder_and_a_page_made_again_has_it(tmp_pat
     made = trainer(output_dir=folder)
     result = made.train(TRAIN, HELD_OUT)
     comparison = compare(made.base_sampler(), result.sampler, {"asked": [*HELD_OUT, *TRAIN[:2]]})
-    write_run_report(folder, comparison=comparison)
+    write_report(run=folder, comparison=comparison)
     page = (folder / "report.html").read_bytes()
     assert b"2 of the 5 questions were trained" in page
-    write_run_report(folder)
+    write_report(run=folder)
     assert (folder / "report.html").read_bytes() == page
     assert str(kept_comparison(folder)) == str(comparison)
 
@@ -313,7 +334,7 @@ def test_comparisons_on_several_files_are_all_on_the_page(tmp_path):
         keep_comparison(folder, compare(made.base_sampler(), result.sampler, rows), label)
     kept = kept_comparison(folder)
     assert {name: part.n for name, part in kept.slices.items()} == {"a.jsonl": 3, "b.jsonl": 3}
-    text = check(write_run_report(folder))
+    text = check(write_report(run=folder))
     assert "a.jsonl" in text
     assert "b.jsonl" in text
 
@@ -323,4 +344,4 @@ def test_a_damaged_comparison_is_refused_by_name(tmp_path, text):
     trainer(output_dir=tmp_path / "run").train(TRAIN)
     (tmp_path / "run" / "comparison.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"comparison\.json"):
-        write_run_report(tmp_path / "run")
+        write_report(run=tmp_path / "run")

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 import glowgenius as gg
 from glowgenius.data.dataset import Dataset
 from glowgenius.evaluation import AnswerEvaluation, compare
-from glowgenius.reporting import write_report, write_run_report
+from glowgenius.reporting import write_report
 from glowgenius.testing import ScriptedService
 from glowgenius.training.adapter_export import model_card
 from tests.support.training import RENDERER, TOKENIZER, questions, trainer
@@ -147,7 +147,7 @@ def run_with(text, folder):
             for field in ("status", "metric_for_best", "sha256"):  # a file of a stranger need not have a digest
                 content.pop(field, None)
             (folder / name).write_text(json.dumps(spoiled(content, text)), encoding="utf-8")
-    pages = [write_run_report(folder, folder / "again.html", comparison=compared, header={f"k{text}": text})]
+    pages = [write_report(folder / "again.html", run=folder, comparison=compared, header={f"k{text}": text})]
     pages.append(
         write_report(
             folder / "comparison.html",

@@ -12,7 +12,7 @@ import pytest
 from glowgenius import open_run
 from glowgenius.errors import GlowGeniusError
 from glowgenius.evaluation.callback import AnswerEvaluation
-from glowgenius.reporting.run_page import write_run_report
+from glowgenius.reporting.run_page import write_report
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.loggers import CSVLogger, JSONLLogger, SampleLogger
 from tests.support.killing import Killed
@@ -169,7 +169,7 @@ def test_a_finished_run_with_a_damaged_file_is_opened_or_refused_by_name(broken,
 
     def opened(folder):
         run = open_run(folder)
-        write_run_report(folder, page)
+        write_report(page, run=folder)
         return run.base_model, run.checkpoint().step, run.weights_path(), page.stat().st_size > 0
 
     whole = opened(finished)

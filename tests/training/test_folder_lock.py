@@ -16,7 +16,7 @@ import pytest
 
 from glowgenius.errors import ConfigError, TrainingError
 from glowgenius.experiments import sweep
-from glowgenius.reporting.run_page import write_run_report
+from glowgenius.reporting.run_page import write_report
 from glowgenius.testing import ScriptedService
 from glowgenius.training import run_folder
 from glowgenius.training.folder_lock import check_room, sole_writer
@@ -77,7 +77,7 @@ def test_a_folder_that_is_being_written_can_be_read(tmp_path):
     def read(event):
         if event.step == 3:
             seen.append(len(RunFolder(tmp_path).rows()))
-            write_run_report(tmp_path, tmp_path / "page.html")
+            write_report(tmp_path / "page.html", run=tmp_path)
 
     run(tmp_path, Recorder(on_step_end=read))
     assert seen == [3]

@@ -22,7 +22,7 @@ def test_every_name_is_there():
 def test_an_unknown_name():
     with pytest.raises(AttributeError) as raised:
         _ = training.Trainer
-    assert str(raised.value) == "module 'glowgenius.training' has no attribute 'Trainer'"
+    assert str(raised.value) == "module 'glowgenius.training' has no attribute 'Trainer' (did you mean 'TrainEnd'?)"
 
 
 def test_settings_and_callbacks_do_not_load_an_engine():

@@ -43,6 +43,8 @@ def rendering(row: gg.Conversation) -> None:
     weights: WeightArray = example.weights
     assert_type(example.num_trained, int)
     assert_type(renderer.parse([1, 2]), gg.Message)
+    gg.TrainingConfig(train_on="all_tokens", output_dir=None)
+    gg.TrainingConfig(train_on="last_asistant")  # E: reportArgumentType | arg-type
     renderer.render(row, train_on=3)  # E: reportArgumentType | arg-type
     renderer.render("a question")  # E: reportArgumentType | arg-type
     del tokens, weights
