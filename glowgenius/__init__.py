@@ -31,7 +31,7 @@ _RENAMED = {"write_run_report": "glowgenius.reporting"}
 _SUBMODULES = ("errors", "local", "testing")
 """Public modules that `glowgenius.<name>` finds without an import of their own."""
 
-__all__ = [*sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll] - type checkers read the stub
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll] - checkers read the stub
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ VIOLATIONS = {
     "tinker in training": ({"training/bad.py": LAZY + "import tinker"}, {TINKER}),
     "evaluation in training": ({"training/bad.py": LAZY + "import glowgenius.evaluation.bad"}, {LAYERS, TRAINING}),
     "the command line in data": ({"data/bad.py": LAZY + "import glowgenius.cli.bad"}, {LAYERS, COMMAND_LINE}),
-    "the facade": ({"data/bad.py": LAZY + "from glowgenius import __version__"}, {LAYERS, FACADE}),
+    "the facade": ({"data/bad.py": LAZY + "from glowgenius import __version__"}, {FACADE}),
 }
 """What is written into a copy of the package, and the contracts that must then be broken."""
 

@@ -12,7 +12,7 @@ from glowgenius._lazy import defined_in, imported
 _HOMES = defined_in(__file__)
 """Where each name is defined, as `__init__.pyi` says."""
 
-__all__ = [*sorted(_HOMES)]  # pyright: ignore[reportUnsupportedDunderAll] - type checkers read the stub
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll] - checkers read the stub
 
 
 def __getattr__(name: str) -> Any:
