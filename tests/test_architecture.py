@@ -23,6 +23,7 @@ from tests.support.source import (
 
 MAX_FILE_LINES = 701
 MAX_FUNCTION_LINES = 40
+MAX_ARGUMENTS = 7
 
 HEAVY = ("gguf", "numpy", "rich", "tinker", "tokenizers", "torch", "transformers")
 """What `import glowgenius` must not load: each costs a user time before the first line of work."""
@@ -45,6 +46,19 @@ def too_long_functions(found: tuple[Module, ...]) -> list[str]:
         for module in found
         for function in functions(module.tree)
         if body_lines(function) > MAX_FUNCTION_LINES
+    ]
+
+
+def wide_constructors(found: tuple[Module, ...]) -> list[str]:
+    """Classes of training that need more than seven things; values with fields (results, events) are attrs classes."""
+    return [
+        f"{module.place}:{method.lineno}: {node.name} takes {count} arguments"
+        for module in found
+        if ".training." in module.name and not module.name.endswith(".result")
+        for node in classes(module.tree)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        if (count := len([*method.args.args, *method.args.kwonlyargs]) - 1) > MAX_ARGUMENTS
     ]
 
 
@@ -139,6 +153,7 @@ def bare_fields(node: ast.ClassDef, owner: str) -> list[tuple[int, str]]:
 RULES = {
     "files have at most 700 lines": too_long_files,
     "functions have at most 40 lines after the docstring": too_long_functions,
+    "constructors in training take at most seven arguments": wide_constructors,
     "no assert: it vanishes under python -O": assertions,
     "no leftovers": leftovers,
     "classes are abstract or final": open_classes,
@@ -168,6 +183,15 @@ BROKEN = {
             "pkg/c.py:2: outer has 43 lines",
             "pkg/c.py:3: long has 41 lines",
         ],
+    ),
+    "constructors in training take at most seven arguments": (
+        {
+            "training/loop.py": "class A:\n    def __init__(self, a, b, c, d, *, e, f, g): ...\n"
+            "class B:\n    def __init__(self, a, b, c, d, *, e, f, g, h): ...\n",
+            "training/result.py": "class C:\n    def __init__(self, a, b, c, d, *, e, f, g, h): ...\n",
+            "other.py": "class D:\n    def __init__(self, a, b, c, d, *, e, f, g, h): ...\n",
+        },
+        ["pkg/training/loop.py:4: B takes 8 arguments"],
     ),
     "no assert: it vanishes under python -O": ({"a.py": "def f(x):\n    assert x\n"}, ["pkg/a.py:2"]),
     "no leftovers": ({"a.py": "x = 1  # TODO: later\nphotodo = 2\n"}, ["pkg/a.py:1: x = 1  # TODO: later"]),

@@ -128,7 +128,7 @@ class Clock:
 
 @final
 @frozen(kw_only=True, eq=False)
-class Run:
+class RunContext:
     """What a run is made of; a restart changes none of it."""
 
     rows: PreparedRun
@@ -290,7 +290,7 @@ class TrainingLoop:
         agenda: Requests of callbacks that are scheduled, and the last step.
     """
 
-    def __init__(self, client: TrainingClient, run: Run, recorder: Recorder, agenda: Agenda) -> None:
+    def __init__(self, client: TrainingClient, run: RunContext, recorder: Recorder, agenda: Agenda) -> None:
         self._client = client
         self._run = run
         self._recorder = recorder

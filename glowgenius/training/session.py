@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from glowgenius.data.dataset import Dataset
     from glowgenius.engines.protocol import FutureLike, TrainingClient
-    from glowgenius.training.loop import Clock, Run
+    from glowgenius.training.loop import Clock, RunContext
     from glowgenius.training.requests import StopTraining
     from glowgenius.training.resume import Start
     from glowgenius.training.run_folder import RunFolder
@@ -76,7 +76,11 @@ class Attempts:
     """
 
     def __init__(
-        self, run: Run, recorder: Recorder, make_client: Callable[[str | None], TrainingClient], max_restarts: int
+        self,
+        run: RunContext,
+        recorder: Recorder,
+        make_client: Callable[[str | None], TrainingClient],
+        max_restarts: int,
     ) -> None:
         self._run = run
         self._recorder = recorder
@@ -238,7 +242,7 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
 class Session:
     """One call of `train`, checked."""
 
-    run: Run
+    run: RunContext
     """What the run is made of."""
 
     model: AdaptedModel
@@ -305,7 +309,7 @@ class Session:
         else:
             write_page(run=folder.path)
 
-    def _with_replay_targets(self) -> Run:
+    def _with_replay_targets(self) -> RunContext:
         """The run with soft targets for its replay rows; a complete run needs none."""
         if self.start.complete:
             return self.run

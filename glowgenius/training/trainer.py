@@ -32,7 +32,7 @@ from glowgenius.training.connection import Connection, Engine, check_engine, cho
 from glowgenius.training.cost import Meter, estimate_run
 from glowgenius.training.folder_lock import check_room, sole_writer
 from glowgenius.training.initial_weights import check_base, fitting, recorded, weights_named
-from glowgenius.training.loop import Clock, Run
+from glowgenius.training.loop import Clock, RunContext
 from glowgenius.training.preflight import Outlook, check_run, refused
 from glowgenius.training.prices import PriceTable
 from glowgenius.training.replay_targets import teacher_lines
@@ -454,7 +454,7 @@ class SupervisedTrainer:
         rows = evolve(run, trained=Trained.of(train), can_resume=folder is not None and self._client is None)
         estimate = cast("CostEstimate", report.cost)
         return Session(
-            run=Run(
+            run=RunContext(
                 rows=rows,
                 config=self._config,
                 renderer=self.renderer,
