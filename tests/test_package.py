@@ -142,7 +142,7 @@ def test_the_readme_installs_extras_that_exist(mark, extras):
 
 
 def test_the_readme_runs_an_example_and_the_tests():
-    assert newcomer_block("test").splitlines()[-1] == "python -m pytest"
+    assert newcomer_block("test").splitlines()[-1] == "python -m pytest -n 2 --dist worksteal"
     python, script = newcomer_block("run").splitlines()[-1].split()
     assert python == "python"
     assert (ROOT / script).is_file()
