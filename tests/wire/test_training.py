@@ -13,6 +13,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.errors import CheckpointError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.rendering import ChatTemplateRenderer
+from glowgenius.reporting.saved_run import open_run
 from glowgenius.testing import ByteTokenizer, ScriptedService
 from glowgenius.training import SupervisedTrainer, TrainingConfig, connect
 from tests.support.killing import Killed
@@ -117,6 +118,18 @@ def test_an_adapter_on_the_service_comes_down_whole_and_the_export_is_deleted(
         engine_path / "adapter_model.safetensors"
     ).read_bytes()
     assert f"base_model: {model}" in (adapter / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_on_tinker_is_downloaded_and_leaves_in_every_form(server, tinker_service, model, tmp_path):
+    pytest.importorskip("gguf", reason="not installed: gguf; pip install '.[gguf]'")
+    run(tinker_service, model, tmp_path / "run")
+    opened = open_run(tmp_path / "run", service=tinker_service)
+    before = set(server.backend.saved)
+    merged = opened.export(tmp_path / "merged", format="merged", dtype="float32")
+    assert any(note.startswith("check: 2 of 2 greedy answers equal") for note in merged.notes)
+    for kind, file in (("gguf", "model-f16.gguf"), ("adapter", "adapter_model.safetensors")):
+        assert (opened.export(tmp_path / kind, format=kind).path / file).is_file()
+    assert set(server.backend.saved) == before
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "..\\evil", "C:evil", "sub/../../evil"])
