@@ -167,7 +167,7 @@ def write_merged(
 ) -> tuple[str, int, bool]:
     """Write the merged model into *folder*, with everything that `transformers` needs.
 
-    Memory: one block of 64 MiB, its product, and the adapter's matrices of one layer.
+    Memory: one block of 16 MiB, its product, and the adapter's matrices of one layer.
 
     Args:
         folder: An empty folder.

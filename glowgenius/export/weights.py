@@ -31,7 +31,7 @@ DType: TypeAlias = Literal["float32", "float16", "bfloat16"]
 DTYPES: Final[Mapping[str, str]] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Precision → what safetensors calls it."""
 
-BLOCK_BYTES: Final = 64 * 2**20
+BLOCK_BYTES: Final = 16 * 2**20
 """The most that one block of rows takes in float32."""
 
 INDEX: Final = "model.safetensors.index.json"
@@ -320,7 +320,8 @@ def encoded(block: Floats, dtype: str) -> bytes:
 def to_bfloat16(block: Floats) -> npt.NDArray[np.uint16]:
     """The upper half of each float32, rounded to nearest, ties to even; what is not a number stays none."""
     bits = np.ascontiguousarray(block, "<f4").view(np.uint32)
-    rounded = ((bits.astype(np.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    # Only what is not a number overflows here, and is replaced.
+    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(block), ((bits >> 16) | 0x40).astype(np.uint16), rounded)
 
 
