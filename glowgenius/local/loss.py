@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import numpy as np
 import torch
 
+from glowgenius._output import logger
+from glowgenius.local.adapter import AdapterSpec
 from glowgenius.local.machine import Kept, side_by_side
+from glowgenius.local.model import base_model
 from glowgenius.local.native.layer import Gradients
 from glowgenius.local.native.llama import MOST_LOGITS
 from glowgenius.local.packing import Pass, Row, plan
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
     from glowgenius.local.model import BaseModel
     from glowgenius.local.native.llama import Llama, ModelAdapter
     from glowgenius.typing import LogprobArray, TokenArray
+
+PROVED_DEVICES: Final = frozenset({"cpu"})
+"""Types of torch devices on which the tests compare the native engine with `transformers`."""
+
+_ALLOWED: Final = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+"""Largest relative difference of loss and gradients between the two, by the precision of the weights."""
+
+_LOG = logger("glowgenius.local")
 
 _TRIED = (16, 32, 64)
 """The lengths of the passes on which it is measured how much modules keep."""
@@ -291,3 +302,70 @@ def _top(logits: torch.Tensor, k: int) -> tuple[TokenArray, LogprobArray]:
     values, order = torch.sort(logprobs.gather(-1, ids), dim=-1, descending=True, stable=True)
     ids = ids.gather(-1, order)
     return ids.cpu().numpy(), values.cpu().numpy()
+
+
+def load(name: str, device: str, dtype: torch.dtype) -> BaseModel:
+    """The base model *name* on *device*, whose native engine was compared with `transformers` where nobody has before.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or its architecture cannot be trained here.
+    """
+    model = base_model(name, device, dtype)
+    prove(model)
+    return model
+
+
+def prove(model: BaseModel, proved_devices: frozenset[str] = PROVED_DEVICES) -> None:
+    """Compare loss and adapter gradients of the native engine with those of `transformers` on one short packed batch.
+
+    Done once for a loaded model, on a device that is not among *proved_devices*. The difference is logged. Where it is
+    too large, or the native engine fails there, the model is computed by `transformers` from then on.
+    """
+    if model.proved or model.llama is None or model.device.type in proved_devices:
+        return
+    model.proved = True
+    where, allowed = model.device.type, _ALLOWED.get(model.dtype, 0.05)
+    try:
+        found = _difference_from_transformers(model)
+    except RuntimeError as error:  # an operation that the device lacks, for one
+        model.use_transformers(f"on {where} it fails: {error}")
+        _LOG.warning("the native engine fails on %s (%s): transformers is used, and is slower", where, error)
+        return
+    if found <= allowed:
+        _LOG.info("the native engine was compared with transformers on %s: they differ by %.1e", where, found)
+        return
+    model.use_transformers(f"on {where} it differs from transformers by {found:.1e}, more than {allowed:.0e}")
+    _LOG.warning(
+        "the native engine differs from transformers by %.1e on %s (more than %.0e): transformers is used",
+        found,
+        where,
+        allowed,
+    )
+
+
+def _difference_from_transformers(model: BaseModel) -> float:
+    """The larger of two relative differences: of the loss, and of the gradients of an adapter that is not zero."""
+    adapter = model.fresh_adapter(AdapterSpec(rank=4, alpha=8))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for matrix in adapter.b.values():
+            matrix.copy_(torch.empty(matrix.shape).normal_(0.0, 0.02, generator=generator))
+    numbers = np.random.default_rng(0)
+    start = numbers.integers(0, model.vocabulary_size, 6)
+    rows: list[Row] = []
+    for length in (7, 12):
+        ids = np.concatenate([start, numbers.integers(0, model.vocabulary_size, length + 1)])
+        rows.append(Row(inputs=ids[:-1], targets=ids[1:], weights=np.ones(len(ids) - 1, np.float32)))
+
+    def measured() -> tuple[float, torch.Tensor]:
+        for parameter in adapter.parameters():
+            parameter.grad = None
+        loss, _ = score(model, adapter, rows, max_tokens=64, backward=True)
+        gradients = [torch.zeros(0) if each.grad is None else each.grad for each in adapter.parameters()]
+        return loss, torch.cat([each.float().flatten().cpu() for each in gradients])
+
+    loss, gradients = measured()
+    with model.through_transformers():
+        expected, wanted = measured()
+    found = max(abs(loss - expected) / abs(expected), float((gradients - wanted).norm() / wanted.norm()))
+    return found if np.isfinite(found) else float("inf")

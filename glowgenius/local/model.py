@@ -68,17 +68,33 @@ class BaseModel:
         self.architecture: str = type(self.network).__name__ if read is None else read.architecture
         """The class that `transformers` has for it."""
         self.slow_because = unsuitable(self.network.config) if read is None else None
-        """Why the model is computed by the modules of `transformers`; None where the quick path serves it."""
+        """Why the model is computed by the modules of `transformers`; None where the native engine computes it."""
         if read is None:
             self._wrap()
         else:
             self._place(read)
         self.llama: Llama | None = None
-        """The quick path, where there is one."""
+        """The native engine, where it supports the model."""
+        self.proved = False
+        """Whether the native engine was compared with `transformers` on this device."""
         if self.slow_because is None:
             weights = dict(self.network.named_parameters()) if read is None else read.weights
             rotary = _rotary(self.network) if read is None else read.rotary
             self.llama = Llama(self.config, weights, self._layers, rotary)
+
+    def use_transformers(self, reason: str) -> None:
+        """Compute the model by the modules of `transformers` from now on."""
+        self.llama, self.slow_because = None, reason
+
+    @contextmanager
+    def through_transformers(self) -> Generator[None]:
+        """Compute the model by the modules of `transformers` meanwhile."""
+        with self._lock:
+            native, self.llama = self.llama, None
+            try:
+                yield
+            finally:
+                self.llama = native
 
     @functools.cached_property
     def network(self) -> Any:
@@ -137,12 +153,12 @@ class BaseModel:
         return {name: layer for name, layer in self._layers.items() if wanted[self._kinds[name]]}
 
     def ready(self, owner: object, adapter: Adapter | None, layout: Layout) -> Llama:
-        """The quick path with *adapter* in its weights, in the *layout* of sampling.
+        """The native engine with *adapter* in its weights, in the *layout* of sampling.
 
         It is kept until there is another *owner*, or none: it takes as much memory as the weights themselves.
         """
         if self.llama is None:
-            raise EngineError(f"{self.name!r} has no quick path: {self.slow_because}")
+            raise EngineError(f"{self.name!r} is not computed by the native engine: {self.slow_because}")
         with self._lock:
             kept = self._ready.get(owner)
             if kept is None or (kept[0] is Layout.ONE and layout is not Layout.ONE):

@@ -18,8 +18,7 @@ from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
-from glowgenius.local.loss import score, top_logprobs
-from glowgenius.local.model import base_model
+from glowgenius.local.loss import load, score, top_logprobs
 from glowgenius.local.native.decode import Memory, generate
 from glowgenius.local.native.stream import Generated, Request, note
 from glowgenius.local.packing import Row
@@ -303,5 +302,5 @@ def from_checkpoint(runtime: Runtime, path: str, base: str | None = None) -> Sam
         CheckpointError: There is no checkpoint at *path*, or it does not fit the base model.
     """
     saved = checkpoint.read_adapter(path)
-    model = base_model(base or saved.base_model, runtime.device, runtime.dtype)
+    model = load(base or saved.base_model, runtime.device, runtime.dtype)
     return SamplingClient(runtime, model, checkpoint.adapter_of(saved, model))

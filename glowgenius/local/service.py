@@ -15,9 +15,8 @@ from glowgenius.engines.tinker_types import GetServerCapabilitiesResponse, Suppo
 from glowgenius.errors import CheckpointError, ConfigError, RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.adapter import DEFAULT_ALPHA, Adapter, AdapterSpec, trainable
+from glowgenius.local.loss import load
 from glowgenius.local.machine import Checkpointing, Runtime, choose_precision, free_bytes, usable_threads
-from glowgenius.local.model import BaseModel
-from glowgenius.local.model import base_model as load_base_model
 from glowgenius.local.sampling import SamplingClient, from_checkpoint
 from glowgenius.local.training import TrainingClient
 from glowgenius.local.worker import Worker
@@ -27,6 +26,7 @@ from glowgenius.models.hub import context_length
 
 if TYPE_CHECKING:
     from glowgenius.engines.protocol import EngineFuture
+    from glowgenius.local.model import BaseModel
 
 
 @final
@@ -258,7 +258,7 @@ class ServiceClient:
         return self._runtime.device
 
     def _base(self, name: str) -> BaseModel:
-        model = load_base_model(name, self._runtime.device, self._runtime.dtype)
+        model = load(name, self._runtime.device, self._runtime.dtype)
         because = model.slow_because
         self._paths[name] = "by its own code" if because is None else f"through transformers ({because})"
         return model
