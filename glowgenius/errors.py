@@ -158,7 +158,7 @@ class RenderingError(_WithProblems, ValueError):
 
 
 class SequenceTooLongError(RenderingError):
-    """Rows exceed `max_length` and the policy is to refuse them."""
+    """Rows exceed `max_length` and the policy is to refuse them, or a prompt and its answer exceed the context."""
 
 
 class NothingToTrainError(RenderingError):

@@ -11,7 +11,7 @@ import typer
 
 from glowgenius._output import Output, showable
 from glowgenius.cli.common import AnswerLengthOption, JSONOption, RunFolderArgument, StepOption, print_json, say, verb
-from glowgenius.errors import nearest
+from glowgenius.errors import SequenceTooLongError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def chat(
         if not people and not conversation:
             for talk in talks:  # lines of a file are questions, not a conversation
                 talk.reset()
-        answers = {talk.name: _ask(talk, question, width=5, shown=not as_json) for talk in talks}
+        answers = {talk.name: _ask(talk, question, width=5, shown=not as_json, forgiving=people) for talk in talks}
         if as_json:
             print_json({"question": question, **answers})
     return 0
@@ -125,8 +125,8 @@ def _piped() -> str:
     return line
 
 
-def _ask(talk: _Talk, question: str, *, width: int, shown: bool) -> str:
-    """Ask, and show the answer as it grows; Ctrl-C ends it."""
+def _ask(talk: _Talk, question: str, *, width: int, shown: bool, forgiving: bool) -> str:
+    """Ask, and show the answer as it grows; Ctrl-C ends it. Where *forgiving*, a question may be too long."""
     said = ""
     out = Output(sys.stdout if shown else None)
     out.write(f"{talk.name:>{width}}> ")
@@ -138,10 +138,16 @@ def _ask(talk: _Talk, question: str, *, width: int, shown: bool) -> str:
                 out.write(showable(text[len(said) :]))
                 out.flush()
                 said = text
+    except SequenceTooLongError as error:
+        if not forgiving:
+            raise
+        out.write(showable(str(error)))
     except KeyboardInterrupt:
         said += " … (ended)"
         out.write(" … (ended)")
     out.say("")
+    if talk.cut:
+        say(talk.cut, as_json=True, prose=True)
     return said
 
 
@@ -162,6 +168,8 @@ class _Talk:
         self._piece = piece
         self._messages: list[Message] = []
         self.name = sampler.name
+        self.cut = ""
+        """Why the last answer was cut off in front of its longest length; empty where it was not."""
         self.reset()
 
     def reset(self) -> None:
@@ -175,7 +183,7 @@ class _Talk:
         from glowgenius.data.message import Message
 
         self._messages.append(Message("user", question))
-        text = ""
+        text = self.cut = ""
         try:
             for text in self._pieces():
                 yield text
@@ -186,23 +194,45 @@ class _Talk:
             else:
                 self._messages.pop()
 
+    def _longest_answer(self, prompt: int) -> int:
+        """How many tokens an answer may have behind a prompt of so many.
+
+        Raises:
+            SequenceTooLongError: None, as the conversation alone has as many as the model takes.
+        """
+        context = self._sampler.context_length
+        if context is None:
+            return self._max_tokens
+        if prompt >= context:
+            raise SequenceTooLongError(
+                f"{self.name!r} takes {context:,} tokens, and the conversation with this question has {prompt:,}: "
+                "/reset begins a new one, or ask less at once"
+            )
+        return min(self._max_tokens, context - prompt)
+
     def _pieces(self) -> Iterator[str]:
         from glowgenius.engines.errors import mapped
         from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 
         renderer = self._sampler.renderer
         prompt: list[int] = renderer.render_prompt(self._messages).tolist()
+        limit = self._longest_answer(len(prompt))
         stop: list[Any] = list(renderer.stop_sequences)
         tokens: list[int] = []
-        while len(tokens) < self._max_tokens:
-            count = min(self._piece, self._max_tokens - len(tokens))
+        while len(tokens) < limit:
+            count = min(self._piece, limit - len(tokens))
             params = SamplingParams(max_tokens=count, temperature=0.0, stop=stop)
             with mapped("sample"):
                 answer = self._sampler.client.sample(ModelInput.from_ints(prompt + tokens), 1, params).result()
             tokens += answer.sequences[0].tokens
-            ended = answer.sequences[0].stop_reason == "stop" or len(tokens) >= self._max_tokens
+            ended = answer.sequences[0].stop_reason == "stop" or len(tokens) >= limit
             text = renderer.parse(tokens).content
             # The end of a piece can be half a character.
             yield text if ended else text.rstrip("\ufffd")
             if ended:
+                if limit < self._max_tokens and answer.sequences[0].stop_reason != "stop":
+                    self.cut = (
+                        f"{self.name!r} takes {len(prompt) + limit:,} tokens, and the conversation has reached them: "
+                        "the answer is cut off, and /reset begins a new one"
+                    )
                 return

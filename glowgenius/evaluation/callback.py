@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
+from attrs import evolve
 from typing_extensions import override
 
 from glowgenius._files import make_folder, read_object, write_whole
@@ -18,10 +19,11 @@ from glowgenius.evaluation.metrics import Metric, resolve_metrics
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import LogMetrics
-from glowgenius.training.sampler import sampling_usage, scoring_usage
+from glowgenius.training.sampler import sampling_problems, sampling_usage, scoring_usage
 
 if TYPE_CHECKING:
     from glowgenius.data.message import Conversation
+    from glowgenius.errors import Problem
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import EvaluateBegin, TrainBegin
 
@@ -85,6 +87,14 @@ class AnswerEvaluation(Callback):
         rows = [row for part in self._slices.values() for row in part]
         usage = sampling_usage(renderer, asked(rows), max_tokens=self._max_tokens)
         return usage + (scoring_usage(renderer, rows) if self._nll else TokenUsage())
+
+    @override
+    def sampling_problems(self, renderer: Renderer, context: int | None) -> Sequence[Problem]:
+        return [
+            problem if part == WHOLE else evolve(problem, field=part)
+            for part, rows in self._slices.items()
+            for problem in sampling_problems(renderer, rows, max_tokens=self._max_tokens, context=context)
+        ]
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:

@@ -104,6 +104,7 @@ def evaluate(
         ConfigError: A metric is unknown or a setting is out of range.
         EvaluationError: There is no question, a question accepts nothing visible, or a metric or the sampler broke
             its promise.
+        SequenceTooLongError: A question and its answer are more than the model takes; nothing has been asked.
     """
     settings: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "nll": nll, "on_progress": on_progress}
     return ask(sampler, dataset, resolve_metrics(metrics), warn=True, **settings)
@@ -129,6 +130,9 @@ def ask(
     warnings = judging_warnings(dataset, functions)
     if warn:
         announce_all(warnings)
+    check: Callable[..., None] | None = getattr(sampler, "check_lengths", None)
+    if check is not None:
+        check(dataset, max_tokens=max_tokens, scored=nll)
     answers = sampler.complete(
         asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import tempfile
@@ -18,6 +19,7 @@ from glowgenius._files import make_folder
 from glowgenius._validators import is_number
 from glowgenius.data.files import write_lines
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.offered import context_length
 from glowgenius.errors import CheckpointError, ConfigError, GlowGeniusError, ResumeMismatchError, nearest
 from glowgenius.evaluation.answers import EvaluationResult
 from glowgenius.evaluation.evaluate import ask
@@ -194,7 +196,8 @@ class Work:
             # It was trained to its end, and ended while it was being asked.
             with mapped(f"create_sampling_client of step {last.step}"):
                 client = self.service.create_sampling_client(model_path=last.sampler_path).result()
-            return History(kept.rows()), Sampler(client, self.renderer, name="tuned")
+            limit = functools.partial(context_length, self.service, self.base_model)
+            return History(kept.rows()), Sampler(client, self.renderer, name="tuned", context_length=limit)
         result = self.trainer(cell, folder).train(
             self.train, self.held, resume_from_checkpoint=True if kept.exists() else None
         )

@@ -57,6 +57,11 @@ class SamplingClient:
         """The name of the base model."""
         return self._model.name
 
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that a prompt and its answer may have together; None where the config names no limit."""
+        return self._model.max_length
+
     def get_tokenizer(self) -> Tokenizer:
         """The base model's tokenizer."""
         if self._tokenizer is None:

@@ -21,6 +21,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.data.trained import Trained
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.keys import KEY_SOURCES
+from glowgenius.engines.offered import context_length
 from glowgenius.errors import (
     AuthenticationError,
     CheckpointError,
@@ -385,7 +386,9 @@ class Run:
             renderer = self.renderer
             with mapped(f"create_sampling_client of step {record.step}", model=self.base_model):
                 client = self._client(model_path=path, **self._moved())
-            self._samplers[key] = Sampler(client, renderer, name=name, trained=self.trained)
+            self._samplers[key] = Sampler(
+                client, renderer, name=name, trained=self.trained, context_length=self._context_length
+            )
         return self._samplers[key]
 
     def base_sampler(self) -> Sampler:
@@ -400,7 +403,7 @@ class Run:
         self._moved()
         with mapped("create_sampling_client", model=self.base_model):
             client = self._client(base_model=self.base_model)
-        return Sampler(client, renderer, name="base")
+        return Sampler(client, renderer, name="base", context_length=self._context_length)
 
     def save_adapter(self, directory: str | os.PathLike[str], *, step: Step = None) -> Path:
         """Copy the adapter in PEFT's format, with a model card as README.md; from Tinker it is downloaded.
@@ -646,6 +649,9 @@ class Run:
                 f"{str(self.path)!r} adapted; name the same model"
             )
         return {"base_model": given}
+
+    def _context_length(self) -> int | None:
+        return context_length(self.service, self.base_model)
 
     def _client(self, **which: str) -> Any:
         try:

@@ -336,6 +336,11 @@ class ScriptedSamplingClient:
         """The name of the base model."""
         return self._model.base_model
 
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that a prompt and its answer may have together."""
+        return self._script.context
+
     def sample(
         self,
         prompt: ModelInput,

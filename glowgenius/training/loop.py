@@ -613,7 +613,13 @@ class TrainingLoop:
         sampler = None
         if pending.snapshot is not None:
             client = self._wait(pending.snapshot, pending, "snapshot")
-            sampler = Sampler(client, self._run.renderer, name=f"step {pending.step}", trained=self._run.rows.trained)
+            sampler = Sampler(
+                client,
+                self._run.renderer,
+                name=f"step {pending.step}",
+                trained=self._run.rows.trained,
+                context_length=self._run.rows.context,
+            )
         measured = self._tell(EvaluateBegin(step=pending.step, num_rows=len(self._held_out), sampler=sampler), pending)
         output = self._wait(pending.evaluation, pending, "evaluation")
         self._run.meter.count_evaluation()

@@ -374,7 +374,7 @@ def check_run(
             *_plan_warnings(config, plan, evaluates=held is not None),
         ),
     )
-    return PreparedRun(train=rows, evaluation=held, plan=plan), report
+    return PreparedRun(train=rows, evaluation=held, plan=plan, context=around.context), report
 
 
 def _plan(config: TrainingConfig, rows: PreparedRows, learning_rate: float) -> Plan:

@@ -51,11 +51,13 @@ class TrainingResult:
         trained_tokens: int,
         seconds: float,
         output_dir: Path | None,
+        context_length: int | None = None,
     ) -> None:
         self._client: TrainingClient | None = client
         self._service: ServiceClient | None = service
         self._renderer = renderer
         self._trained = trained
+        self._context = context_length
         self._by_step = {record.step: record for record in checkpoints}
         self._use_step = use_step
         self._samplers: dict[int, Sampler] = {}
@@ -163,7 +165,9 @@ class TrainingResult:
             path, training = self._weights_path(step), self._open_client
             with mapped(f"create_sampling_client of step {step}"):
                 client = training.create_sampling_client(path).result()
-            self._samplers[step] = Sampler(client, self._renderer, name=name, trained=self._trained)
+            self._samplers[step] = Sampler(
+                client, self._renderer, name=name, trained=self._trained, context_length=self._context
+            )
         return self._samplers[step]
 
     def _weights_path(self, step: int) -> str:

@@ -393,6 +393,9 @@ class PreparedRun:
     plan: Plan
     """Every step of the run."""
 
+    context: int | None = None
+    """The most tokens that the model takes on this engine; None where that is not known."""
+
     can_resume: bool = False
     """Whether the run could be gone on with if it failed."""
 

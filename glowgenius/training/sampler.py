@@ -19,7 +19,7 @@ from glowgenius.engines.keys import find_key
 from glowgenius.engines.process import HomeProcess
 from glowgenius.engines.protocol import sampler_from_handle, sampler_handle
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
-from glowgenius.errors import ConfigError, EngineError, nearest
+from glowgenius.errors import ConfigError, EngineError, Problem, SequenceTooLongError, nearest
 from glowgenius.training.prices import TokenUsage
 
 if TYPE_CHECKING:
@@ -97,11 +97,20 @@ class Sampler:
         renderer: Between messages and tokens; the one of the training run.
         name: What the model is called in tables and reports.
         trained: What it was trained on, so that an evaluation can tell; None where that is not known, or nothing.
+        context_length: The most tokens that a prompt and its answer may have together, or a function that finds it out
+            when it is first needed. None: what the client says, if it does.
     """
 
     def __init__(
-        self, client: SamplingClient, renderer: Renderer, *, name: str = "model", trained: Trained | None = None
+        self,
+        client: SamplingClient,
+        renderer: Renderer,
+        *,
+        name: str = "model",
+        trained: Trained | None = None,
+        context_length: int | Callable[[], int | None] | None = None,
     ) -> None:
+        self._context: int | Callable[[], int | None] | None = context_length
         self._trained = trained
         self._client: SamplingClient | str = client
         self._renderer = renderer
@@ -111,10 +120,12 @@ class Sampler:
     @override
     def __reduce__(self) -> Any:
         handle = self._client if isinstance(self._client, str) else sampler_handle(self._client)
-        return _from_handle, (handle, self._renderer, self._name, self._trained)
+        return _from_handle, (handle, self._renderer, self._name, self._trained, self.context_length)
 
     def __copy__(self) -> Sampler:
-        return Sampler(self.client, self._renderer, name=self._name, trained=self._trained)
+        return Sampler(
+            self.client, self._renderer, name=self._name, trained=self._trained, context_length=self._context
+        )
 
     def __deepcopy__(self, _memo: object) -> Sampler:
         return self.__copy__()
@@ -151,6 +162,22 @@ class Sampler:
     def name(self) -> str:
         """What the model is called in tables and reports."""
         return self._name
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that a prompt and its answer may have together; None where that is not known.
+
+        Raises:
+            AuthenticationError: The service was asked for it, and refuses the key.
+        """
+        known = self._context
+        if not isinstance(known, int | None):
+            known = known()
+        if known is None and not isinstance(self._client, str):
+            told: Any = getattr(self._client, "context_length", None)
+            known = told if is_integer(told) else None
+        self._context = known
+        return known
 
     def generate(
         self,
@@ -212,6 +239,7 @@ class Sampler:
         Raises:
             ConfigError: A setting is out of range, or a prompt is not one.
             RenderingError: A prompt cannot be rendered.
+            SequenceTooLongError: A prompt and *max_tokens* are more than the model takes; nothing has been sent.
             EngineError: The engine refused or failed.
         """
         if isinstance(prompts, str):
@@ -222,6 +250,8 @@ class Sampler:
         _check_settings(max_tokens, temperature, top_p, top_k, seed)
         ends = _Stops.of(stop, self._renderer.stop_sequences)
         inputs = [self._prompt_input(prompt) for prompt in prompts]
+        lengths = [each.length for each in inputs]
+        self._refuse_long(prompts_over_context(prompts, lengths, self.context_length, max_tokens=max_tokens))
         futures: list[FutureLike[SampleResponse]] = []
         with mapped("sample"):
             for index, model_input in enumerate(inputs):
@@ -272,9 +302,12 @@ class Sampler:
 
         Raises:
             RenderingError: A conversation cannot be rendered, or has no answer.
+            SequenceTooLongError: A conversation has more tokens than the model takes; nothing has been sent.
             EngineError: The engine refused or failed.
         """
         examples = [self._renderer.render(conversation) for conversation in conversations]
+        lengths = [len(example.tokens) for example in examples]
+        self._refuse_long(prompts_over_context(conversations, lengths, self.context_length, max_tokens=None))
         # The first token has nothing before it that could predict it, so it never counts.
         trained = [np.flatnonzero(example.weights[1:]) + 1 for example in examples]
         futures: list[FutureLike[list[float | None]]] = []
@@ -324,6 +357,32 @@ class Sampler:
                 found.append(read_top(future.result(), np.flatnonzero(example.weights) + 1, k))
         return found
 
+    def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
+        """Refuse, by their places, rows that are too long to be asked, before any of them is; `evaluate` does this.
+
+        Args:
+            rows: The questions, each with its answer.
+            max_tokens: The longest answer.
+            scored: Whether the given answers are read, too, as for `answer_logprobs`.
+
+        Raises:
+            RenderingError: A row cannot be rendered.
+            SequenceTooLongError: A row is too long.
+        """
+        context = self.context_length
+        problems = sampling_problems(self._renderer, rows, max_tokens=max_tokens, context=context)
+        if scored and context is not None and not problems:
+            lengths = [len(self._renderer.render(row).tokens) for row in rows]
+            problems = prompts_over_context(rows, lengths, context, max_tokens=None)
+        self._refuse_long(problems)
+
+    def _refuse_long(self, problems: Sequence[Problem]) -> None:
+        if problems:
+            raise SequenceTooLongError(
+                f"{self._name!r} takes {self.context_length:,} tokens, prompt and answer together; nothing was sent",
+                problems,
+            )
+
     def _prompt_input(self, prompt: Prompt) -> ModelInput:
         return self._model_input(prompt_tokens(self._renderer, prompt))
 
@@ -363,8 +422,69 @@ class _Stops:
         return cls(sent=sent, tokens=frozenset(tokens), texts=texts)
 
 
-def _from_handle(handle: str, renderer: Renderer, name: str, trained: Trained | None) -> Sampler:
-    return Sampler(cast("SamplingClient", handle), renderer, name=name, trained=trained)
+def _from_handle(
+    handle: str, renderer: Renderer, name: str, trained: Trained | None, context_length: int | None = None
+) -> Sampler:
+    client = cast("SamplingClient", handle)
+    return Sampler(client, renderer, name=name, trained=trained, context_length=context_length)
+
+
+def prompts_over_context(
+    prompts: Sequence[Prompt], lengths: Sequence[int], context: int | None, *, max_tokens: int | None
+) -> list[Problem]:
+    """The prompts whose tokens and answer are more than a model takes.
+
+    Args:
+        prompts: What is asked; a conversation names its place in its file.
+        lengths: Tokens of each.
+        context: The most tokens that prompt and answer may have together; None where that is not known.
+        max_tokens: The longest answer; None where a given answer is among the tokens of its prompt.
+    """
+    if context is None:
+        return []
+    return [
+        _too_long(index, prompt, length, context, max_tokens)
+        for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True))
+        if length + (max_tokens or 0) > context
+    ]
+
+
+def _too_long(index: int, prompt: Prompt, length: int, context: int, max_tokens: int | None) -> Problem:
+    row = prompt if isinstance(prompt, Conversation) else None
+    source = None if row is None else row.source
+    found, accepted = f"{length:,} tokens", f"at most {context:,}: shorten it"
+    if max_tokens is not None:
+        found = f"{length:,} tokens and an answer of up to {max_tokens:,} make {length + max_tokens:,}"
+        accepted = f"{context:,} at most: " + (
+            f"max_tokens={context - length}, or a shorter prompt"
+            if length < context
+            else f"a prompt of {context - max_tokens:,} at this max_tokens"
+            if max_tokens < context
+            else "a shorter prompt and a lower max_tokens"
+        )
+    return Problem(
+        found=found,
+        accepted=accepted,
+        path=None if source is None else source.path,
+        line=None if source is None else source.line,
+        row=index,
+        row_id=None if row is None else row.id,
+    )
+
+
+def sampling_problems(
+    renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int, context: int | None
+) -> list[Problem]:
+    """What `Sampler.complete` would refuse as too long, before there is a model to ask; for callbacks.
+
+    Raises:
+        ConfigError: A prompt is not one.
+        RenderingError: A prompt cannot be rendered.
+    """
+    if context is None:
+        return []
+    lengths = [len(prompt_tokens(renderer, prompt)) for prompt in prompts]
+    return prompts_over_context(prompts, lengths, context, max_tokens=max_tokens)
 
 
 def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:

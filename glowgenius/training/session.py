@@ -394,6 +394,7 @@ class Session:
             service=self.model.service,
             renderer=self.run.renderer,
             trained=self.run.rows.trained,
+            context_length=self.run.rows.context,
             history=recorder.history,
             checkpoints=recorder.records,
             best_step=recorder.best_step(config.metric_for_best),

@@ -14,6 +14,7 @@ from typing_extensions import override
 from glowgenius._validators import reject
 from glowgenius.data.trained import Trained
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.offered import context_length
 from glowgenius.engines.process import HomeProcess, refuse_fork_of_sdk
 from glowgenius.engines.protocol import checkpoint_directory
 from glowgenius.errors import (
@@ -351,7 +352,8 @@ class SupervisedTrainer:
             raise ConfigError("base_sampler needs a service: SupervisedTrainer.from_client(client, service=...)")
         with mapped("create_sampling_client", model=self._base_model):
             client = service.create_sampling_client(base_model=self._base_model).result()
-        return Sampler(client, self.renderer, name="base")
+        limit = functools.partial(context_length, service, self._base_model)
+        return Sampler(client, self.renderer, name="base", context_length=limit)
 
     def _where(self, owner: str, engine: str) -> Engine:
         """The engine of a run, or the mere name of one that is asked for nothing."""
@@ -394,6 +396,8 @@ class SupervisedTrainer:
             dropped={} if start is None else start.dropped,
             total=None if start is None else start.examples,
         )
+        if too_long := self._callbacks.sampling_problems(renderer, run.context):
+            raise refused(too_long)
         cost = estimate_run(
             run,
             self._config,

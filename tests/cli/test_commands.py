@@ -29,6 +29,7 @@ from glowgenius.data.dataset import Dataset
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.training.config import TrainingConfig
 from glowgenius.training.requests import Terminated
+from glowgenius.training.sampler import prompt_tokens
 from glowgenius.training.trainer import SupervisedTrainer
 from tests.support.source import ROOT
 from tests.support.tiny_models import write_tiny_model
@@ -665,6 +666,25 @@ def test_lines_that_are_piped_in_are_questions_of_their_own(trained):
     joined = call("chat", trained, "--max-tokens", 6, "--tuned-only", "--conversation", input=asked).output.splitlines()
     assert joined[0] == apart[0]
     assert joined[1] != apart[1]
+
+
+def test_a_question_that_is_too_long_is_said_and_one_that_leaves_little_room_is_cut_off(trained):
+    from glowgenius import open_run
+
+    sampler = open_run(trained).sampler()
+    whole = sampler.context_length
+    count = next(n for n in range(1, 9 * whole) if len(prompt_tokens(sampler.renderer, "a b " * n)) > whole - 5)
+    for question, code in (("a b " * (count + 20), 1), ("a b " * count, 0)):
+        result = call("chat", trained, "--tuned-only", input=f"{question}\n", code=code)
+        length = len(prompt_tokens(sampler.renderer, question.strip()))
+        told = (
+            f"error: 'tuned' takes {whole} tokens, and the conversation with this question has {length}: /reset begins "
+            "a new one, or ask less at once"
+            if code
+            else f"'tuned' takes {whole} tokens, and the conversation has reached them: the answer is cut off, and "
+            "/reset begins a new one"
+        )
+        assert told in result.stderr
 
 
 def test_commands_of_a_chat_do_not_go_to_the_models(trained):

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import numpy as np
 import pytest
+from attrs import evolve
 
-from glowgenius.data.message import Conversation, Message
+from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.engines.tinker_types import AdamParams, SampledSequence, SampleResponse
-from glowgenius.errors import ConfigError, EngineError, NothingToTrainError, RequestRejectedError
+from glowgenius.errors import (
+    ConfigError,
+    EngineError,
+    NothingToTrainError,
+    PreflightError,
+    RequestRejectedError,
+    SequenceTooLongError,
+)
+from glowgenius.evaluation.callback import AnswerEvaluation
+from glowgenius.evaluation.evaluate import evaluate
 from glowgenius.rendering import ChatTemplateRenderer, QuestionAnswerRenderer
 from glowgenius.testing import ByteTokenizer, ScriptedService
-from glowgenius.training.sampler import Sampler
+from glowgenius.training.callbacks.loggers import SampleLogger
+from glowgenius.training.sampler import Sampler, prompt_tokens
+from tests.support.training import HELD_OUT, TRAIN, trainer
 
 TOKENIZER = ByteTokenizer()
 CHAT = ChatTemplateRenderer(TOKENIZER)
@@ -328,3 +341,90 @@ def test_a_request_refused_at_once_is_mapped_too():
     for call in (lambda s: s.generate("Hi"), lambda s: s.answer_nll([STADIUM])):
         with pytest.raises(RequestRejectedError):
             call(Sampler(Refusing(), CHAT))
+
+
+class TestContext:
+    """What is too long is known before anything is sent, on every engine."""
+
+    def test_prompt_and_answer_are_refused_together_by_place(self):
+        service = scripted(context=80)
+        file_row = evolve(FIELD, source=Source(path="q.jsonl", row=0, line=7), id="citi")
+        before = len(service.journal)
+        with pytest.raises(SequenceTooLongError) as info:
+            sampler_of(service, name="tuned").complete(["Hi", STADIUM, file_row], max_tokens=40)
+        lengths = [len(prompt_tokens(CHAT, prompt)) for prompt in (STADIUM, file_row)]
+        assert lengths == [43, 68]
+        assert str(info.value) == (
+            "'tuned' takes 80 tokens, prompt and answer together; nothing was sent\n"
+            "  row 1: 43 tokens and an answer of up to 40 make 83 → 80 at most: max_tokens=37, or a shorter prompt\n"
+            "  q.jsonl:7 (id 'citi'): 68 tokens and an answer of up to 40 make 108 → 80 at most: max_tokens=12, or a "
+            "shorter prompt"
+        )
+        assert [operation.kind for operation in service.journal[before:]] == ["create_sampling_client"]
+        # The advice, followed.
+        assert sampler_of(service).complete([STADIUM], max_tokens=37)[0].text == "The Bronx"
+
+    @pytest.mark.parametrize(
+        ("max_tokens", "accepted"),
+        [
+            (8, "20 at most: a prompt of 12 at this max_tokens"),
+            (20, "20 at most: a shorter prompt and a lower max_tokens"),
+        ],
+    )
+    def test_a_prompt_that_fills_the_model_alone(self, max_tokens, accepted):
+        with pytest.raises(SequenceTooLongError) as info:
+            sampler_of(scripted(context=20)).generate("Where is Yankee Stadium?", max_tokens=max_tokens)
+        assert info.value.problems[0].accepted == accepted
+
+    def test_given_answers_are_counted_as_they_are(self):
+        length = len(CHAT.render(STADIUM).tokens)
+        service = scripted(context=length)
+        assert len(sampler_of(service).answer_nll([STADIUM])) == 1
+        with pytest.raises(SequenceTooLongError) as info:
+            sampler_of(service).answer_nll([STADIUM, FIELD])
+        assert str(info.value.problems[0]).startswith(f"row 1: {len(CHAT.render(FIELD).tokens)} tokens → at most")
+        assert len(service.operations("compute_logprobs")) == 1
+
+    def test_an_evaluation_names_the_row_of_the_file_and_asks_nothing(self):
+        rows = [evolve(FIELD, source=Source(path="q.jsonl", row=0, line=3))]
+        short = len(prompt_tokens(CHAT, FIELD))
+        for context, nll in ((short + 3, False), (len(CHAT.render(FIELD).tokens) - 1, True)):
+            service = scripted(context=context)
+            with pytest.raises(SequenceTooLongError, match=r"q\.jsonl:3: \d+ tokens"):
+                evaluate(sampler_of(service), rows, max_tokens=4 if not nll else 1, nll=nll)
+            assert {one.kind for one in service.journal} == {"create_sampling_client"}
+
+    def test_a_function_is_asked_once_and_travels_as_a_number(self):
+        asked = []
+
+        def find():
+            asked.append(1)
+            return 30
+
+        sampler = Sampler(Recording(), CHAT, context_length=find)
+        assert not asked
+        assert (sampler.context_length, copy.copy(sampler).context_length, sampler.context_length) == (30, 30, 30)
+        assert asked == [1]
+
+    def test_where_no_limit_is_known_nothing_is_refused(self):
+        assert Sampler(Recording(), CHAT).complete(["Hi " * 500], max_tokens=9)[0].text == "A"
+
+
+@pytest.mark.parametrize(
+    ("callback", "where"),
+    [
+        (SampleLogger(["Hi", "How long? " * 30], show=False), "row 1: SampleLogger(2 questions): "),
+        (AnswerEvaluation([FIELD], max_tokens=190), "row 0: AnswerEvaluation(1 questions, exact_match, contains): "),
+        (
+            AnswerEvaluation({"held": [FIELD], "other": [STADIUM]}, max_tokens=150),
+            "row 0: AnswerEvaluation(2 questions, exact_match, contains): held: ",
+        ),
+    ],
+)
+def test_what_a_callback_would_ask_is_looked_at_before_the_run(callback, where):
+    service = ScriptedService(tokenizer=TOKENIZER, context=200)
+    with pytest.raises(PreflightError) as info:
+        trainer(service, callbacks=[callback]).train(TRAIN, HELD_OUT)
+    [problem] = info.value.problems
+    assert str(problem).startswith(where)
+    assert service.journal == ()

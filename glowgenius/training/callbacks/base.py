@@ -9,6 +9,7 @@ import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast, final
 
+from attrs import evolve
 from typing_extensions import override
 
 from glowgenius.errors import CheckpointError, ConfigError, nearest
@@ -33,8 +34,9 @@ from glowgenius.training.prices import TokenUsage
 from glowgenius.training.requests import REQUESTS, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from glowgenius.errors import Problem
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.typing import JSON
 
@@ -100,6 +102,15 @@ class Callback:
     def sampling_usage(self, renderer: Renderer) -> TokenUsage | None:  # noqa: ARG002 - for those that override it
         """The most tokens that it reads and generates at one evaluation, for the estimate; None where it cannot say."""
         return None if self.needs_sampler else TokenUsage()
+
+    def sampling_problems(self, renderer: Renderer, context: int | None) -> Sequence[Problem]:  # noqa: ARG002 - as above
+        """What the model could not be asked: prompts that are too long; a run with any of them is refused.
+
+        Args:
+            renderer: Makes the tokens.
+            context: The most tokens that the model takes, prompt and answer together; None where that is not known.
+        """
+        return ()
 
     @property
     def needed_steps(self) -> Collection[int]:
@@ -312,6 +323,14 @@ class Callbacks:
     def sampling(self, renderer: Renderer) -> list[tuple[str, TokenUsage | None]]:
         """What each callback samples at one evaluation, with its name; None where it does not say."""
         return [(repr(callback), callback.sampling_usage(renderer)) for callback in self._callbacks]
+
+    def sampling_problems(self, renderer: Renderer, context: int | None) -> list[Problem]:
+        """What the model could not be asked, of all callbacks; the field of each problem names its callback."""
+        return [
+            evolve(problem, field=repr(callback) if problem.field is None else f"{callback!r}: {problem.field}")
+            for callback in self._callbacks
+            for problem in callback.sampling_problems(renderer, context)
+        ]
 
     @property
     def needed_steps(self) -> set[int]:

@@ -20,12 +20,13 @@ from glowgenius.errors import ConfigError
 from glowgenius.training.callbacks.base import Callback
 from glowgenius.training.events import TrainBegin, to_json
 from glowgenius.training.run_folder import CONFIG
-from glowgenius.training.sampler import sampling_usage
+from glowgenius.training.sampler import sampling_problems, sampling_usage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
+    from glowgenius.errors import Problem
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.events import (
         EvaluateBegin,
@@ -291,6 +292,10 @@ class SampleLogger(Callback):
     @override
     def sampling_usage(self, renderer: Renderer) -> TokenUsage:
         return sampling_usage(renderer, self._questions, max_tokens=self._max_tokens)
+
+    @override
+    def sampling_problems(self, renderer: Renderer, context: int | None) -> Sequence[Problem]:
+        return sampling_problems(renderer, self._questions, max_tokens=self._max_tokens, context=context)
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
