@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 from attrs import evolve, frozen
@@ -110,6 +110,15 @@ def evaluate(
     return ask(sampler, dataset, resolve_metrics(metrics), warn=True, **settings)
 
 
+@runtime_checkable
+class _ChecksLengths(Protocol):
+    """A sampler that knows how much its model takes."""
+
+    def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
+        """Refuse rows that are too long to be asked."""
+        ...
+
+
 def ask(
     sampler: AnswersQuestions,
     dataset: Sequence[Conversation],
@@ -128,11 +137,9 @@ def ask(
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
     warnings = judging_warnings(dataset, functions)
-    if warn:
-        announce_all(warnings)
-    check: Callable[..., None] | None = getattr(sampler, "check_lengths", None)
-    if check is not None:
-        check(dataset, max_tokens=max_tokens, scored=nll)
+    announce_all(warnings if warn else ())
+    if isinstance(sampler, _ChecksLengths):
+        sampler.check_lengths(dataset, max_tokens=max_tokens, scored=nll)
     answers = sampler.complete(
         asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
     )

@@ -26,6 +26,7 @@ from glowgenius.errors import (
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
 from glowgenius.training import TrainingConfig, run_identity
+from glowgenius.training import connection as connection_module
 from glowgenius.training.checkpoints import CheckpointRecord
 from glowgenius.training.connection import Connection
 from glowgenius.training.run_folder import RunFolder
@@ -121,7 +122,7 @@ def test_without_a_service_the_engine_is_connected_and_keeps_checkpoints_in_the_
         calls.append((engine, checkpoint_directory))
         return Connection(service=scripted(), engine="local", reason="no key was found")
 
-    monkeypatch.setattr(run_identity, "connect", connect)
+    monkeypatch.setattr(connection_module, "connect", connect)
     recorder = Recorder()
     settings = config(max_steps=1, output_dir=tmp_path)
     SupervisedTrainer("m", renderer=RENDERER, config=settings, callbacks=[recorder]).train(TRAIN)
@@ -135,7 +136,7 @@ def test_without_a_service_the_engine_is_connected_and_keeps_checkpoints_in_the_
 
 def test_tinker_keeps_its_checkpoints_itself(monkeypatch, tmp_path):
     connection = Connection(service=scripted(), engine="tinker", reason="TINKER_API_KEY is set")
-    monkeypatch.setattr(run_identity, "connect", lambda: connection)
+    monkeypatch.setattr(connection_module, "connect", lambda: connection)
     run = SupervisedTrainer("m", renderer=RENDERER, config=config(max_steps=1, output_dir=tmp_path))
     run.train(TRAIN)
     assert json.loads((tmp_path / "config.json").read_text())["engine"] == "tinker"
@@ -143,7 +144,7 @@ def test_tinker_keeps_its_checkpoints_itself(monkeypatch, tmp_path):
 
 def test_alpha_is_refused_on_an_engine_that_was_found(monkeypatch):
     connection = Connection(service=scripted(), engine="tinker", reason="TINKER_API_KEY is set")
-    monkeypatch.setattr(run_identity, "connect", lambda: connection)
+    monkeypatch.setattr(connection_module, "connect", lambda: connection)
     with pytest.raises(ConfigError, match="alpha=16 cannot be used with ScriptedService"):
         SupervisedTrainer("m", renderer=RENDERER, lora=LoRAConfig(alpha=16)).train(TRAIN)
 
