@@ -110,15 +110,6 @@ def evaluate(
     return ask(sampler, dataset, resolve_metrics(metrics), warn=True, **settings)
 
 
-@runtime_checkable
-class _ChecksLengths(Protocol):
-    """A sampler that knows how much its model takes."""
-
-    def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
-        """Refuse rows that are too long to be asked."""
-        ...
-
-
 def ask(
     sampler: AnswersQuestions,
     dataset: Sequence[Conversation],
@@ -138,8 +129,7 @@ def ask(
     _require_answers(dataset)
     warnings = judging_warnings(dataset, functions)
     announce_all(warnings if warn else ())
-    if isinstance(sampler, _ChecksLengths):
-        sampler.check_lengths(dataset, max_tokens=max_tokens, scored=nll)
+    _check_lengths(sampler, dataset, max_tokens=max_tokens, scored=nll)
     answers = sampler.complete(
         asked(dataset), max_tokens=max_tokens, temperature=0.0, seed=seed, on_progress=on_progress
     )
@@ -172,6 +162,20 @@ def ask(
     return EvaluationResult(
         name=sampler.name, rows=rows, metrics=tuple(functions), max_tokens=max_tokens, seed=seed, warnings=warnings
     )
+
+
+@runtime_checkable
+class _ChecksLengths(Protocol):
+    """A sampler that knows how much its model takes."""
+
+    def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
+        """Refuse rows that are too long to be asked."""
+        ...
+
+
+def _check_lengths(sampler: object, rows: Sequence[Conversation], *, max_tokens: int, scored: bool) -> None:
+    if isinstance(sampler, _ChecksLengths):
+        sampler.check_lengths(rows, max_tokens=max_tokens, scored=scored)
 
 
 def announce_all(warnings: Sequence[str]) -> None:
