@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 
     from glowgenius.engines.protocol import ServiceClient
     from glowgenius.evaluation.compare import Comparison
-    from glowgenius.export.destinations import Exported, Format, Tuned
-    from glowgenius.export.hub import Upload
+    from glowgenius.export.destinations import Exported, Format, Tuned, Upload
     from glowgenius.rendering.renderer import Renderer
     from glowgenius.training.checkpoints import CheckpointRecord
 

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from glowgenius.errors import ConfigError
-from glowgenius.export.serving import MAX_RANKS, check_servable
+from glowgenius.export.destinations import MAX_RANKS, check_servable
 from glowgenius.export.weights import Adapter
 
 
