@@ -270,7 +270,7 @@ def in_shell(text: str) -> str:
     """*text* with the settings under the names that they have as options: `max_length=512` is `--max-length 512`."""
     for pattern, phrase in _PHRASES:
         text = re.sub(pattern, phrase, text)
-    text = re.sub(r"(?:[Mm]ake the trainer with )?\blora=LoRAConfig\(([^()]*)\)", _lora_options, text)
+    text = re.sub(r"(?:[Mm]ake the trainer with )?\b(?:lora=)?LoRAConfig\((\w[^()]*)\)", _lora_options, text)
     text = re.sub(r"\bcolumns=(\{[^{}]*\})", _columns, text)
     known = "|".join(sorted(_NAMES, key=len, reverse=True))
     owner = r"(?:(?:TrainingConfig|LoRAConfig|config|lora)\.)"

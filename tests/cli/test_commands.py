@@ -711,3 +711,19 @@ def test_a_second_stage(model, data, trained, tmp_path):
     assert "Use --rank 4, or say nothing" in refused.stderr
     done = call(*more)
     assert f"initial weights: {trained}, step " in done.stdout
+
+
+def test_export_takes_every_way_out(trained, tmp_path):
+    merged = call("export", trained, "--merged", tmp_path / "merged", "--dtype", "bfloat16", "--json")
+    told = json.loads(merged.stdout)
+    assert (told["format"], told["dtype"]) == ("merged", "bfloat16")
+    assert any(note.startswith("check: 2 of 2") for note in told["notes"])
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    refused = call("export", trained, tmp_path / "served", "--for", "vllm", code=2)
+    assert "the adapter changes the unembedding" in refused.stderr
+    assert "--no-train-unembed" in refused.stderr
+    listed = call("export", trained, "--push-to-hub", "ada/run", "--dry-run")
+    assert listed.stdout.startswith("would upload to ada/run (private):")
+    twice = call("export", trained, tmp_path / "x", "--merged", tmp_path / "y", code=2)
+    assert "are two folders to write into; name one" in twice.stderr
+    assert "name the folder to write into" in call("export", trained, code=2).stderr
