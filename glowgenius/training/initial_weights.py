@@ -265,7 +265,7 @@ def fitting(weights: InitialWeights, lora: LoRAConfig, *, default: bool) -> LoRA
 def _compared(name: str, value: Any) -> Any:
     if name == "alpha":
         return DEFAULT_ALPHA if value is None else value
-    return list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
+    return [*value] if isinstance(value, tuple) else value
 
 
 def check_base(weights: InitialWeights, base_model: str, fingerprint: str | None) -> tuple[str, ...]:

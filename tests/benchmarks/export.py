@@ -59,7 +59,7 @@ print(json.dumps({"bytes": size, "cpu": used.ru_utime + used.ru_stime, "peak": p
 def child(kind: str, run: Path, target: Path, dtype: str, *, check: bool) -> dict[str, Any]:
     """One export in a process of its own."""
     command = [sys.executable, "-c", _CHILD, kind, str(run), str(target), dtype, str(check)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(told.splitlines()[-1])
 
 

@@ -17,15 +17,15 @@ from glowgenius.export.gguf import write_model
 from glowgenius.export.gguf_tokenizer import tokenizer_fields, turn_template
 from glowgenius.models.catalog import model_directory
 from glowgenius.models.hub import load_tokenizer
+from tests.support.llama_cpp import loaded
 from tests.support.tiny_models import write_tiny_model
 from tests.support.training import questions
 
 torch = pytest.importorskip("torch", reason="not installed: torch; pip install '.[local]'")
 gguf = pytest.importorskip("gguf", reason="not installed: gguf; pip install '.[gguf]'")
-pytest.importorskip("xllamacpp", reason="not installed: xllamacpp; pip install '.[test]'")
+if importlib.util.find_spec("xllamacpp") is None:
+    pytest.skip("not installed: xllamacpp; pip install '.[test]'", allow_module_level=True)
 transformers = pytest.importorskip("transformers")
-
-from tests.support.llama_cpp import loaded  # noqa: E402
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3")
 CASES = [*((family, False) for family in FAMILIES), ("llama", True), ("gemma3", True)]

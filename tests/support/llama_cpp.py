@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,31 +54,51 @@ class LlamaCpp:
         self._client.close()
 
 
+_CHILD = """
+import sys, xllamacpp
+file, adapter, context = sys.argv[1:]
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel, params.warmup, params.port = file, int(context), 1, False, 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+# Keys and values in the precision of the weights, or near ties fall otherwise.
+params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+if adapter:
+    lora = xllamacpp.CommonAdapterLoraInfo()
+    lora.path, lora.scale = adapter, 1.0
+    params.lora_adapters = [lora]
+server = xllamacpp.Server(params)
+print(f"address {server.listening_address}", flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def loaded(file: Path, *, adapter: Path | None = None, context: int = 256) -> Iterator[LlamaCpp]:
-    """llama.cpp with *file*, and *adapter* applied to it."""
-    import xllamacpp
+    """llama.cpp with *file*, and *adapter* applied to it.
 
-    params = xllamacpp.CommonParams()
-    params.model.path = str(file)
-    params.n_ctx = context
-    params.n_parallel = 1
-    params.cpuparams.n_threads = 1
-    params.cpuparams_batch.n_threads = 1
-    params.warmup = False
-    params.port = 0
-    params.verbosity = -1
-    # Keys and values in the precision of the weights, or near ties fall otherwise.
-    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    if adapter is not None:
-        lora = xllamacpp.CommonAdapterLoraInfo()
-        lora.path, lora.scale = str(adapter), 1.0
-        params.lora_adapters = [lora]
-    server = xllamacpp.Server(params)
-    model = LlamaCpp(server.listening_address)
-    try:
-        yield model
-    finally:
-        model.close()
-        del server
+    In a process of its own: beside some other native packages (tml_renderers) it ends the process that it is in.
+    """
+    command = [sys.executable, "-c", _CHILD, str(file), "" if adapter is None else str(adapter), str(context)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        told: list[str] = []
+        for line in process.stdout:
+            told.append(line)
+            if line.startswith("address "):
+                break
+        else:
+            raise AssertionError(f"llama.cpp did not load {file}:\n{''.join(told[-20:])}")
+        # What it says from here on is read and thrown away, so that it never waits for a reader.
+        drain = threading.Thread(target=process.stdout.read, daemon=True)
+        drain.start()
+        model = LlamaCpp(line.split()[1])
+        try:
+            yield model
+        finally:
+            model.close()
+            process.stdin.close()
+            process.wait(timeout=30)
+            drain.join(timeout=30)
