@@ -198,7 +198,7 @@ class Run:
         Raises:
             CheckpointError: They are not those of a run of this version.
         """
-        return self._made("training", TrainingConfig)
+        return cast("TrainingConfig", self._made("training", TrainingConfig))
 
     @cached_property
     def lora(self) -> LoRAConfig | None:
