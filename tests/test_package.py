@@ -72,6 +72,7 @@ def test_torch_comes_with_the_extra_local_only_and_the_model_reader_with_the_com
     }
     assert {"torch", "gguf"} <= holders.pop("local")
     assert holders.pop("cli") == {"gguf"}
+    assert holders.pop("gguf") == {"gguf"}
     assert holders == {extra: set() for extra in holders}
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import httpx
-from typing_extensions import override
 
 from glowgenius._secrets import redact
-from glowgenius.engines import tinker_types as tinker
 from glowgenius.errors import (
     AuthenticationError,
     BillingError,
     CheckpointError,
-    ConfigError,
     EngineError,
     GlowGeniusError,
     ModelNotFoundError,
@@ -33,11 +27,13 @@ from glowgenius.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
-    from http.client import HTTPResponse
-    from urllib.parse import SplitResult
+
+    from glowgenius.engines import tinker_types as tinker
 
 Mapped: TypeAlias = tuple[type[GlowGeniusError], str]
 """The class to raise, and what happened and what to do, as one or two sentences without a final stop."""
+
+_SDK_VERSION = importlib.metadata.version("tinker")
 
 CONSOLE = "https://tinker.thinkingmachines.ai"
 """Where keys, billing and runs of a Tinker account are managed."""
@@ -58,7 +54,7 @@ _SET_A_KEY = (
 _RESUME = "What was submitted but not confirmed is lost; go on from the last checkpoint"
 _VERSIONS = (
     f"Server and SDK are out of step; a self-hosted server needs the SDK version that it was made for, here it is "
-    f"{tinker.SDK_VERSION}"
+    f"{_SDK_VERSION}"
 )
 _LATER = f"Nothing is wrong with the request; try again later, and see {CONSOLE} for the state of the service"
 _NO_ANSWER = f"the service did not answer in time. {_LATER}"
@@ -73,7 +69,7 @@ _ON_THE_WAY = (
 )
 _GARBLED = (
     "the answer of the service cannot be read. It may have been cut off or replaced on the way, by a proxy perhaps. "
-    f"{_RESUME}. If it happens again, server and SDK may be out of step: here the SDK is {tinker.SDK_VERSION}"
+    f"{_RESUME}. If it happens again, server and SDK may be out of step: here the SDK is {_SDK_VERSION}"
 )
 _TOO_LARGE = (
     "the request is too large for the service, or for a proxy before it. Train fewer or shorter rows at once: a "
@@ -138,6 +134,8 @@ def translate(
     An error of this library, and one that no engine raises on purpose (a TypeError, say), comes back as it is.
     The arguments are those of `mapped`.
     """
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     if isinstance(error, GlowGeniusError):
         return error
     cut_keys(error)
@@ -210,11 +208,15 @@ def _empty_headers(request: Any) -> None:
 
 
 def _name(error: Exception) -> str:
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     status = f" {error.status_code}" if isinstance(error, tinker.APIStatusError) else ""
     return f"{type(error).__name__}{status}"
 
 
 def _sdk_error(error: tinker.TinkerError, model: str | None, known_models: Iterable[str]) -> Mapped:
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     match error:
         case tinker.APIStatusError():
             return _status_error(error, model, known_models)
@@ -260,6 +262,8 @@ def _is_page(body: object) -> bool:
 
 
 def _failed_request(error: tinker.RequestFailedError, model: str | None, known_models: Iterable[str]) -> Mapped:
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     match error.category:
         case tinker.RequestErrorCategory.User:
             return _rejected(str(error), model, known_models)
@@ -356,130 +360,3 @@ def _unknown_model(model: str, known_models: Iterable[str]) -> Mapped:
         ModelNotFoundError,
         f"the service does not have the model {model!r}{nearest(model, names)}. It has: {shown}{rest}",
     )
-
-
-SECONDS = 10.0
-"""How long a server may take for its first answer."""
-
-FIRST_REQUEST = "/api/v1/client/config"
-"""What the SDK asks before anything else, since 0.18."""
-
-_ACCEPTED = "Give the address of a server, such as 'http://127.0.0.1:8000'"
-_SKIP = "connect(check=False) leaves out this question"
-_OLDER, _REFUSED, _REDIRECTED, _PROBE_FAILED = {404, 405}, {401, 403}, range(300, 400), 500
-_LONGEST = 1 << 20
-
-
-def parsed(address: str) -> SplitResult:
-    """The parts of *address*.
-
-    Raises:
-        ConfigError: It has none, as one with an open bracket, or with a port that is no number.
-    """
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError as error:
-        # Not chained: its text may quote the address, and with it a password.
-        raise ConfigError(f"connect: base_url cannot be read: {type(error).__name__}. {_ACCEPTED}") from None
-    return parts
-
-
-def check_address(address: str) -> SplitResult:
-    """The parts of *address*.
-
-    Raises:
-        ConfigError: It is no address of a server.
-    """
-    parts = parsed(address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(
-            f"connect: base_url must be an address such as 'http://127.0.0.1:8000', got {shown(address)!r}"
-        )
-    return parts
-
-
-def shown(address: str) -> str:
-    """*address* without the name, password and keys that may be in it."""
-    parts = parsed(address)
-    return redact(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-
-
-def check_server(address: str, api_key: str | None, *, sdk_version: str, seconds: float = SECONDS) -> None:
-    """Ask the server at *address* what the SDK will ask first.
-
-    Args:
-        address: Its `base_url`.
-        api_key: The key, if there is a fixed one.
-        sdk_version: What the SDK says about itself.
-        seconds: How long to wait.
-
-    Raises:
-        ConfigError: *address* is no address of a server.
-        ServiceUnavailableError: Nobody answers, or the server fails.
-        AuthenticationError: The server refuses the key.
-        EngineError: Somebody else answers, or a server that is older than the SDK.
-    """
-    parts = check_address(address)
-    headers = {"Content-Type": "application/json", **({"X-API-Key": api_key} if api_key else {})}
-    body = json.dumps({"sdk_version": sdk_version}).encode()
-    # A name and password in the address are for the SDK: they are not sent here, and a 401 may then be about them.
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    request = Request(bare.rstrip("/") + FIRST_REQUEST, data=body, headers=headers)  # noqa: S310 - checked above
-    has_key = bool(api_key) and bare == address
-    where = f"connect: the server at {shown(address)}"
-    try:
-        # A redirection is not followed: the key would go wherever it points.
-        with build_opener(_Stays).open(request, timeout=seconds) as response:
-            _check_answer(response, where)
-    except HTTPError as error:
-        with error:
-            _check_status(error.code, where, sdk_version, has_key=has_key)
-    except (URLError, OSError, HTTPException) as error:
-        # The SDK has certificates of its own, so one that is refused here says nothing about it.
-        reason = getattr(error, "reason", error)
-        if "CERTIFICATE_VERIFY_FAILED" not in str(reason):
-            raise ServiceUnavailableError(
-                f"{where} does not answer ({_said(reason, seconds)}). Check that it runs and that the address is "
-                f"right; with a proxy set, NO_PROXY must cover a server on this machine. {_SKIP}"
-            ) from error
-
-
-@final
-class _Stays(HTTPRedirectHandler):
-    @override
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Make an error of every redirection."""
-
-
-def _said(reason: object, seconds: float) -> str:
-    return f"nothing within {seconds:g} s" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
-
-
-def _check_answer(response: HTTPResponse, where: str) -> None:
-    try:
-        answer: Any = json.loads(response.read(_LONGEST))
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise EngineError(f"{where} is no Tinker server: it does not answer in JSON. Check the address. {_SKIP}")
-
-
-def _check_status(status: int, where: str, sdk_version: str, *, has_key: bool) -> None:
-    if status in _OLDER:
-        raise EngineError(
-            f"{where} is older than the Tinker SDK {sdk_version} here, or is no Tinker server: it does not know "
-            f"{FIRST_REQUEST}. The SDK would wait for it and not fail. Install a newer server, or in an environment "
-            f"of its own the SDK that it was made for. {_SKIP}"
-        )
-    if status in _REFUSED and has_key:
-        raise AuthenticationError(f"{where} refuses the API key (status {status}). Give the key of this server")
-    if status in _REDIRECTED:
-        raise EngineError(
-            f"{where} sends on to another address (status {status}), which the key is not sent to. Give the address "
-            f"that it names as base_url, if it is yours; a sign-in page of a network answers like this too. {_SKIP}"
-        )
-    if status >= _PROBE_FAILED:
-        raise ServiceUnavailableError(
-            f"{where} fails (status {status}); the SDK would repeat its requests for minutes. Look at its log. {_SKIP}"
-        )

@@ -17,7 +17,6 @@ from attrs import frozen
 
 from glowgenius._files import make_folder, sync, writing
 from glowgenius._output import logger
-from glowgenius.engines import tinker_types as tinker
 from glowgenius.engines.errors import MODELS_SHOWN, mapped, translate
 from glowgenius.engines.protocol import SupportsContext, SupportsDeletion
 from glowgenius.errors import (
@@ -196,6 +195,8 @@ def download_adapter(service: ServiceClient | None, state_path: str, directory: 
         CheckpointError: *service* is not Tinker's, or what it gives out is no adapter.
         EngineError: The service refused or failed.
     """
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     if not isinstance(service, tinker.ServiceClient):
         raise CheckpointError(
             f"the weights are on the service, at {state_path}; fetch them in PEFT's format with: "
@@ -259,6 +260,8 @@ def settle_place(client: TrainingClient) -> None:
     A `forward_backward` and an `optim_step` submitted right behind it can overtake it, and the saved weights are then
     those of a later step. Call this between the two. It waits for that thread to come round, not for the service.
     """
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     if isinstance(client, tinker.TrainingClient):
         # Coroutines handed to the thread start in the order in which they were handed over, and the number is taken
         # before the first pause: when this one has run, so has that part of all before it.

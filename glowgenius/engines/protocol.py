@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, final, runtime_checkable
-
-from typing_extensions import override
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from glowgenius._secrets import redact
 from glowgenius.engines.errors import mapped
-from glowgenius.engines.process import HomeProcess
-from glowgenius.engines.tinker_types import APIFuture
 from glowgenius.errors import NotPicklableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from concurrent.futures import Future
 
     from glowgenius.engines.tinker_types import (
         AdamParams,
@@ -264,92 +258,6 @@ class SupportsContext(Protocol):
     def context_length(self, base_model: str) -> int | None:
         """The most tokens that a row or a prompt may have; None where *base_model* sets no limit."""
         ...
-
-
-T = TypeVar("T")
-
-
-@final
-class EngineFuture(APIFuture[T]):
-    """A `concurrent.futures.Future` that can also be awaited, from any event loop.
-
-    Unlike the SDK's own wrapper, giving up on the wait (a timeout, a cancelled task) never cancels the operation:
-    a cancelled operation that is still queued would lose its turn, and everything behind it would wait for ever.
-    A failure that nobody awaits stays silent.
-    """
-
-    def __init__(self, future: Future[T]) -> None:
-        self._future = future
-        self._home = HomeProcess()
-
-    @override
-    def __repr__(self) -> str:
-        if not self._future.done():
-            state = "pending"
-        elif self._future.cancelled():
-            state = "cancelled"
-        elif (error := self._future.exception()) is not None:
-            state = f"failed: {error!r}"
-        else:
-            state = "done"
-        return f"<EngineFuture: {state}>"
-
-    @override
-    def result(self, timeout: float | None = None) -> T:
-        """Wait for the result and return it, or raise the operation's error.
-
-        Raises:
-            TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
-            EngineError: This is a fork of the process that asked, where nothing will come.
-        """
-        if not self._future.done():
-            self._home.check("this future")
-        return self._future.result(timeout)
-
-    @override
-    async def result_async(self, timeout: float | None = None) -> T:
-        """As `result`, without blocking the running event loop.
-
-        Raises:
-            TimeoutError: Nothing came within *timeout* seconds; the operation goes on.
-            EngineError: This is a fork of the process that asked, where nothing will come.
-        """
-        if not self._future.done():
-            self._home.check("this future")
-        # asyncio.wrap_future would carry a cancellation back to the operation, and shielding it makes asyncio log
-        # errors that nobody retrieved. So the loop waits for a signal that holds no result, and the result is read
-        # from the future itself.
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def signal(_future: Future[T]) -> None:
-            # The loop may be gone by the time the operation ends; then nobody waits.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(done.set)
-
-        self._future.add_done_callback(signal)
-        async with asyncio.timeout(timeout):
-            await done.wait()
-        return self._future.result()
-
-    @override
-    def future(self) -> Future[T]:
-        """The underlying standard future."""
-        return self._future
-
-
-def completed(value: T) -> EngineFuture[T]:
-    """A future that holds *value* already."""
-    future: Future[T] = Future()
-    future.set_result(value)
-    return EngineFuture(future)
-
-
-def failed(error: BaseException) -> EngineFuture[Any]:
-    """A future that raises *error* when it is asked for its result."""
-    future: Future[Any] = Future()
-    future.set_exception(error)
-    return EngineFuture(future)
 
 
 def sampler_handle(client: SamplingClient) -> str:

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from glowgenius.engines.datum import MOST_ALTERNATIVES, topk_of
-from glowgenius.engines.protocol import EngineFuture, completed
-from glowgenius.engines.tinker_types import SampledSequence, SampleResponse
+from glowgenius.engines.tinker_types import EngineFuture, SampledSequence, SampleResponse, completed
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
 from glowgenius.local.loss import load, score, top_logprobs

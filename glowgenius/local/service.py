@@ -25,7 +25,7 @@ from glowgenius.models.catalog import available_models, cache_directory
 from glowgenius.models.hub import context_length
 
 if TYPE_CHECKING:
-    from glowgenius.engines.protocol import EngineFuture
+    from glowgenius.engines.tinker_types import EngineFuture
     from glowgenius.local.model import BaseModel
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from glowgenius.engines.protocol import EngineFuture
+    from glowgenius.engines.tinker_types import EngineFuture
     from glowgenius.local.adapter import Adapter
     from glowgenius.local.machine import Runtime
     from glowgenius.local.model import BaseModel

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from glowgenius.engines.process import HomeProcess
-from glowgenius.engines.protocol import EngineFuture, completed
+from glowgenius.engines.tinker_types import EngineFuture, completed
 from glowgenius.errors import EngineError
 
 if TYPE_CHECKING:

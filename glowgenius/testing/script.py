@@ -14,7 +14,7 @@ from attrs import frozen
 
 from glowgenius._validators import is_integer, is_number
 from glowgenius.engines.process import HomeProcess
-from glowgenius.engines.protocol import EngineFuture, completed, failed
+from glowgenius.engines.tinker_types import EngineFuture, completed, failed
 from glowgenius.errors import ConfigError, EngineError, RequestRejectedError, nearest
 from glowgenius.testing.byte_tokenizer import CLASSES
 

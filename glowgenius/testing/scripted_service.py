@@ -34,8 +34,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from glowgenius.engines.datum import DatumArrays
-    from glowgenius.engines.protocol import EngineFuture
-    from glowgenius.engines.tinker_types import Datum, LossFnType, ModelInput, SamplingParams, TopkLogprobs
+    from glowgenius.engines.tinker_types import (
+        Datum,
+        EngineFuture,
+        LossFnType,
+        ModelInput,
+        SamplingParams,
+        TopkLogprobs,
+    )
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.testing.byte_tokenizer import Table
     from glowgenius.testing.script import Answers

@@ -10,8 +10,8 @@ from attrs import field, frozen
 from typing_extensions import override
 
 from glowgenius._secrets import remember
-from glowgenius.engines.errors import check_address, check_server, mapped, shown
-from glowgenius.engines.keys import KEY_SOURCES, find_key, has_stored_key
+from glowgenius.engines.errors import mapped
+from glowgenius.engines.keys import KEY_SOURCES, check_address, check_server, find_key, has_stored_key, shown
 from glowgenius.engines.process import refuse_fork_of_sdk
 from glowgenius.engines.protocol import SupportsAlpha
 from glowgenius.errors import (
@@ -20,8 +20,6 @@ from glowgenius.errors import (
     NotPicklableError,
     nearest,
 )
-from glowgenius.training.initial_weights import client_of
-from glowgenius.training.run_folder import STORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,7 +217,6 @@ def _remember_address(base_url: str | None) -> None:
 
 
 def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: bool) -> ServiceClient:
-    from glowgenius.engines.errors import mapped
     from glowgenius.engines.tinker_types import SDK_VERSION
     from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
 
@@ -267,6 +264,8 @@ def choose_engine(
     connection = connect()
     chosen = connection.service
     if connection.engine == "local" and output_dir is not None:
+        from glowgenius.training.run_folder import STORE  # it loads numpy
+
         chosen = connect("local", checkpoint_directory=output_dir / STORE).service
     return Engine(service=chosen, name=connection.engine, line=str(connection))
 
@@ -311,6 +310,8 @@ def new_client(
         with mapped(f"going on from {state}"):
             return service.create_training_client_from_state_with_optimizer(state).result()
     if initial is not None:
+        from glowgenius.training.initial_weights import client_of  # it loads numpy
+
         return client_of(service, base_model, lora, initial)
     settings: dict[str, Any] = {
         "rank": lora.rank,

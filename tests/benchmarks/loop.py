@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tinker
 
-from glowgenius.engines.protocol import EngineFuture, completed
+from glowgenius.engines.tinker_types import EngineFuture, completed
 from glowgenius.testing import ScriptedService
 from tests.engines.contract import batch
 from tests.wire import reliability

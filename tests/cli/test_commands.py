@@ -562,7 +562,7 @@ def test_files_that_cannot_be_written_are_one_line(model, data, tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
     wrong = call("preview", data, "--model", model, "--html", blocked / "x.html", code=1)
-    assert wrong.stderr.splitlines() == [f"error: {blocked}: File exists"] or "Not a directory" in wrong.stderr
+    assert wrong.stderr.splitlines() == [f"error: '{blocked}' cannot be written: File exists; choose another folder"]
     assert "Traceback" not in wrong.output
 
 

@@ -8,8 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from glowgenius.engines.protocol import EngineFuture, completed, failed
-from glowgenius.engines.tinker_types import APIFuture
+from glowgenius.engines.tinker_types import APIFuture, EngineFuture, completed, failed
 
 
 def test_a_completed_future_gives_its_value_in_every_way():

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from glowgenius.engines.errors import check_server, shown
+from glowgenius.engines.keys import check_server, shown
 from glowgenius.errors import AuthenticationError, ConfigError, EngineError, ServiceUnavailableError
 from glowgenius.training.connection import connect
 from tests.wire.sdk import scripted_server

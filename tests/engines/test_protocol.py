@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from glowgenius.engines import protocol, tinker_types
-from glowgenius.engines.protocol import EngineFuture, SupportsAlpha
+from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.engines.tinker_types import EngineFuture
 from glowgenius.testing import ScriptedSamplingClient, ScriptedService, ScriptedTrainingClient
 
 PAIRS = [

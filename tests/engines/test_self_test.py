@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.engines.self_test import self_test
-from glowgenius.engines.tinker_types import Datum, ForwardBackwardOutput
+from glowgenius.engines.tinker_types import Datum, EngineFuture, ForwardBackwardOutput, completed
 from glowgenius.testing import ScriptedService
 from glowgenius.training.connection import connect
 from tests.support.tiny_models import write_tiny_model

@@ -48,7 +48,7 @@ def both_ways(folder, monkeypatch, dtype=torch.float32):
     ours = BaseModel("m", folder, "cpu", dtype)
     assert "network" not in vars(ours)
     with monkeypatch.context() as patch:
-        patch.setattr(models.plain, "read", lambda *_: None)
+        patch.setattr(models, "plain_read", lambda *_: None)
         return ours, BaseModel("m", folder, "cpu", dtype)
 
 

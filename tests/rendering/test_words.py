@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from glowgenius.models.hub import load_tokenizer
-from glowgenius.rendering import encoder
+from glowgenius.rendering import encoder as words
 from glowgenius.rendering.encoder import WordEncoder
 from tests.support import real_vocabularies
 
@@ -31,13 +31,13 @@ PRE_TOKENIZERS = {
     "whole numbers": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=False), GPT_2]),
     **{
         f"pattern {at}": pre_tokenizers.Sequence([split(pattern), BYTES])
-        for at, pattern in enumerate(sorted(encoder._CUTTING))
+        for at, pattern in enumerate(sorted(words._CUTTING))
     },
     **{
         f"DeepSeek's steps, pattern {at}": pre_tokenizers.Sequence(
             [split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"), split(pattern), BYTES]
         )
-        for at, pattern in enumerate(sorted(encoder._CUTTING))
+        for at, pattern in enumerate(sorted(words._CUTTING))
     },
 }
 
@@ -125,7 +125,7 @@ def test_texts_in_which_no_word_comes_again_are_encoded_as_they_are():
 
 
 def test_memory_of_words_is_bounded(monkeypatch):
-    monkeypatch.setattr(encoder, "_KEPT", 1000)
+    monkeypatch.setattr(words, "_KEPT", 1000)
     backend = tokenizer()
     made = encoder(backend)
     for start in range(0, 10_000, 100):

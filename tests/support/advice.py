@@ -108,10 +108,22 @@ def messages(found: tuple[Module, ...]) -> tuple[Message, ...]:
     return tuple(message for module in found for message in _messages_of(module) if message.fragments)
 
 
+OTHERS = re.compile(
+    r"vllm|sglang|llama-server|llama\.cpp|lora-paths|vLLM|PeftModel|save_pretrained|merge_and_unload"
+    r"|base_model_relation|library_name|as .* there shows"
+)
+"""Messages on exports that name programs, methods and fields of others, where an export is used."""
+
+
 @functools.cache
 def own_messages() -> tuple[Message, ...]:
-    """The messages of glowgenius that hold a fragment."""
-    return messages(modules())
+    """The messages of glowgenius that hold a fragment, but for names of others in what is said of exports."""
+    exports = ("glowgenius.export.", "glowgenius.training.adapter_export")
+    return tuple(
+        message
+        for message in messages(modules())
+        if not (message.module.startswith(exports) and OTHERS.search(message.text))
+    )
 
 
 def _messages_of(module: Module) -> Iterator[Message]:

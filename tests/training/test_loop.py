@@ -7,8 +7,7 @@ import pytest
 
 from glowgenius.batching.shift import shift
 from glowgenius.engines.datum import mean_loss, to_data
-from glowgenius.engines.protocol import completed
-from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResponse, TensorData
+from glowgenius.engines.tinker_types import ForwardBackwardOutput, OptimStepResponse, TensorData, completed
 from glowgenius.errors import ConfigError, EngineError, TrainingError
 from glowgenius.testing import ScriptedService
 from glowgenius.training.callbacks.base import Callback

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glowgenius.engines.offered import delete_checkpoint
-from glowgenius.engines.protocol import completed
+from glowgenius.engines.tinker_types import completed
 from glowgenius.errors import CheckpointError, ConfigError, PreflightError, ServiceUnavailableError
 from glowgenius.lora.config import LoRAConfig
 from glowgenius.testing import ScriptedService
