@@ -370,7 +370,8 @@ def options_of() -> dict[str, frozenset[str]]:
     group = typer.main.get_command(app)
     verbs = getattr(group, "commands", {})
     return {
-        name: frozenset(flag for parameter in command.params for flag in parameter.opts) | {"--help"}
+        name: frozenset(flag for parameter in command.params for flag in [*parameter.opts, *parameter.secondary_opts])
+        | {"--help"}
         for name, command in verbs.items()
     }
 
