@@ -162,7 +162,7 @@ def _fit(
         case Overflow.ERROR:
             return Problem(
                 found=f"{len(example)} tokens, {len(example) - max_length} too many",
-                accepted="raise max_length, shorten the row, or on_overflow='drop' or 'truncate'",
+                accepted=f"raise max_length, shorten the row, or {_policies(example, max_length, bos_token_id)}",
             )
         case Overflow.DROP:
             return None
@@ -170,6 +170,14 @@ def _fit(
             return _truncate(example, max_length, bos_token_id, answers=policy is Overflow.TRUNCATE_ANSWERS)
         case _:
             assert_never(policy)
+
+
+def _policies(example: RenderedExample, max_length: int, bos_token_id: int | None) -> str:
+    """The policies that accept *example*: a cut prompt is advised only where the trained tokens fit."""
+    if not example.weights[1:].any():
+        return "on_overflow='drop'"
+    cut = _truncate(example, max_length, bos_token_id, answers=False)
+    return f"on_overflow='drop' or {'truncate_answers' if isinstance(cut, Problem) else 'truncate'!r}"
 
 
 def _truncate(

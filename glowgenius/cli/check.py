@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 
-from glowgenius.cli.common import PROBLEMS, DataFile, JSONOption, print_json, say, verb
+from glowgenius.cli.common import PROBLEMS, DataFile, JSONOption, in_shell, print_json, say, verb
 from glowgenius.cli.settings import Options, columns_of, read_rows, takes
 
 if TYPE_CHECKING:
@@ -73,10 +73,18 @@ def check(
     if as_json:
         print_json({**report.to_dict(), **({} if leaks is None else {"leaks": leaks.to_dict()})})
     else:
-        say(report, as_json=False)
+        say("\n".join(map(_in_shell, str(report).splitlines())), as_json=False)
         if leaks is not None:
             say(f"\n{leaks}", as_json=False)
     return 0 if report.ok and (leaks is None or leaks.ok) else PROBLEMS
+
+
+def _in_shell(line: str) -> str:
+    """A line of the report whose advice names options; texts of rows stay as they are."""
+    before, arrow, advice = line.rpartition(" → ")
+    if arrow and any(name in advice for name in ("columns={", "dataset.filter(", "max_length", "on_overflow=")):
+        return before + arrow + in_shell(advice)
+    return in_shell(line) if line.startswith("  kept, not trained: ") else line
 
 
 def _unreadable(error: DatasetError, *, as_json: bool) -> int:

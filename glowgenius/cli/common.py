@@ -211,11 +211,15 @@ def print_json(value: Any) -> None:
     out.flush()
 
 
+_GOOD_ROWS: Final = "; to learn from the good ones only, leave the others out of the file"
+_BAD_ROWS: Final = "leave such rows out of the file"
+_PARTS: Final = "write each part into a file of its own (--eval FILE is the second), or remove the column from the file"
+
 _PHRASES: Final = (
     (r"(?:trainer\.)?train\(\.\.\., resume_from_checkpoint=True\)", "--resume"),
     (r"train\(\.\.\., resume_from_checkpoint=True, dropped_rows=\[(.*?)\]\)", r"--resume --drop-row \1"),
     (r"\bresume_from_checkpoint(?:=True)?\b(?!=)", "--resume"),
-    (r"train\(\.\.\., initial_weights=([^,()]*)\)", r"--initial-weights \1"),
+    (r"(?:trainer\.)?train\(\.\.\., initial_weights=([^,()]*)\)", r"--initial-weights \1"),
     (r"\binitial_weights\b(?![\w])", "--initial-weights"),
     (r"(?:trainer\.)?train\(\.\.\., eval_dataset=\.\.\.\)", "--eval FILE"),
     (r"\bdropped_rows\b(?![\w=])", "--drop-row"),
@@ -223,6 +227,15 @@ _PHRASES: Final = (
     (r"SupervisedTrainer\(prices=\.\.\.\)", "--prices FILE"),
     (r"\brenderer=Renderer\.for_model\(…, today=…\)", "--today"),
     (r"\beval_dataset\b(?![\w=])", "--eval"),
+    (r"connect\(engine='local'\)", "--engine local"),
+    (r"connect\(engine=\.\.\.\)", "--engine"),
+    (r"\.? ?connect\(check=False\) leaves out this question", ""),
+    (r"\bTerminateOnNaN\(\) ends such a run [^,]*, and TrainingConfig\(stop_on_nan=False\)", "--no-stop-on-nan"),
+    (r"\bmake it with base_model=", "give --model "),
+    (r"; then dataset\.filter\(lambda row: [^\n]*\) leaves the good ones", _GOOD_ROWS),
+    (r"columns=\{[^{}]*\} keeps the column, and dataset\.filter\(lambda row: [^\n]*\) leaves such rows out", _BAD_ROWS),
+    (r"\bleave them out with dataset\.filter\(…\)", "leave them out of the file"),
+    (r"use dataset\.splits\[[^\n]*, or forget the column: dataset\.map\([^\n]*\)", _PARTS),
     (r" \(all of them in error\.problems\)", " (all of them: glowgenius check DATA --json)"),
 )
 """What our messages call things in Python → what they are called here."""
@@ -271,10 +284,12 @@ def in_shell(text: str) -> str:
     for pattern, phrase in _PHRASES:
         text = re.sub(pattern, phrase, text)
     text = re.sub(r"(?:[Mm]ake the trainer with )?\b(?:lora=)?LoRAConfig\((\w[^()]*)\)", _lora_options, text)
-    text = re.sub(r"\bcolumns=(\{[^{}]*\})", _columns, text)
+    text = _columns(text)
     known = "|".join(sorted(_NAMES, key=len, reverse=True))
     owner = r"(?:(?:TrainingConfig|LoRAConfig|config|lora)\.)"
     given = re.compile(rf"(?<![\w./'\"-]){owner}?({known})=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]*\w))")
+    either = re.compile(rf"(?<![\w./'\"-]){owner}?({known})='(\w+)' or '(\w+)'")
+    text = either.sub(lambda found: f"{_flag(found[1])} {found[2]} or {_flag(found[1])} {found[3]}", text)
     text = given.sub(lambda found: f"{_flag(found[1])} {shlex.quote(next(filter(None, found.groups()[1:]), ''))}", text)
     text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
     bare = "|".join(name for name in _NAMES if "_" in name)
@@ -294,12 +309,28 @@ def _lora_options(found: re.Match[str]) -> str:
     return f"Use {' '.join(told)}" if found[0][0] == "M" else " ".join(told)
 
 
-def _columns(found: re.Match[str]) -> str:
-    """`--columns question=Q,answer=A`, where *found* is `columns={'Q': 'question', 'A': 'answer'}`; else as it was."""
-    with suppress(ValueError, SyntaxError):
-        renamed: dict[str, str] = ast.literal_eval(found[1])
-        return f"--columns {shlex.quote(','.join(f'{ours}={theirs}' for theirs, ours in renamed.items()))}"
-    return found[0]
+def _columns(text: str) -> str:
+    """*text* with `--columns question=Q,answer=A` for `columns={'Q': 'question', 'A': 'answer'}`.
+
+    Names with a comma, an equals sign or white space around them are given as JSON, which `--columns` takes as well.
+    """
+    told, at = "", 0
+    for found in re.finditer(r"\bcolumns=(?=\{)", text):
+        for end in (brace.end() for brace in re.finditer(r"\}", text[found.end() :])):
+            with suppress(ValueError, SyntaxError):
+                renamed: Any = ast.literal_eval(text[found.end() : found.end() + end])
+                if not isinstance(renamed, dict):
+                    break
+                told += f"{text[at : found.start()]}--columns {shlex.quote(_pairs(cast('dict[str, str]', renamed)))}"
+                at = found.end() + end
+                break
+    return told + text[at:]
+
+
+def _pairs(renamed: dict[str, str]) -> str:
+    if any(set(name) & set(",=") or name != name.strip() or name[0] == "{" for name in renamed):
+        return json.dumps(renamed, ensure_ascii=False)
+    return ",".join(f"{ours}={theirs}" for theirs, ours in renamed.items())
 
 
 def _flag(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 from datetime import date
 from pathlib import Path
@@ -288,18 +289,45 @@ def label_of(run: Run, data: Path | None, step: int | None = None) -> str:
 def columns_of(text: str | None) -> dict[str, str] | None:
     """`question=text,answer=label` as what `Dataset.from_file` takes: name in the file → name here.
 
+    A JSON object is taken as it is, `{"name in the file": "name here"}`, for names that hold a comma or an equals sign.
+
     Raises:
         ConfigError: It is not a list of pairs.
     """
     if text is None:
         return None
+    if text.lstrip().startswith("{"):
+        return _columns_in_json(text)
     pairs = [tuple(part.strip() for part in pair.split("=")) for pair in text.split(",")]
     if not all(len(pair) == 2 and all(pair) for pair in pairs):  # noqa: PLR2004 - a name here, and one in the file
         raise ConfigError(
-            "--columns takes pairs of a name here and a name in the file, such as question=text,answer=label, "
+            "--columns takes pairs of a name here and a name in the file, such as question=text,answer=label, or, for "
+            """names with a comma or an equals sign, JSON such as '{"the text, short": "question"}', """
             f"got {text!r}"
         )
     return {theirs: ours for ours, theirs in pairs}
+
+
+def _columns_in_json(text: str) -> dict[str, str]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a name stands twice")
+        return dict(pairs)
+
+    try:
+        found: dict[str, Any] = json.loads(text, object_pairs_hook=once)
+    except ValueError as error:
+        raise _no_columns(text, f"it is not JSON ({error})") from error
+    if not found or not all(isinstance(ours, str) and ours for ours in found.values()):
+        raise _no_columns(text, "each value must be the name here, as text")
+    return found
+
+
+def _no_columns(text: str, reason: str) -> ConfigError:
+    example = """'{"the text, short": "question"}'"""
+    return ConfigError(
+        f"--columns takes names in the file and names here as JSON, as in {example}, got {text!r}: {reason}"
+    )
 
 
 def split(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import operator
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from glowgenius.data.check_report import (
     row_kinds,
     untrained_columns,
 )
-from glowgenius.data.columns import ELSEWHERE, Fault, Shape, advised
+from glowgenius.data.columns import ELSEWHERE, Fault, Shape, advised, judging_kind
 from glowgenius.data.grouping import accepted_keys, prompt_key, question_key, row_key
 from glowgenius.data.json_values import as_list, describe, json_fault
 from glowgenius.errors import ConfigError, Problem, RenderingError
@@ -407,56 +405,6 @@ def _tokens(
 SCORE: Final = "a score of the answer, which training would not look at"
 """What is found of a column of scores: the same in every row, so a file has it as one problem."""
 
-_GOOD: Final = frozenset(
-    (
-        *("correct", "right", "good", "valid", "accepted", "accept", "acceptable", "approved", "approve", "passed"),
-        *(
-            "pass",
-            "passes",
-            "verified",
-            "keep",
-            "train",
-            "trainable",
-            "totrain",
-            "use",
-            "usable",
-            "include",
-            "included",
-        ),
-        *("selected", "thumbsup", "upvoted", "liked", "desirable", "desired", "success", "successful", "succeeded"),
-        *("preferred", "wanted", "helpful", "safe", "fortraining", "trainon", "useintraining", "active", "enabled"),
-        *("feedback", "verdict", "judgement", "judgment", "decision", "outcome", "status", "thumbs", "vote", "label"),
-        *("humanfeedback", "userfeedback", "humanlabel", "evaluation", "reviewed", "gold", "answercorrect", "chosen"),
-    )
-)
-_BAD: Final = frozenset(
-    (
-        *("wrong", "incorrect", "bad", "invalid", "rejected", "flagged", "toxic", "harmful", "unsafe", "exclude"),
-        *("excluded", "skip", "skipped", "ignore", "ignored", "drop", "dropped", "discard", "discarded", "deleted"),
-        *("hallucinated", "hallucination", "failed", "thumbsdown", "downvoted", "disliked", "undesirable", "broken"),
-        *("donttrain", "donottrain", "notrain", "disabled", "removed", "mistake", "refusal", "lowquality"),
-    )
-)
-_SCORES: Final = frozenset(
-    (
-        *(
-            "score",
-            "scores",
-            "reward",
-            "rewards",
-            "rating",
-            "ratings",
-            "quality",
-            "grade",
-            "advantage",
-            "stars",
-            "rank",
-        ),
-        *("upvotes", "downvotes", "votes", "helpfulness", "correctness", "preference", "preferencescore"),
-        *("qualityscore", "qualityrating", "rewardscore", "rmscore", "answerscore", "responsescore", "completionscore"),
-        *("humanscore", "humanrating", "userrating", "overallscore", "overallrating", "judgescore", "llmscore"),
-    )
-)
 _NO: Final = frozenset(
     (
         *(
@@ -485,22 +433,13 @@ _NO_LABEL: Final = frozenset(("false", "0", "-1", "bad", "undesirable", "rejecte
 _YES: Final = frozenset(("true", "yes", "y", "1", "1.0"))
 
 
-@functools.lru_cache(maxsize=1024)
-def _kind(column: str, shape: Shape) -> str:
-    """Whether a column judges the answer: `good` where yes is praise, `bad` where it is blame, `score`, or nothing."""
-    plain = re.sub(r"[\W_]+", "", column).casefold()
-    if column == "label" and shape.name == "text/label":
-        return ""
-    for name in (plain, plain.removeprefix("is"), plain.removeprefix("was"), plain.removeprefix("answeris")):
-        for kind, names in (("good", _GOOD), ("bad", _BAD), ("score", _SCORES)):
-            if name in names:
-                return kind
-    return ""
-
-
 def judged(row: Mapping[str, Any], columns: Iterable[str], shape: Shape) -> list[Fault]:
     """Why a row is not to be trained, by what those of its *columns* say that no format has."""
-    return [fault for column in columns if (kind := _kind(column, shape)) and (fault := _judgement(column, row, kind))]
+    return [
+        fault
+        for column in columns
+        if (kind := judging_kind(column, shape)) and (fault := _judgement(column, row, kind))
+    ]
 
 
 def _judgement(column: str, row: Mapping[str, Any], kind: str) -> Fault | None:

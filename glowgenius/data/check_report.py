@@ -12,7 +12,7 @@ from attrs import asdict, field, frozen
 from typing_extensions import override
 
 from glowgenius._output import showable
-from glowgenius.data.columns import SHAPES, advised
+from glowgenius.data.columns import SHAPES, advised, judging_kind
 from glowgenius.data.grouping import folded
 from glowgenius.data.json_values import as_list, shortened, thaw
 from glowgenius.data.splits import REPLAY
@@ -618,6 +618,8 @@ def untrained_columns(rows: Iterable[Conversation], format: str) -> tuple[Untrai
 def _advice(name: str, value: object, format: str) -> str:  # noqa: A002 - as in Dataset
     if any("context" not in SHAPES[part].columns for part in format.split(" + ") if part in SHAPES):
         return "write it into the content of a message if the model shall see it"
+    if any(judging_kind(name, SHAPES[part]) for part in format.split(" + ") if part in SHAPES):
+        return "it seems to judge the answer: keep it out of the prompt"
     items = as_list(value)
     if items and all(isinstance(item, str) for item in items):
         return f"{advised({name: 'choices'})} puts it below the question, {advised({name: 'context'})} before it"

@@ -381,3 +381,68 @@ def _fault(column: str, holds: str, names: Mapping[str, str], together: Mapping[
     elif name != way:
         does = "keeps it untrained; what the model shall see belongs in a message"
     return Fault(column, holds, f"{use} {does}")
+
+
+_GOOD: Final = frozenset(
+    (
+        *("correct", "right", "good", "valid", "accepted", "accept", "acceptable", "approved", "approve", "passed"),
+        *(
+            "pass",
+            "passes",
+            "verified",
+            "keep",
+            "train",
+            "trainable",
+            "totrain",
+            "use",
+            "usable",
+            "include",
+            "included",
+        ),
+        *("selected", "thumbsup", "upvoted", "liked", "desirable", "desired", "success", "successful", "succeeded"),
+        *("preferred", "wanted", "helpful", "safe", "fortraining", "trainon", "useintraining", "active", "enabled"),
+        *("feedback", "verdict", "judgement", "judgment", "decision", "outcome", "status", "thumbs", "vote", "label"),
+        *("humanfeedback", "userfeedback", "humanlabel", "evaluation", "reviewed", "gold", "answercorrect", "chosen"),
+    )
+)
+_BAD: Final = frozenset(
+    (
+        *("wrong", "incorrect", "bad", "invalid", "rejected", "flagged", "toxic", "harmful", "unsafe", "exclude"),
+        *("excluded", "skip", "skipped", "ignore", "ignored", "drop", "dropped", "discard", "discarded", "deleted"),
+        *("hallucinated", "hallucination", "failed", "thumbsdown", "downvoted", "disliked", "undesirable", "broken"),
+        *("donttrain", "donottrain", "notrain", "disabled", "removed", "mistake", "refusal", "lowquality"),
+    )
+)
+_SCORES: Final = frozenset(
+    (
+        *(
+            "score",
+            "scores",
+            "reward",
+            "rewards",
+            "rating",
+            "ratings",
+            "quality",
+            "grade",
+            "advantage",
+            "stars",
+            "rank",
+        ),
+        *("upvotes", "downvotes", "votes", "helpfulness", "correctness", "preference", "preferencescore"),
+        *("qualityscore", "qualityrating", "rewardscore", "rmscore", "answerscore", "responsescore", "completionscore"),
+        *("humanscore", "humanrating", "userrating", "overallscore", "overallrating", "judgescore", "llmscore"),
+    )
+)
+
+
+@functools.lru_cache(maxsize=1024)
+def judging_kind(column: str, shape: Shape) -> str:
+    """Whether a column judges the answer: `good` where yes is praise, `bad` where it is blame, `score`, or nothing."""
+    plain = re.sub(r"[\W_]+", "", column).casefold()
+    if column == "label" and shape.name == "text/label":
+        return ""
+    for name in (plain, plain.removeprefix("is"), plain.removeprefix("was"), plain.removeprefix("answeris")):
+        for kind, names in (("good", _GOOD), ("bad", _BAD), ("score", _SCORES)):
+            if name in names:
+                return kind
+    return ""

@@ -86,7 +86,7 @@ def _config_for_tokenizer(folder: Path) -> dict[str, Any]:
 def render_with_marks(
     tokenizer: Any, messages: list[dict[str, Any]], variables: Mapping[str, Any]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """What a tokenizer's chat template writes, and which letters of it stand between generation markers.
+    """The text that a tokenizer's chat template renders, and the character spans between its generation markers.
 
     `apply_chat_template` tells that of tokens only, by encoding a text that is encoded already.
 

@@ -406,7 +406,7 @@ class TurnShape:
     """Whether the template strips white space around the answer."""
 
     rewrites: bool
-    """Whether a plain answer is written otherwise once another question follows; a hint that no mask rests on."""
+    """Whether a plain answer is rendered differently once another question follows; masks do not use it."""
 
     reasoning: tuple[str, str] | None
     """What stands before and after `reasoning_content`, where the template writes it."""

@@ -270,7 +270,7 @@ class TrainingConfig:
     save_top_k: int | None = field(default=None, validator=optional(integer(at_least=1)))
     """How many evaluated checkpoints to keep, the best by `metric_for_best`; None keeps all.
 
-    The newest is kept besides, and the newest state, so that a resume goes on as ever; so are weights that a callback
+    The newest is kept besides, and the newest state, so that resuming works as before; so are weights that a callback
     may end the run with. The others are deleted, on Tinker too.
     """
 

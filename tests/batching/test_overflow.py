@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,23 @@ def test_error_says_how_long_it_is():
         "the example is longer than max_length=5\n"
         "  7 tokens, 2 too many → raise max_length, shorten the row, or on_overflow='drop' or 'truncate'"
     )
+
+
+UNTRAINED = RenderedExample([1, 2, 3, 4, 5, 6, 7], [0] * 7)
+
+
+@pytest.mark.parametrize(
+    ("example", "max_length"),
+    [(EXAMPLE, 6), (EXAMPLE, 3), (EXAMPLE, 2), (RenderedExample([1, 2, 3, 4, 5], [0, 1, 1, 1, 1]), 4), (UNTRAINED, 4)],
+)
+@pytest.mark.parametrize("bos", [None, BOS])
+def test_every_policy_that_is_advised_takes_the_example(example, max_length, bos):
+    with pytest.raises(SequenceTooLongError) as caught:
+        fit(example, max_length, bos_token_id=bos)
+    advised = re.findall(r"'(\w+)'", caught.value.problems[0].accepted)
+    assert advised[0] == "drop"
+    for policy in advised:
+        fit(example, max_length, policy, bos_token_id=bos)
 
 
 def test_drop_drops():

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 from glowgenius.cli import common
 from glowgenius.cli.app import VERBS, app
-from glowgenius.cli.common import in_shell
 from glowgenius.cli.estimate import estimate
 from glowgenius.cli.settings import split
 from glowgenius.cli.sweep import sweep
@@ -504,8 +503,8 @@ def test_columns_are_named_on_the_command_line(verb, model, tmp_path):
     call(verb, path, *more, "--columns", "question=text, answer=label")
     wrong = call(verb, path, *more, "--columns", "text", code=2).stderr
     assert wrong == (
-        "error: --columns takes pairs of a name here and a name in the file, such as question=text,answer=label, "
-        "got 'text'\n"
+        "error: --columns takes pairs of a name here and a name in the file, such as question=text,answer=label, or, "
+        """for names with a comma or an equals sign, JSON such as '{"the text, short": "question"}', got 'text'\n"""
     )
 
 
@@ -515,41 +514,6 @@ def test_an_unknown_tracker(data, tmp_path):
         "error: --report-to: unknown tracker 'wandbb' (did you mean 'wandb'?); known: tensorboard, wandb, mlflow, "
         "trackio, csv, jsonl\n"
     )
-
-
-# --- words of a shell ---
-
-
-@pytest.mark.parametrize(
-    ("python", "shell"),
-    [
-        ("TrainingConfig.batch_size must be an integer ≥ 1", "--batch-size must be an integer ≥ 1"),
-        ("set max_length=512, which lists them", "set --max-length 512, which lists them"),
-        ("rows over max_length", "rows over --max-length"),
-        ("Go on with it: train(..., resume_from_checkpoint=True). Start", "Go on with it: --resume. Start"),
-        ("or format='question/answer'", "or --format question/answer"),
-        ("train(..., eval_dataset=...), or eval_every=None", "--eval FILE, or --eval-every None"),
-        ("columns={'text': 'question'}", "--columns question=text"),
-        ("or train on this machine with engine='local'", "or train on this machine with --engine local"),
-        ("dropped_rows: there is no row", "--drop-row: there is no row"),
-        ("output_dir='my runs/a'", "--output-dir 'my runs/a'"),
-        # What is the user's own stays as it is.
-        ("'max_length' is no column", "'max_length' is no column"),
-        ("/home/max_length/file", "/home/max_length/file"),
-        ("my_seed=3, seeds=[1]", "my_seed=3, seeds=[1]"),
-        ("rank and seed", "rank and seed"),
-    ],
-)
-def test_advice_for_python_is_given_for_a_shell(python, shell):
-    assert in_shell(python) == shell
-
-
-def test_a_run_that_is_there_already_is_answered_with_options(trained, data, model):
-    said = call("train", data, "--model", model, "-o", trained, code=2).stderr
-    assert said == (
-        f"error: --output-dir {trained} holds a run already (5 rows of metrics, finished). Go on with it: --resume. "
-        "Start anew: choose another --output-dir, or delete the folder\n"
-    ), said
 
 
 # --- what goes wrong ---
@@ -727,3 +691,11 @@ def test_export_takes_every_way_out(trained, tmp_path):
     twice = call("export", trained, tmp_path / "x", "--merged", tmp_path / "y", code=2)
     assert "are two folders to write into; name one" in twice.stderr
     assert "name the folder to write into" in call("export", trained, code=2).stderr
+
+
+def test_a_run_that_is_there_already_is_answered_with_options(trained, data, model):
+    said = call("train", data, "--model", model, "-o", trained, code=2).stderr
+    assert said == (
+        f"error: --output-dir {trained} holds a run already (5 rows of metrics, finished). Go on with it: --resume. "
+        "Start anew: choose another --output-dir, or delete the folder\n"
+    ), said
