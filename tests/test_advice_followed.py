@@ -165,14 +165,24 @@ def test_a_dict_of_columns_becomes_rows_as_advised():
 LONG = Dataset.from_records([{**QA, "answer": "long " * 20}, *({**QA, "question": f"{n}?"} for n in range(4))])
 
 
-def test_rows_over_the_limit_are_treated_as_advised():
-    """`truncate` is refused where it would cut an answer, with advice that trains."""
-    text = refused(trainer(max_length=60).train, LONG)
-    assert "on_overflow='drop' or 'truncate'" in text
-    trainer(max_length=60, on_overflow=advised(text, "on_overflow")).train(LONG)
-    text = refused(trainer(max_length=60, on_overflow="truncate").train, LONG)
-    assert "on_overflow='drop' or 'truncate_answers'" in text
-    trainer(max_length=60, on_overflow="truncate_answers").train(LONG)
+LONG_QUESTION = Dataset.from_records(
+    [{**QA, "question": "long " * 20}, *({**QA, "question": f"{n}?"} for n in range(4))]
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "policies"), [(LONG, ["drop", "truncate_answers"]), (LONG_QUESTION, ["drop", "truncate"])]
+)
+def test_every_policy_that_is_advised_for_a_long_row_trains(rows, policies):
+    """`truncate` is advised only where it does not have to cut an answer."""
+    text = refused(trainer(max_length=60).train, rows)
+    advised_policies = re.findall(r"'(\w+)'", text.partition("on_overflow=")[2])
+    assert advised_policies == policies
+    for policy in advised_policies:
+        trainer(max_length=60, on_overflow=policy).train(rows)
+    if "truncate" not in policies:
+        again = refused(trainer(max_length=60, on_overflow="truncate").train, rows)
+        assert "on_overflow='drop' or 'truncate_answers'" in again
 
 
 def test_an_evaluation_without_rows_is_left_out_as_advised():
