@@ -265,6 +265,7 @@ def test_nothing_of_a_run_over_the_wire_holds_the_key(service, tmp_path, caplog,
         again.generate("Q1?")
     monkeypatch.setenv("TINKER_API_KEY", f"{KEY}\n")
     assert again.generate("Q1?") == sampler.generate("Q1?")
+    again.client.holder.close()  # nobody else knows of its session
     assert copy.deepcopy(sampler).client is sampler.client
 
 

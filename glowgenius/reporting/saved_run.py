@@ -681,9 +681,12 @@ def require_run(folder: Path) -> None:
         ConfigError: There is none; the message names those nearby.
     """
     folder = folder.expanduser()
-    if (folder / CONFIG).is_file():
+    if RunFolder(folder).is_run():
         return
-    wrong = "is not the folder of a run: there is no config.json in it" if folder.exists() else "does not exist"
+    wrong = "does not exist"
+    if folder.exists():
+        found = "config.json in it is not one of a run" if (folder / CONFIG).exists() else "there is no config.json in it"
+        wrong = f"is not the folder of a run: {found}"
     within = _runs_in(folder) or _runs_in(folder.parent) or _runs_in(Path("runs"))
     more = f"; there {'is' if len(within) == 1 else 'are'} {', '.join(within[:_SHOWN])}" if within else ""
     raise ConfigError(f"{str(folder)!r} {wrong}{more}{nearest(str(folder), within)}")
@@ -693,5 +696,5 @@ def _runs_in(folder: Path) -> list[str]:
     """The runs in *folder*, the latest first."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if (path / CONFIG).is_file()]
+    found = [path for path in folder.iterdir() if RunFolder(path).is_run()]
     return [str(path) for path in sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))]

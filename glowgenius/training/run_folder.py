@@ -100,6 +100,11 @@ class RunFolder:
         """Whether a run has begun here."""
         return (self.path / CONFIG).exists() or self.holds_run()
 
+    def is_run(self) -> bool:
+        """Whether the settings in it are a run's; those of a model have the same file name."""
+        file = self.path / CONFIG
+        return file.is_file() and (self.holds_run() or b'"model_name"' in file.read_bytes())
+
     def holds_run(self) -> bool:
         """Whether a run has left something here that could be lost."""
         files = [self.path / METRICS, self.path / CHECKPOINTS]

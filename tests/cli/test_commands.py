@@ -92,14 +92,20 @@ def test_a_setting_that_is_not_valid_is_wrong_usage(data):
 
 
 def test_a_run_that_is_none(tmp_path):
+    empty, model = tmp_path / "empty", tmp_path / "model"
+    for folder in (empty, model):
+        folder.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
     for verb in ("evaluate", "compare", "chat", "report"):
-        result = call(verb, tmp_path, code=2)
-        assert result.stderr == f"error: '{tmp_path}' is not the folder of a run: there is no config.json in it\n"
+        wrong = f"error: '{empty}' is not the folder of a run: there is no config.json in it\n"
+        assert call(verb, empty, code=2).stderr == wrong
+        wrong = f"error: '{model}' is not the folder of a run: config.json in it is not one of a run\n"
+        assert call(verb, model, code=2).stderr == wrong
 
 
 def test_a_run_that_is_none_beside_one_that_is(tmp_path):
     (tmp_path / "boroughs").mkdir()
-    (tmp_path / "boroughs" / "config.json").write_text("{}")
+    (tmp_path / "boroughs" / "config.json").write_text('{"model_name": "m"}')
     there = f"there is {tmp_path / 'boroughs'}"
     misspelt = call("chat", tmp_path / "borouhgs", code=2).stderr
     meant = f"(did you mean '{tmp_path / 'boroughs'}'?)"

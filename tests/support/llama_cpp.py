@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -54,8 +54,12 @@ class LlamaCpp:
         self._client.close()
 
 
+# Only the address goes to what the parent reads: llama.cpp's own lines, which end anywhere, go to the standard error.
 _CHILD = """
-import sys, xllamacpp
+import os, sys
+told = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+import xllamacpp
 file, adapter, context = sys.argv[1:]
 params = xllamacpp.CommonParams()
 params.model.path, params.n_ctx, params.n_parallel, params.warmup, params.port = file, int(context), 1, False, 0
@@ -68,7 +72,7 @@ if adapter:
     lora.path, lora.scale = adapter, 1.0
     params.lora_adapters = [lora]
 server = xllamacpp.Server(params)
-print(f"address {server.listening_address}", flush=True)
+print(server.listening_address, file=told, flush=True)
 sys.stdin.read()
 """
 
@@ -81,24 +85,21 @@ def loaded(file: Path, *, adapter: Path | None = None, context: int = 256) -> It
     """
     command = [sys.executable, "-c", _CHILD, str(file), "" if adapter is None else str(adapter), str(context)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+    with (
+        TemporaryFile() as log,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
+    ):
         assert process.stdout is not None
         assert process.stdin is not None
-        told: list[str] = []
-        for line in process.stdout:
-            told.append(line)
-            if line.startswith("address "):
-                break
-        else:
-            raise AssertionError(f"llama.cpp did not load {file}:\n{''.join(told[-20:])}")
-        # What it says from here on is read and thrown away, so that it never waits for a reader.
-        drain = threading.Thread(target=process.stdout.read, daemon=True)
-        drain.start()
-        model = LlamaCpp(line.split()[1])
+        address = process.stdout.readline().strip()
+        if not address:
+            process.wait(timeout=30)
+            log.seek(0)
+            raise AssertionError(f"llama.cpp did not load {file}:\n{log.read().decode(errors='replace')[-2000:]}")
+        model = LlamaCpp(address)
         try:
             yield model
         finally:
             model.close()
             process.stdin.close()
             process.wait(timeout=30)
-            drain.join(timeout=30)
