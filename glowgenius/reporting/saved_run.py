@@ -675,17 +675,14 @@ def _folder(path: object) -> Path:
 
 
 def require_run(folder: Path) -> None:
-    """Check that there is a run in *folder*.
-
-    Raises:
-        ConfigError: There is none; the message names those nearby.
-    """
+    """Check that there is a run in *folder*, or raise `ConfigError` that names those nearby."""
     folder = folder.expanduser()
     if RunFolder(folder).is_run():
         return
     wrong = "does not exist"
     if folder.exists():
-        found = "config.json in it is not one of a run" if (folder / CONFIG).exists() else "there is no config.json in it"
+        held = (folder / CONFIG).exists()
+        found = "config.json in it is not one of a run" if held else "there is no config.json in it"
         wrong = f"is not the folder of a run: {found}"
     within = _runs_in(folder) or _runs_in(folder.parent) or _runs_in(Path("runs"))
     more = f"; there {'is' if len(within) == 1 else 'are'} {', '.join(within[:_SHOWN])}" if within else ""
