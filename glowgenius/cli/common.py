@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
 import typer
 
+import glowgenius
 from glowgenius._output import Output, showable, showable_json
 from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
 
@@ -237,8 +238,19 @@ _PHRASES: Final = (
     (r"\bleave them out with dataset\.filter\(…\)", "leave them out of the file"),
     (r"use dataset\.splits\[[^\n]*, or forget the column: dataset\.map\([^\n]*\)", _PARTS),
     (r" \(all of them in error\.problems\)", " (all of them: glowgenius check DATA --json)"),
+    (r", and \w+\(gradient_checkpointing=False\) turns it off", ""),
+    (r"\blearning_rates of sweep\(\)", "--learning-rate"),
+    (r"\branks of sweep\(\)", "--rank"),
+    (r"\bmetric of sweep\(\)", "--metric"),
+    (r"; suggest_learning_rate\(model\)\.value is one", "; without it the rate is suggested"),
+    (r"\bmax_tokens of (?:compare|evaluate)\(\)", "--max-tokens"),
+    (r"; your own: metrics=\{'name': function\}", ""),
+    (r", which glowgenius\.rendering\.\w+\([^()]*\) does", ""),
+    (r"choose another name or pass overwrite=True to save_state\(\)", "choose another name"),
 )
 """What our messages call things in Python → what they are called here."""
+
+_IN_A_SCRIPT: Final = "The call named here is Python, for a script: no option does it"
 
 _NAMES: Final = [
     "format",
@@ -293,7 +305,15 @@ def in_shell(text: str) -> str:
     text = given.sub(lambda found: f"{_flag(found[1])} {shlex.quote(next(filter(None, found.groups()[1:]), ''))}", text)
     text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
     bare = "|".join(name for name in _NAMES if "_" in name)
-    return re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text)
+    return _marked(re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text))
+
+
+def _marked(text: str) -> str:
+    """*text*, with a word about the calls of Python in it that no option replaces."""
+    called = {found[1] for found in re.finditer(r"(?<![\w.'\"/-])([A-Za-z_]\w*)(?:\.\w+)*\(", text)}
+    if _IN_A_SCRIPT in text or "for a command" in text or not called & {*glowgenius.__all__, "glowgenius", "dataset"}:
+        return text
+    return f"{text}{'' if text.endswith('.') else '.'} {_IN_A_SCRIPT}"
 
 
 def _lora_options(found: re.Match[str]) -> str:

@@ -52,6 +52,17 @@ from glowgenius.errors import ConfigError
                 "of the file"
             ),
         ),
+        ("learning_rates of sweep() must be numbers, got 'x'", "--learning-rate must be numbers, got 'x'"),
+        ("max_tokens of compare() must be an integer ≥ 1", "--max-tokens must be an integer ≥ 1"),
+        # What no option does is said to be Python.
+        (
+            "no chat template; use QuestionAnswerRenderer(tokenizer)",
+            (
+                "no chat template; use QuestionAnswerRenderer(tokenizer). "
+                "The call named here is Python, for a script: no option does it"
+            ),
+        ),
+        ("in row 3: solve(x) = 2", "in row 3: solve(x) = 2"),
         # What is the user's own stays as it is.
         ("'max_length' is no column", "'max_length' is no column"),
         ("/home/max_length/file", "/home/max_length/file"),
