@@ -103,6 +103,28 @@ def test_the_columns_that_a_refusal_advises_read_the_row_whole(row):
         assert all(any(leaf in other for other in kept) for leaf in everything(row)), columns
 
 
+def test_a_conversation_in_one_text_is_read_as_advised():
+    rows = [{"text": "USER: Q?\nASSISTANT: A\nUSER: R?\nASSISTANT: B"}]
+    text = refused(Dataset.from_records, rows)
+    (row,) = Dataset.from_records(rows, columns=advised(text, "columns"))
+    assert [message.content for message in row.messages] == ["Q?", "A", "R?", "B"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>", "without the template"),
+        ("### Instruction:\nSay hi\n\n### Response:\nhi", "without the template"),
+        ("Human: Hi\n\nAssistant: Ho", "without the template"),
+        ("<s>[INST] Hi [/INST] Ho</s>", "without the template"),
+        ("Q: Hi\nA: Ho", "without the template"),
+        ("A plain text.", "a text alone has no answer to learn"),
+    ],
+)
+def test_a_text_without_a_label_is_told_what_it_lacks(text, said):
+    assert said in refused(Dataset.from_records, [{"text": text}])
+
+
 def test_the_filter_that_a_judged_row_advises_leaves_out_the_bad_ones():
     rows = [{**QA, "correct": True}, {**QA, "correct": False}, {**QA, "correct": True}]
     text = refused(Dataset.from_records, rows)

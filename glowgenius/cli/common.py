@@ -242,7 +242,6 @@ _PHRASES: Final = (
     (r"\blearning_rates of sweep\(\)", "--learning-rate"),
     (r"\branks of sweep\(\)", "--rank"),
     (r"\bmetric of sweep\(\)", "--metric"),
-    (r"; suggest_learning_rate\(model\)\.value is one", "; without it the rate is suggested"),
     (r"\bmax_tokens of (?:compare|evaluate)\(\)", "--max-tokens"),
     (r"; your own: metrics=\{'name': function\}", ""),
     (r", which glowgenius\.rendering\.\w+\([^()]*\) does", ""),

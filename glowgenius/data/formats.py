@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -290,7 +291,29 @@ def _read_class(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
         row = {answer: "true" if name else "false"}
     elif is_integer(name) and json_fault(name) is None:
         row = {answer: str(name)}
+    if label is None and isinstance(said := row.get(text or "text"), str):
+        faults.append(Fault(answer, MISSING, _without_label(text or "text", said)))
+        return ()
     return _exchange(opening, question, _text(row, answer, faults), faults)
+
+
+_RENDERED = re.compile(
+    r"<\|\w+\|>|<start_of_turn>|\[/INST\]|^(?:#+ ?)?(?:response|assistant|ai|output|answer|a|gpt):",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How an answer begins in a text that holds a whole conversation."""
+
+
+def _without_label(column: str, text: str) -> str:
+    """What to do about a row of one text, in which nothing says where an answer begins."""
+    if is_transcript(text):
+        return f"the class of the text; columns={{{column!r}: 'messages'}} reads the turns of a conversation"
+    if _RENDERED.search(text):
+        return (
+            f"the class of the text; where {column!r} holds a conversation in the form of a chat template, give its "
+            "question and answer, or its 'messages', without the template: that of the model is put on later"
+        )
+    return "the class of the text, or a question and its answer: a text alone has no answer to learn"
 
 
 def _read_alpaca(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
