@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, cast
 
 import typer
 
-import glowgenius
+from glowgenius._lazy import defined_in
 from glowgenius._output import Output, showable, showable_json
 from glowgenius.errors import ConfigError, GlowGeniusError, MissingDependencyError
 
@@ -310,9 +310,15 @@ def in_shell(text: str) -> str:
 def _marked(text: str) -> str:
     """*text*, with a word about the calls of Python in it that no option replaces."""
     called = {found[1] for found in re.finditer(r"(?<![\w.'\"/-])([A-Za-z_]\w*)(?:\.\w+)*\(", text)}
-    if _IN_A_SCRIPT in text or "for a command" in text or not called & {*glowgenius.__all__, "glowgenius", "dataset"}:
+    if _IN_A_SCRIPT in text or "for a command" in text or not called & _public():
         return text
     return f"{text}{'' if text.endswith('.') else '.'} {_IN_A_SCRIPT}"
+
+
+@functools.cache
+def _public() -> frozenset[str]:
+    """What a call in Python begins with, where it is one of ours."""
+    return frozenset({*defined_in(str(Path(__file__).parents[1] / "__init__.py")), "glowgenius", "dataset"})
 
 
 def _lora_options(found: re.Match[str]) -> str:
