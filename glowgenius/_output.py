@@ -16,6 +16,7 @@ from typing_extensions import override
 from glowgenius._secrets import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
 _STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -37,6 +38,33 @@ def showable_json(text: str) -> str:
     r"""JSON *text* without them, as JSON writes them: `\u009b`; what it means stays the same."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
+
+def columns(rows: Sequence[Sequence[str]], *, gap: int = 2, right: bool = True) -> list[str]:
+    """The lines of a table of *rows*: its first column aligned left, the others right.
+
+    Cells are as wide as a terminal shows them: letters of Chinese or Japanese take two columns.
+
+    Args:
+        rows: Texts of one line; every row has as many.
+        gap: Spaces between two columns.
+        right: False aligns every column left and keeps the spaces at the end of a cell.
+    """
+    from rich.console import Console  # not at import: only what is printed needs it
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, gap, 0, 0))
+    for column in range(len(rows[0])):
+        table.add_column(justify="right" if column and right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    file = io.StringIO()
+    Console(file=file, width=_WIDEST, color_system=None, force_jupyter=False, force_terminal=False).print(table)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+_WIDEST: Final = 100_000
+"""No line of a table is wrapped: whoever reads it decides how."""
 
 WARNING: Final = "warning: "
 """How a line of a run's header begins that is a warning."""

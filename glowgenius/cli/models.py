@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from glowgenius._output import columns
 from glowgenius.cli.common import JSONOption, print_json, say, verb
 
 
@@ -36,10 +37,9 @@ def models(
     if as_json:
         print_json({"rank": rank, "models": found})
         return 0
-    width = max(len(model["name"]) for model in found)
-    say(f"{'model':<{width}}   {f'LoRA parameters at rank {rank}':>30}   learning rate", as_json=False)
-    for model in found:
-        note = "   for this machine, without a hub" if model["engine"] == "local" else ""
-        figures = f"{model['lora_parameters']:>30,}   {model['learning_rate']:>13.2e}"
-        say(f"{model['name']:<{width}}   {figures}{note}", as_json=False)
+    head = ["model", f"LoRA parameters at rank {rank}", "learning rate"]
+    figures = [[model["name"], f"{model['lora_parameters']:,}", f"{model['learning_rate']:.2e}"] for model in found]
+    for line, model in zip(columns([head, *figures], gap=3), [{"engine": "any"}, *found], strict=True):
+        here = "   for this machine, without a hub" if model["engine"] == "local" else ""
+        say(f"{line}{here}", as_json=False)
     return 0

@@ -273,10 +273,11 @@ def compare(
             return side[name]
         rows = slices[name]
         report = progress.next(len(rows))
-        return ask(side, rows, functions, max_tokens=max_tokens, seed=seed, nll=nll, on_progress=report)
+        settings: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "nll": nll, "on_progress": report}
+        return ask(side, rows, functions, decides=judges[name], **settings)
 
-    for rows in slices.values():
-        announce_all(judging_warnings(rows, functions))
+    for name, rows in slices.items():
+        announce_all(judging_warnings(rows, functions, decides=judges[name]))
     counted = None if train is None else [row.accepted_answers for row in train]
     compared: list[SliceComparison] = []
     for name, rows in slices.items():

@@ -13,7 +13,7 @@ import numpy as np
 from attrs import evolve, frozen
 from typing_extensions import override
 
-from glowgenius._output import WARNING, announce, showable
+from glowgenius._output import WARNING, announce, columns, showable
 from glowgenius._validators import is_integer, is_number
 from glowgenius.data.grouping import question_key
 from glowgenius.data.message_fields import answer_text
@@ -120,6 +120,7 @@ def ask(
     nll: bool,
     on_progress: OnProgress | None = None,
     warn: bool = False,
+    decides: str | None = None,
 ) -> EvaluationResult:
     """`evaluate` for metrics that are functions already; what they cannot judge is logged only if *warn*."""
     for setting, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0)):
@@ -127,7 +128,7 @@ def ask(
             found = f"{value!r} ({type(value).__name__})"
             raise ConfigError(f"{setting} of evaluate() must be an integer ≥ {least}, got {found}")
     _require_answers(dataset)
-    warnings = judging_warnings(dataset, functions)
+    warnings = judging_warnings(dataset, functions, decides=decides)
     announce_all(warnings if warn else ())
     _check_lengths(sampler, dataset, max_tokens=max_tokens, scored=nll)
     answers = sampler.complete(
@@ -440,14 +441,12 @@ class AnswerLosses:
 
     @override
     def __str__(self) -> str:
-        widths = [max(len(repr(token.text)), 6) for token in self.tokens]
-        lines = [("", [repr(token.text) for token in self.tokens])]
-        lines += [("base", [f"{token.base:.2f}" for token in self.tokens])]
-        lines += [("tuned", [f"{token.tuned:.2f}" for token in self.tokens])]
         rows = [
-            f"{name:<6}" + " ".join(t.rjust(w) for t, w in zip(texts, widths, strict=True)) for name, texts in lines
+            ["", *(repr(token.text) for token in self.tokens)],
+            ["base", *(f"{token.base:.2f}" for token in self.tokens)],
+            ["tuned", *(f"{token.tuned:.2f}" for token in self.tokens)],
         ]
-        return showable("\n".join([self.question, *rows]))
+        return showable("\n".join([self.question, *columns(rows, gap=1)]))
 
 
 def token_losses(

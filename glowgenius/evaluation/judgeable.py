@@ -33,7 +33,9 @@ _YEAR_DIGITS: Final = 4
 _TEXT_METRICS: Final = ("exact_match", "contains", "token_f1", "label")
 
 
-def judging_warnings(dataset: Sequence[Conversation], metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+def judging_warnings(
+    dataset: Sequence[Conversation], metrics: Mapping[str, Metric], *, decides: str | None = None
+) -> tuple[str, ...]:
     """What keeps *metrics* from judging the answers of *dataset* rightly, as sentences with what to do.
 
     Rows that ask the same and accept different answers; references that a metric cannot read at all, that it takes
@@ -42,12 +44,14 @@ def judging_warnings(dataset: Sequence[Conversation], metrics: Mapping[str, Metr
     Args:
         dataset: The questions with their accepted answers.
         metrics: What will be measured, by name.
+        decides: The one of them that says what is right, if one does. A word about answers that a metric takes for
+            each other is said of the others only where the metric that tells them apart is not measured as well.
     """
     return (
         *_contradicting(dataset),
         *_unreadable(dataset, metrics),
         *_better_judged(dataset, metrics),
-        *_confused(dataset, metrics),
+        *_confused(dataset, metrics, decides),
     )
 
 
@@ -125,20 +129,22 @@ def _kind(answer: str) -> str | None:
     return None
 
 
-def _confused(dataset: Sequence[Conversation], metrics: Mapping[str, Metric]) -> Iterator[str]:
+def _confused(dataset: Sequence[Conversation], metrics: Mapping[str, Metric], decides: str | None) -> Iterator[str]:
     """Answers of different rows that a metric takes for each other."""
     together = {
         frozenset((one, other)) for row in dataset for one in row.accepted_answers for other in row.accepted_answers
     }
     answers = list(dict.fromkeys(answer for row in dataset for answer in row.accepted_answers))
     for name, metric in metrics.items():
+        remedy = "exact_match" if metric is contains else "strict"
+        if name != decides and remedy in metrics:
+            continue
         pairs = [pair for pair in _taken(metric, answers) if frozenset(pair) not in together]
         if not pairs:
             continue
         shown = ", ".join(f"{one!r} for {other!r}" for one, other in pairs[:SHOWN])
         more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-        remedy = "'exact_match'" if metric is contains else "'strict'"
-        yield f"{name} takes {shown}{more}: if they are different answers, judge them by {remedy}"
+        yield f"{name} takes {shown}{more}: if they are different answers, judge them by {remedy!r}"
 
 
 def _taken(metric: Metric, answers: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from glowgenius._output import columns
 from glowgenius.evaluation.answers import trained_lines
 from glowgenius.evaluation.intervals import FEWEST_GROUPS, MARGIN, RULE, limits, p_value, percent, points
 from glowgenius.markup.html import Markup, tag
@@ -25,12 +26,7 @@ _NAME_WIDTH: Final = 14
 def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] = ()) -> str:
     """The table of slices, then what each slice says in words, with every mean beside it, and what all say together."""
     header = ("slice", "n", "base", "tuned", "majority", "kept", "fixed", "broken", "points", "95 %", "p")
-    rows = [header, *(_row(part) for part in parts)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}" for column, (cell, width) in cells)
-        for cells in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
-    ]
+    lines = columns([header, *(_row(part) for part in parts)])
     names = dict.fromkeys((part.base.name, part.tuned.name) for part in parts)
     titles = [title for base, tuned in names for title in _titles(base, tuned)]
     said = [line for part in parts for line in _block(part)]

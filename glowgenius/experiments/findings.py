@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from glowgenius._output import columns
 from glowgenius.evaluation.intervals import FEWEST_GROUPS, percent
 from glowgenius.experiments.cell import is_loss, margin_text, shown, shown_difference, span, span_of_difference
 from glowgenius.markup.html import Markup, tag
@@ -280,13 +281,17 @@ def sweep_table(points: Sequence[SweepPoint], *, asked: str, findings: Sequence[
     widths = {rate: max(len(f"{rate:g}"), *(len(line) for r in ranks for line in cells[r, rate])) for rate in rates}
     lines = [f"{points[0].metric}: {asked}", ""]
     for block in _blocks(rates, widths):
-        head = ["rank \\ rate", *(f"{rate:g}".rjust(widths[rate]) for rate in block)]
-        lines += ["  ".join(head), "-" * len("  ".join(head))]
-        for rank in ranks:
-            for row in range(2):
-                label = str(rank) if row == 0 else ""
-                texts = [cells[rank, rate][row].rjust(widths[rate]) for rate in block]
-                lines.append("  ".join([label.rjust(len(head[0])), *texts]).rstrip())
+        head = "rank \\ rate"
+        rows = [
+            [
+                str(rank).rjust(len(head)) if row == 0 else "",
+                *(cells[rank, rate][row].rjust(widths[rate]) for rate in block),
+            ]
+            for rank in ranks
+            for row in range(2)
+        ]
+        named, *filled = columns([[head, *(f"{rate:g}".rjust(widths[rate]) for rate in block)], *rows], right=False)
+        lines += [named, "-" * len(named), *filled]
         lines.append("")
     legend = {" *": "* best", " =": "= flat (at most the margin either way)", " ?": "? not to be told apart"}
     used = [text for mark, text in legend.items() if any(MARKS.get(point.standing) == mark for point in points)]

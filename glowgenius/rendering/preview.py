@@ -16,11 +16,13 @@ from glowgenius._output import Output
 from glowgenius._validators import is_integer
 from glowgenius.data.message import Conversation
 from glowgenius.errors import ConfigError
-from glowgenius.markup.html import escape
+from glowgenius.markup.html import rendered, tag
 from glowgenius.rendering.renderer import TrainOn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
 
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.renderer import RenderedExample, Renderer
@@ -31,22 +33,6 @@ _LONGEST_LETTER: Final = 8
 
 _LOSS_SHOWN_FULL: Final = 6.0
 """Nats per token from which on the colour is as strong as it gets: one choice in four hundred."""
-
-STYLE: Final = """
-.gg-tokens{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:8px;border:1px solid var(--gg-line)}
-.gg-tokens{border-radius:4px;font:14px/1.6 ui-monospace,Menlo,Consolas,monospace;color:var(--gg-soft)}
-.gg-tokens mark{background:var(--gg-trained);color:var(--gg-ink);border-radius:2px}
-.gg-tokens mark.loss{background:rgb(var(--gg-loss)/calc(var(--nats)*70%));box-shadow:inset 0 -2px var(--gg-edge)}
-.gg-tokens .control{font-size:.85em;font-weight:600;outline:1px solid var(--gg-line);border-radius:3px;padding:0 2px}
-.gg-tokens .cut{color:var(--gg-cut);font-weight:700}
-.gg-tokens .over{opacity:.55;text-decoration:line-through}
-.gg-preview{--gg-ink:#12301a;--gg-soft:#5b6470;--gg-line:#d8dce2;--gg-trained:#c9efd0;--gg-edge:#3f9a54}
-.gg-preview{--gg-loss:214 84 44;--gg-cut:#b3261e;--gg-text:#1d2129;--gg-page:#fff}
-@media (prefers-color-scheme:dark){.gg-preview{--gg-ink:#e3f7e7;--gg-soft:#a0a9b4;--gg-line:#3c444f}
-.gg-preview{--gg-trained:#1f5130;--gg-edge:#58b26e;--gg-loss:226 104 62;--gg-cut:#ff8a80;--gg-text:#e6e9ee}
-.gg-preview{--gg-page:#16191e}}
-""".strip()
-"""The rules for `tokens_html`, which has to stand within an element of the class `gg-preview`."""
 
 
 @final
@@ -113,12 +99,12 @@ def token_pieces(
     return tuple(pieces)
 
 
-def tokens_html(pieces: Sequence[TokenPiece]) -> str:
-    """*pieces* as escaped HTML: trained ones marked, their loss as colour and number, and where the limit cuts.
+def tokens_html(pieces: Sequence[TokenPiece]) -> Markup:
+    """*pieces* as HTML: trained ones marked, their loss as colour and number, and where the limit cuts.
 
     Neighbours that look alike share an element, unless their losses are shown.
     """
-    parts: list[str] = []
+    parts: list[Markup] = []
     cut = False
     at = 0
     while at < len(pieces):
@@ -128,10 +114,10 @@ def tokens_html(pieces: Sequence[TokenPiece]) -> str:
             end += 1
         if piece.over and not cut:
             cut = True
-            parts.append('<span class="cut" title="the length limit">✂</span>')
+            parts.append(tag("span", "✂", class_="cut", title="the length limit"))
         parts.append(_element(piece, "".join(one.text for one in pieces[at:end])))
         at = end
-    return f'<pre class="gg-tokens">{"".join(parts)}</pre>'
+    return tag("pre", *parts, class_="gg-tokens")
 
 
 def printable(text: str) -> str:
@@ -146,17 +132,16 @@ def _look(piece: TokenPiece) -> tuple[float, bool, bool, bool]:
     return piece.weight, piece.over, piece.control, piece.loss is None
 
 
-def _element(piece: TokenPiece, text: str) -> str:
+def _element(piece: TokenPiece, text: str) -> Markup:
     names = [name for name, on in (("control", piece.control), ("over", piece.over)) if on]
-    shown = escape(printable(text))
+    shown = printable(text)
     if not piece.weight:
-        return f'<span class="{" ".join(["context", *names])}">{shown}</span>'
-    title, style = f"weight {piece.weight:g}", ""
-    if piece.loss is not None:
-        names.append("loss")
-        title = f"{title}, loss {piece.loss:.3f} nats, probability {math.exp(-piece.loss):.3g}"
-        style = f' style="--nats:{min(1.0, max(0.0, piece.loss / _LOSS_SHOWN_FULL)):.3f}"'
-    return f'<mark class="{" ".join(["trained", *names])}" title="{title}"{style}>{shown}</mark>'
+        return tag("span", shown, class_=" ".join(["context", *names]))
+    if piece.loss is None:
+        return tag("mark", shown, class_=" ".join(["trained", *names]), title=f"weight {piece.weight:g}")
+    title = f"weight {piece.weight:g}, loss {piece.loss:.3f} nats, probability {math.exp(-piece.loss):.3g}"
+    strength = f"--nats:{min(1.0, max(0.0, piece.loss / _LOSS_SHOWN_FULL)):.3f}"
+    return tag("mark", shown, class_=" ".join(["trained", *names, "loss"]), title=title, style=strength)
 
 
 def _control_ids(tokenizer: Tokenizer) -> set[int]:
@@ -197,12 +182,6 @@ MAX_SHOWN: Final = 4_000
 
 _DEAREST: Final = 3
 """How many of the dearest tokens are named."""
-
-_STYLE: Final = """
-.gg-preview{font:14px/1.5 system-ui,sans-serif;color:var(--gg-text);background:var(--gg-page);padding:8px 12px}
-.gg-preview h4{font:600 13px/1.4 system-ui,sans-serif;margin:14px 0 4px}
-.gg-preview p{font:12px/1.4 system-ui,sans-serif;color:var(--gg-soft);margin:6px 0 2px}
-""".strip()
 
 
 @final
@@ -296,16 +275,11 @@ class Preview:
 
     def to_html(self) -> str:
         """A self-contained piece of HTML; all text in it is escaped."""
-        parts = [f'<div class="gg-preview"><style>{_STYLE}{STYLE}</style><p>{escape(self.header)}</p>']
-        for row in self.rows:
-            parts.append(f"<h4>{escape(self._summary(row))}</h4>")
-            for view in row.views:
-                if view.name:
-                    parts.append(f"<p>{escape(_said(view))}</p>")
-                parts.append(tokens_html(view.pieces))
-        if self.num_hidden:
-            parts.append(f"<p>… and {self.num_hidden} more</p>")
-        return "".join([*parts, "</div>"])
+        views = [
+            [(_said(view) if view.name else "", tokens_html(view.pieces)) for view in row.views] for row in self.rows
+        ]
+        rows = [{"summary": self._summary(row), "views": shown} for row, shown in zip(self.rows, views, strict=True)]
+        return rendered("preview.html", header=self.header, rows=rows, num_hidden=self.num_hidden)
 
     def _repr_html_(self) -> str:
         """What notebooks show."""

@@ -118,6 +118,19 @@ def test_answers_that_a_metric_takes_for_each_other(answers, metric, expected):
     assert said(rows(answers), metric) == ()  # both accepted by one row
 
 
+def test_a_metric_that_decides_nothing_is_not_warned_of_beside_the_one_that_tells_them_apart():
+    asked = rows("Queens", "Queens and Brooklyn")
+    measured = {name: METRICS[name] for name in ("exact_match", "contains")}
+    assert judging_warnings(asked, measured) == judging_warnings(asked, measured, decides="exact_match") == ()
+    (warning,) = judging_warnings(asked, measured, decides="contains")
+    assert warning.startswith("contains takes 'Queens and Brooklyn' for 'Queens'")
+    assert judging_warnings(asked, {"contains": METRICS["contains"]}) == (warning,)
+    model = ScriptedModel("scripted", lambda question: "Queens")
+    told = compare(model, model, asked, metric="contains")
+    assert told.slices["all"].base.warnings == (warning,)
+    assert "note: contains takes" in str(told)
+
+
 def test_warnings_are_logged_before_the_first_question_and_kept(caplog):
     class Model(ScriptedModel):
         def complete(self, prompts, **settings):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from typing import TYPE_CHECKING, Any, TextIO, cast, final
+from typing import TYPE_CHECKING, TextIO, cast, final
 
 from typing_extensions import override
 
-from glowgenius._lazy import require
 from glowgenius._output import Output, showable
 from glowgenius.training.callbacks.base import Callback
 
@@ -119,22 +118,24 @@ class ProgressBar(Callback):
         self._console = None
 
     def _new_console(self) -> Console:
-        module: Any = require("rich.console", extra="progress", purpose="ProgressBar")
+        from rich.console import Console  # not at import: a run without a bar needs none of it
+
         file = Output.standard(self._file)
         # Decided here: rich would take FORCE_COLOR, which CI logs like, for a terminal to draw over, and would show
         # each line of a notebook as a display of its own.
         draws = file.isatty() and not is_ci(os.environ)
-        made = module.Console(file=file, width=self._width, highlight=False, force_terminal=draws, force_jupyter=False)
-        return cast("Console", made)
+        stream = cast("TextIO", file)
+        return Console(file=stream, width=self._width, highlight=False, force_terminal=draws, force_jupyter=False)
 
     def _new_bar(self, console: Console, start: int, total: int) -> tuple[Progress, TaskID]:
-        module: Any = require("rich.progress", extra="progress", purpose="ProgressBar")
-        bar: Progress = module.Progress(
-            module.TextColumn("{task.fields[epoch]}", markup=False),
-            module.BarColumn(bar_width=None),
-            module.MofNCompleteColumn(),
-            module.TimeRemainingColumn(),
-            module.TextColumn("{task.fields[figures]}", markup=False),
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("{task.fields[epoch]}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=console,
             # What other callbacks print goes above the bar, not through it.
             redirect_stdout=self._file is None,
