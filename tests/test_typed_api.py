@@ -46,7 +46,8 @@ def test_pyright_reports_what_is_meant():
 
 
 def test_mypy_reports_what_is_meant():
-    output = run("mypy", "--strict", "--no-error-summary", "--hide-error-context", "--no-pretty", str(API))
+    config = str(API.with_name("mypy.ini"))
+    output = run("mypy", "--config-file", config, "--no-error-summary", "--hide-error-context", "--no-pretty", str(API))
     found = {
         (int(line), code) for line, code in re.findall(r"api\.py:(\d+): error: .*\[([a-z-]+)\]$", output, re.MULTILINE)
     }

@@ -179,6 +179,12 @@ class Interruption:
         """The first time the run saves and leaves, the second time it leaves at once; *interrupt* is what is raised."""
         self._presses.put(KeyboardInterrupt() if interrupt is None else interrupt)
 
+    def unheard(self) -> KeyboardInterrupt | None:
+        """What was pressed first of all that no wait has raised."""
+        with suppress(queue.Empty):
+            return self._presses.get_nowait()
+        return None
+
     def clock(self, clock: Clock) -> Clock:
         """*clock*, whose waits raise what was pressed."""
 
@@ -232,6 +238,8 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
         for note in getattr(failure, "__notes__", ()):
             cancelled.add_note(note)
         raise cancelled from failure
+    if failure is None:
+        failure = interruption.unheard()  # it came when the run had nothing more to wait for, and ends the program
     if failure is not None:
         raise failure
     return cast("T", value)  # without a failure there is one

@@ -70,6 +70,24 @@ def test_train_async_is_saved_too(number, tmp_path, whole):
     assert losses(resumed.history) == whole
 
 
+@pytest.mark.parametrize("hook", ["on_step_end", "on_train_end"])
+@pytest.mark.parametrize("number", TERMINATIONS, ids=lambda number: number.name)
+def test_a_signal_after_the_last_request_ends_the_program_all_the_same(number, hook, tmp_path, whole):
+    def kill(event):
+        if event.step == STEPS:
+            os.kill(os.getpid(), number)
+
+    folder, last, service = tmp_path / "run", Recorder(**{hook: kill}), ScriptedService(tokenizer=TOKENIZER)
+    run = trainer(service, max_steps=STEPS, output_dir=folder, callbacks=[last])
+    with pytest.raises(Terminated) as caught:
+        asyncio.run(run.train_async(TRAIN))
+    assert caught.value.code == 128 + number
+    again = trainer(service, max_steps=STEPS, output_dir=folder).train(TRAIN, resume_from_checkpoint=True)
+    assert losses(again.history) == whole
+    with pytest.raises(Terminated):
+        trainer(max_steps=STEPS, output_dir=tmp_path / "other", callbacks=[last]).train(TRAIN)
+
+
 @pytest.mark.parametrize("handler", ["own", "ignored"])
 def test_the_handler_of_somebody_else_is_respected(handler, whole, monkeypatch):
     got = []
@@ -115,7 +133,7 @@ from tests.support.training import TRAIN, Recorder, trainer
 atexit.register(print, "bye", flush=True)
 hears = Recorder(on_step_end=lambda event: print(event.step, flush=True))
 try:
-    trainer(max_steps=10**6, num_epochs=10**6, output_dir=sys.argv[1], callbacks=[hears]).train(TRAIN)
+    trainer(max_steps=3000, num_epochs=3000, output_dir=sys.argv[1], callbacks=[hears]).train(TRAIN)
 finally:
     print("finally", flush=True)
 """
