@@ -485,7 +485,9 @@ ROW_KINDS: Final = {
         "warning", "an empty system message", "leave it out, unless it is meant to replace the template's own"
     ),
     "tool_without_call": Kind(
-        "warning", "a tool message that no call of the assistant comes before", "give the assistant's 'tool_calls'"
+        "warning",
+        "a tool message that answers no call before it",
+        "give the assistant's 'tool_calls', and the result the id of its call",
     ),
     "edge_space": Kind(
         "warning",
@@ -531,7 +533,7 @@ def row_kinds(row: Conversation) -> Iterator[str]:
         yield "late_system"
     if any(message.role == "system" and not message.content.strip() for message in messages):
         yield "empty_system"
-    if "tool" in roles and not _calls_before_tools(messages):
+    if "tool" in roles and not _answers_calls(messages):
         yield "tool_without_call"
     yield from _of_the_text(row)
 
@@ -542,9 +544,15 @@ def _late_system(roles: list[str]) -> bool:
     return any(role in ("system", "developer") for role in roles[first:])
 
 
-def _calls_before_tools(messages: tuple[Message, ...]) -> bool:
-    first = next(at for at, message in enumerate(messages) if message.role == "tool")
-    return any(message.tool_calls for message in messages[:first])
+def _answers_calls(messages: tuple[Message, ...]) -> bool:
+    """Whether every result comes behind a call, and behind the very call that it names."""
+    called, ids = False, set[str]()
+    for message in messages:
+        called = called or bool(message.tool_calls)
+        ids |= {call["id"] for call in message.tool_calls if "id" in call}
+        if message.role == "tool" and (not called or (ids and message.tool_call_id not in {None, *ids})):
+            return False
+    return True
 
 
 def _of_the_text(row: Conversation) -> Iterator[str]:

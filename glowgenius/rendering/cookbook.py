@@ -26,6 +26,7 @@ from glowgenius.rendering.renderer import (
     as_token_array,
     begins_with_reasoning,
     fingerprint_of,
+    match_results,
     message_weights,
     split_reasoning,
     unrenderable,
@@ -260,6 +261,7 @@ class CookbookRenderer(Renderer):
         """*messages* as the cookbook takes them, with *tools* in front as the wrapped renderer words them."""
         if any("<think" in message.content for message in messages) and self._thinks:
             messages = split_reasoning(messages)
+        messages = match_results(messages)
         rows = [_to_cookbook(index, message, train_on) for index, message in enumerate(messages)]
         if not tools:
             return rows

@@ -23,6 +23,7 @@ from glowgenius.rendering.renderer import (
     as_token_array,
     begins_with_reasoning,
     fingerprint_of,
+    match_results,
     message_weights,
     unrenderable,
 )
@@ -299,7 +300,7 @@ class FamilyRenderer(Renderer):
                 field="messages[0]",
             )
         self._refuse_mention(messages)
-        rows = [message.to_dict() for message in messages]
+        rows = [message.to_dict() for message in match_results(messages)]
         specs: Any = thaw(tuple(tools)) if tools else None
         self._refuse_control(rows, "messages")
         self._refuse_control(specs, "tools")

@@ -483,6 +483,50 @@ def begins_with_reasoning(content: str) -> bool:
     return "<think" in content and _OPENED.match(content) is not None
 
 
+def match_results(messages: Sequence[Message]) -> Sequence[Message]:
+    """*messages* in which every result says which call it answers, as far as they tell.
+
+    A result without an id answers the first open call, of its own name if it has one; so does every result where calls
+    have no ids. It gets the id of its call, or its name where there is none. A result before any call stays as it is.
+
+    Raises:
+        RenderingError: A result answers a call that nobody made.
+    """
+    if not any(message.role == "tool" for message in messages):
+        return messages
+    made: list[Message] = []
+    ids: set[str] = set()
+    pending: list[Mapping[str, Any]] = []
+    for index, message in enumerate(messages):
+        if message.tool_calls:
+            pending = list(message.tool_calls)
+            ids |= {call["id"] for call in pending if "id" in call}
+        made.append(_matched(index, message, ids, pending) if message.role == "tool" else message)
+    return made
+
+
+def _matched(index: int, result: Message, ids: set[str], pending: list[Mapping[str, Any]]) -> Message:
+    """*result* with its call, which is taken from the *pending* ones."""
+    answers = result.tool_call_id
+    if answers in ids:
+        pending[:] = [call for call in pending if call.get("id") != answers]
+        return result
+    if answers is not None and ids:
+        raise unrenderable(
+            f"no call before it has the id {answers!r}",
+            f"the id of a call before it: {', '.join(map(repr, sorted(ids)))}",
+            field=f"messages[{index}].tool_call_id",
+        )
+    fitting = (call for call in pending if result.name in (None, call["function"]["name"]))
+    call = next(fitting, None)
+    if call is None:
+        return result
+    pending.remove(call)
+    if "id" in call:
+        return evolve(result, tool_call_id=call["id"])
+    return evolve(result, name=call["function"]["name"])
+
+
 def split_reasoning(messages: Sequence[Message]) -> Sequence[Message]:
     """*messages* with the reasoning that an assistant's content begins with as its `reasoning_content`.
 

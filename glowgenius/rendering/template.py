@@ -17,7 +17,7 @@ from glowgenius.errors import ConfigError, RenderingError
 from glowgenius.models.hub import render_with_marks, template_writer
 from glowgenius.rendering.call_markup import EXAMPLE, THINKS, LossCheck, learn
 from glowgenius.rendering.encoder import MARK, ControlTokens, Encoder, double_bos
-from glowgenius.rendering.renderer import as_day, begins_with_reasoning, split_reasoning, unrenderable
+from glowgenius.rendering.renderer import as_day, begins_with_reasoning, match_results, split_reasoning, unrenderable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -202,8 +202,9 @@ class ChatTemplate:
         """*messages* and *tools* as the template takes them, with a `MARK` in every control token of their text.
 
         Raises:
-            RenderingError: The tokenizer cannot encode such text as text.
+            RenderingError: The tokenizer cannot encode such text as text, or a result answers no call.
         """
+        messages = match_results(messages)
         if self.thinks:
             messages = split_reasoning(messages)
         rows = self.encoder.rows(messages)
@@ -279,11 +280,28 @@ class ChatTemplate:
             ) from error
         except Exception as error:  # a template raises whatever it likes: jinja2's errors or Python's
             raise unrenderable(
-                f"the chat template refuses it: {error}", _accepted(given, error), field="messages"
+                f"the chat template refuses it: {error}", self._accepted(given, error), field="messages"
             ) from error
         if not isinstance(text, str):
             raise RenderingError(f"apply_chat_template(tokenize=False) must return a str, got {type(text).__name__}")
         return text
+
+    def _accepted(self, given: Given, error: Exception) -> str:
+        """What to do about a template that raises *error*."""
+        functions = [schema.get("function", schema) for schema in given.schemas or ()]
+        missing = [key for key in ("description", "parameters") if any(key not in function for function in functions)]
+        asked = [key for key in missing if repr(key) in str(error)]
+        if asked:
+            return f"tools that all have {' and '.join(map(repr, asked))}"
+        calls = [len(message.tool_calls) for message in given.messages]
+        if any(calls) or any(message.role == "tool" for message in given.messages):
+            if "tool" not in self.source:
+                return "a model whose chat template knows tool calls, or rows without them"
+            if max(calls) > 1 and "tool" in str(error):
+                return "messages with one call each, or a model whose chat template takes several"
+        if any(message.role == "system" for message in given.messages) and "system" in str(error).lower():
+            return "its text in the first user message, or a model whose chat template takes a system message"
+        return "messages that the template accepts"
 
     def _writer(self, rows: Rows, tools: Rows | None, *, add_generation_prompt: bool) -> Any:
         options = self.options if tools is None else {**self.options, "tools": tools}
@@ -357,14 +375,6 @@ class ChatTemplate:
         fits[0] = fits[0] and repr(_ARGUMENTS) not in as_object
         fits[1] = fits[1] and json.dumps(json.dumps(_ARGUMENTS))[1:-1] not in as_text
         return fits == [False, True]
-
-
-def _accepted(given: Given, error: Exception) -> str:
-    """What to do about a template that raises *error*."""
-    functions = [schema.get("function", schema) for schema in given.schemas or ()]
-    missing = [key for key in ("description", "parameters") if any(key not in function for function in functions)]
-    asked = [key for key in missing if repr(key) in str(error)]
-    return f"tools that all have {' and '.join(map(repr, asked))}" if asked else "messages that the template accepts"
 
 
 @final

@@ -161,7 +161,8 @@ def test_the_template_refuses():
     renderer = ChatTemplateRenderer(family_tokenizer("gemma"))
     messages = [Message("system", "Be brief."), QUESTION, ANSWER]
     assert refusal(renderer, messages) == (
-        "messages: the chat template refuses it: System role not supported → messages that the template accepts"
+        "messages: the chat template refuses it: System role not supported → its text in the first user message, "
+        "or a model whose chat template takes a system message"
     )
 
 

@@ -161,3 +161,70 @@ def test_the_cookbook_words_tools_by_itself():
     assert example.weights.tolist() == [0, *weights.tolist()[1:]]
     prompt = theirs.build_generation_prompt(messages[:-1]).to_ints()
     assert as_renderer(theirs).render_prompt(row.prompt, row.tools).tolist() == prompt
+
+
+# --- which call a result answers ---
+
+NAMELESS = {"type": "function", "function": CALL["function"]}
+ANSWER = {"role": "tool", "content": "No."}
+
+
+def answered(calls, *results):
+    """A row in which *calls* have *results*."""
+    opening, said, _, end = ROW["messages"]
+    return Dataset.from_records([{"messages": [opening, {**said, "tool_calls": calls}, *results, end]}])[0]
+
+
+def written_by(made, *rows):
+    """The distinct tokens that *rows* are rendered to."""
+    return {tuple(tuple(each.tokens.tolist()) for each in made.render_examples(row)) for row in rows}
+
+
+@pytest.mark.parametrize("name", ["gemma4", "gemma4_v5", "muse_glimmer", "gptoss", "qwen3", "llama3_1"])
+def test_a_result_answers_its_call_however_it_says_so(name):
+    made = ChatTemplateRenderer(trl_templates.tokenizer(name), chat_template_kwargs={"enable_thinking": False})
+    ways = [
+        answered([CALL], {**ANSWER, "tool_call_id": "call_1"}),
+        answered([CALL], ANSWER),
+        answered([CALL], {**ANSWER, "role": "function", "name": "weather"}),
+        answered([NAMELESS], ANSWER),
+        answered([NAMELESS], {**ANSWER, "name": "weather"}),
+        answered([NAMELESS], {**ANSWER, "tool_call_id": "call_1"}),
+    ]
+    assert len(written_by(made, *ways)) == 1
+
+
+def test_results_without_ids_answer_in_order_or_by_name():
+    made = renderer("muse_glimmer")
+    calls = [CALL, {"id": "call_2", "type": "function", "function": {"name": "tides", "arguments": {}}}]
+    said = [{**ANSWER, "tool_call_id": "call_1"}, {**ANSWER, "content": "14:05", "tool_call_id": "call_2"}]
+    plain = [{key: value for key, value in each.items() if key != "tool_call_id"} for each in said]
+    assert len(written_by(made, answered(calls, *said), answered(calls, *plain))) == 1
+    for swapped in (said[::-1], [plain[1] | {"name": "tides"}, plain[0]]):
+        with pytest.raises(RenderingError, match="answers the call 'call_2' before 'call_1'"):
+            made.render(answered(calls, *swapped))
+
+
+@pytest.mark.parametrize("name", ["gemma4_v5", "muse_glimmer", "qwen2_5"])
+def test_a_result_of_a_call_that_nobody_made_is_refused_and_found(name):
+    row = answered([CALL], {**ANSWER, "tool_call_id": "call_9"})
+    with pytest.raises(RenderingError) as error:
+        renderer(name).render(row)
+    assert str(error.value).endswith(
+        "messages[2].tool_call_id: no call before it has the id 'call_9' → the id of a call before it: 'call_1'"
+    )
+    kinds = {finding.kind for finding in Dataset([row]).check().findings}
+    assert "tool_without_call" in kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "remedy"),
+    [
+        ("cohere", [CALL], "a model whose chat template knows tool calls, or rows without them"),
+        ("llama3_1", [CALL, CALL | {"id": "call_2"}], "messages with one call each, or a model whose chat template"),
+    ],
+)
+def test_a_template_that_refuses_calls_is_told_from_one_that_refuses_roles(name, calls, remedy):
+    row = answered(calls, *({**ANSWER, "tool_call_id": call["id"]} for call in calls))
+    with pytest.raises(RenderingError, match=remedy):
+        renderer(name).render(row)
