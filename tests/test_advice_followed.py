@@ -84,6 +84,14 @@ def everything(value):
         {"chosen": SAID, "rejected": [*SAID[:1], {"role": "assistant", "content": "B"}]},
         {"prompt": "P", "chosen": SAID, "rejected": [*SAID[:1], {"role": "assistant", "content": "B"}]},
         {"prompt": "P", "chosen": "A", "rejected": "B"},
+        {"source": "Q?", "target": "A"},
+        {"source": "Q?", "target": "A", "id": "1", "group": "g"},
+        {"context": "Q?", "response": "A"},
+        {"q\\n": "Q?", "a": "A"},
+        {"--q": "Q?", "a": "A"},
+        {**QA, "ctxs": ["It rains."]},
+        {**QA, "retrieved_documents": [{"title": "T", "text": "It rains."}]},
+        {**QA, "use_for_training": False},
         {"conversation": SAID},
         {"dialogue": SAID},
     ],
@@ -101,6 +109,31 @@ def test_the_columns_that_a_refusal_advises_read_the_row_whole(row):
         assert len(read) == 2
         kept = everything([each.to_record() for each in read])
         assert all(any(leaf in other for other in kept) for leaf in everything(row)), columns
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [["A", "B"], ("A",), {"text": ["A", "B"], "answer_start": [0, 7]}],
+)
+@pytest.mark.parametrize("column", ["answers", "aliases", "accepted_answers"])
+@pytest.mark.parametrize("asks", [("question", "answer"), ("prompt", "completion")])
+def test_accepted_answers_alone_are_read_as_the_python_of_the_refusal_makes_rows(answers, column, asks):
+    rows = [{asks[0]: "Q?", "context": "It rains.", column: answers}]
+    text = refused(Dataset.from_records, rows)
+    ((_, advice),) = re.findall(r"(such as) (\[\{.*\} for row in rows\])", text)
+    (row,) = Dataset.from_records(eval(advice, {"rows": rows}))  # noqa: S307 - that it can be typed is what is tested
+    texts = answers["text"] if isinstance(answers, dict) else answers
+    assert (row.answer, row.references) == ("A", tuple(texts))
+    assert everything(answers)[-1] in everything(row.to_record())
+
+
+def test_a_list_as_an_answer_and_parts_of_anthropic_are_told_where_they_belong():
+    assert "all that are right belong in 'references'" in refused(Dataset.from_records, [{**QA, "answer": ["A", "B"]}])
+    used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}
+    text = refused(Dataset.from_records, [{"messages": [SAID[0], used, result, SAID[1]]}])
+    assert "a call in the message's 'tool_calls'" in text
+    assert "{'role': 'tool', 'tool_call_id': …, 'content': …}" in text
 
 
 def test_a_conversation_in_one_text_is_read_as_advised():

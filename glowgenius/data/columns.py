@@ -108,6 +108,7 @@ _NO_TEXT: Final = "data that is not text"
 _ANOTHER: Final = "a column of another format"
 _NAME: Final = "the name of the label, beside its number"
 _TEMPLATE: Final = "settings of the chat template for one row"
+SEVERAL: Final = "accepted answers, and none of them is the one to learn"
 
 CHOICES: Final = (
     *("option", "options", "alternatives", "candidates", "answer_choices", "answer_options", "endings", "mc_options"),
@@ -122,6 +123,7 @@ REFUSED: dict[str, str] = {
             *("paragraph", "paragraphs", "table", "tables", "schema", "db_schema", "ddl", "create_table", "database"),
             *("premise", "hypothesis", "sentence", "sentences", "sentence1", "sentence2", "sentence_1", "sentence_2"),
             *("code", "source_code", "snippet", "code_snippet", "story", "background", "evidence", "evidences"),
+            *("ctx", "ctxs", "snippets", "retrieved_docs", "retrieved_documents", "retrieved_contexts", "retrieval"),
             *("support", "supporting_text", "supporting_facts", "facts", "knowledge", "excerpt", "abstract", "body"),
             *("report", "transcript", "chapter", "email", "review", "tweet", "comment", "text", "content", "text_a"),
             *("text_b", "text1", "text2", "source_document", "reference_text", "retrieved", "search_results"),
@@ -298,7 +300,7 @@ def plan(columns: tuple[str, ...], shape: Shape, *, forced: bool) -> Plan:
             for column, holds in wrong.items()
         ),
         metadata=kept,
-        renamed=frozenset(names.values()),
+        renamed=frozenset([*names.values(), *(shape.required[-1:] if SEVERAL in wrong.values() else ())]),
     )
 
 
@@ -322,6 +324,8 @@ def _sorted(
             wrong[column] = holds
             if way == "label":
                 names["label"] = "metadata"
+        elif suggestion == "references" and shape.required[-1] not in columns and shape.required[-1] in _ANSWERS:
+            wrong[column], names[column] = SEVERAL, suggestion
         elif suggestion is None or ((plain in ELSEWHERE or plain in _CLASSES) and suggestion in columns):
             kept.append(column)
         else:
@@ -332,6 +336,13 @@ def _sorted(
     texts = [column for column, holds in wrong.items() if holds == _UNSEEN]
     if asks not in columns and asks not in names.values() and "context" in shape.columns and texts:
         names[texts[-1]] = asks  # as in premise + hypothesis, or in an article with its summary
+    absent = [name for name in shape.required if name not in {*columns, *names.values()}]
+    if names and len(absent) == 1 and SEVERAL not in wrong.values():
+        spare = [column for column in columns if column in kept or (column == "context" and absent == [asks])]
+        if len(spare) == 1:  # the only one that can be meant, or reading the others would not help
+            names[spare[0]] = absent[0]
+            wrong[spare[0]] = ""
+            kept = [column for column in kept if column != spare[0]]
     return tuple(kept), names, wrong
 
 
@@ -366,9 +377,13 @@ def _fault(column: str, holds: str, names: Mapping[str, str], together: Mapping[
     """A column that cannot stay as it is, with the `columns=` that reads the row."""
     name = names[column]
     use = advised(together or {column: name})
+    if holds == SEVERAL:
+        answer, value = shape.required[-1], f"row[{column!r}]"
+        rows = f"[{{**row, {answer!r}: {value}[0], 'references': {value}}} for row in rows]"
+        return Fault(column, holds, f"rows that have one, such as {rows}")
     if not holds:
         taken = name == "metadata"
-        other = meant(column, shape)
+        other = meant(column, shape) if taken else name
         why = "is there as well" if other in (*shape.columns, *COMMON) else "is of another format"
         meaning = f"did you mean {other!r}{f', which {why}' * taken}?"
         does = "keeps it untrained" if taken else "reads it so"
@@ -401,6 +416,7 @@ _GOOD: Final = frozenset(
         ),
         *("selected", "thumbsup", "upvoted", "liked", "desirable", "desired", "success", "successful", "succeeded"),
         *("preferred", "wanted", "helpful", "safe", "fortraining", "trainon", "useintraining", "active", "enabled"),
+        *("usefortraining", "usedfortraining", "tolearn", "intraining", "includeintraining", "trainthis"),
         *("feedback", "verdict", "judgement", "judgment", "decision", "outcome", "status", "thumbs", "vote", "label"),
         *("humanfeedback", "userfeedback", "humanlabel", "evaluation", "reviewed", "gold", "answercorrect", "chosen"),
     )

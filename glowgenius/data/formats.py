@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from glowgenius._validators import is_integer
 from glowgenius.data.arrow_values import true_tools
 from glowgenius.data.check import judged
-from glowgenius.data.columns import COMMON, ELSEWHERE, OWN_NAMES, REFUSED, Fault, class_columns
+from glowgenius.data.columns import COMMON, ELSEWHERE, OWN_NAMES, REFUSED, SEVERAL, Fault, class_columns
 from glowgenius.data.json_values import (
     NOTHING,
     BrokenJSONError,
@@ -151,7 +151,7 @@ def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Co
         columns: What `plan` says about the row's columns under this format.
         source: Where the row was read, if from a file.
     """
-    faults = list(columns.faults)
+    faults = [_of_texts(fault, row) for fault in columns.faults]
     row = _decoded(row, faults)
     options = _read_common(row, faults)
     options["metadata"] = _read_metadata(row, columns.metadata, faults)
@@ -163,6 +163,15 @@ def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Co
     if faults:
         return tuple(faults)
     return Conversation(messages=messages, source=source, **options)
+
+
+def _of_texts(fault: Fault, row: Row) -> Fault:
+    """The fault of accepted answers, with the way to their texts where they have offsets beside them, as in SQuAD."""
+    inner = as_mapping(row.get(fault.field)) if fault.found == SEVERAL else None
+    if inner is None or "text" not in inner:
+        return fault
+    value = f"row[{fault.field!r}]"
+    return fault._replace(accepted=fault.accepted.replace(value, f"{value}['text']"))
 
 
 _JSON_COLUMNS = ("messages", "conversations", "history", "metadata")
@@ -249,6 +258,8 @@ def _text(row: Row, column: str, faults: list[Fault]) -> str:
     fault = _missing(row, column) if value is None else text_fault(column, value)
     if fault is None:
         return str(value)
+    if column in ("answer", "completion", "output") and as_list(value):
+        fault = fault._replace(accepted="one answer to learn, as a string; all that are right belong in 'references'")
     faults.append(fault)
     return ""
 

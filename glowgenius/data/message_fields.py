@@ -374,6 +374,13 @@ def _faults(field: str, keys: dict[str, Any], given: Mapping[object, Any], *, ma
     return found
 
 
+_PARTS_OF_OTHERS: Final = {
+    "tool_use": "a call in the message's 'tool_calls', as {'id': …, 'function': {'name': …, 'arguments': …}}",
+    "tool_result": "a message of its own, {'role': 'tool', 'tool_call_id': …, 'content': …}",
+}
+"""Parts of Anthropic's messages that say what messages here say in another place."""
+
+
 def _join_parts(field: str, parts: Sequence[Any], keys: dict[str, Any]) -> list[Fault]:
     """Put the text of a message that comes in parts in *keys*, without anything between the parts.
 
@@ -391,7 +398,8 @@ def _join_parts(field: str, parts: Sequence[Any], keys: dict[str, Any]) -> list[
             found = (
                 f"a part of type {describe(kind)}" if isinstance(kind, str) and kind not in pieces else describe(item)
             )
-            faults.append(Fault(f"{field}[{position}]", found, "{'type': 'text', 'text': …}: rows of text only"))
+            accepted = _PARTS_OF_OTHERS.get(str(kind), "{'type': 'text', 'text': …}: rows of text only")
+            faults.append(Fault(f"{field}[{position}]", found, accepted))
     if pieces["thinking"] and "reasoning_content" in keys:
         faults.append(Fault(field, "a part of type 'thinking' beside 'reasoning_content'", "one of the two"))
     if not faults:
