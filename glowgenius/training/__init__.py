@@ -1,4 +1,4 @@
-"""Training runs over any engine: connection, settings, the loop, and what comes out of it.
+"""Training runs on any engine: connection, settings, training loop and results.
 
 A name is imported from its module when it is first used: the settings and callbacks alone do not load `tinker`.
 """
@@ -16,7 +16,7 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDu
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a name on first use."""
+    """Import a public name from its module on first use."""
     value = imported(__name__, name, _HOMES)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""The adapter of a run in PEFT's format, with a model card that says what it is."""
+"""Export of a run's adapter in PEFT format, with a model card."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def export_adapter(
     target = Path(directory)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"save_adapter: {str(target)!r} exists and is not an empty folder; name another")
-    # Made beside and renamed, so that a download that breaks off leaves no half an adapter.
+    # Written to a temporary folder and renamed, so that a failed download leaves no partial adapter.
     with writing(target):
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=make_folder(target.parent)))
         try:
@@ -77,7 +77,7 @@ def export_adapter(
             else:
                 _copy(Path(sampler_path), working)
             _complete(working, sampler_path, base_model=base_model, step=step, settings=settings, rows=rows)
-            working.chmod(0o755)  # mkdtemp keeps others out
+            working.chmod(0o755)  # mkdtemp creates folders with mode 0700
             if target.exists():
                 target.rmdir()
             working.replace(target)
@@ -98,7 +98,7 @@ def _download(service: ServiceClient | None, state_path: str | None, step: int, 
 
 def _copy(source: Path, folder: Path) -> None:
     _check_files(source, str(source))
-    # Nothing is published through a link that somebody has put into the folder.
+    # Symbolic links in the folder are not followed, so that no outside file is published.
     refuse_links(source, source)
     if (source / STATE).is_file():
         stored_checkpoint(str(source))
@@ -114,7 +114,7 @@ def _check_files(folder: Path, path: str) -> None:
 def _complete(
     folder: Path, origin: str, *, base_model: str, step: int, settings: Mapping[str, Any], rows: Sequence[Row]
 ) -> None:
-    """Name the base model as the hub does, and write the card; *origin* is where the files come from."""
+    """Write the base model's hub name into the adapter config, and write the card for files from *origin*."""
     file = folder / "adapter_config.json"
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -122,9 +122,9 @@ def _complete(
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"adapter_config.json of the weights at {origin!r} is damaged: {error}") from error
     del rank, alpha
-    # The service's own files may leave it out.
+    # The service's files may lack it.
     trained_on = str(config.get("base_model_name_or_path") or base_model)
-    # PEFT and the hub know nothing of our short names.
+    # PEFT and the hub do not know the library's short names.
     name = SHORT_NAMES[trained_on].hub_name if trained_on in SHORT_NAMES else trained_on
     if config.get("base_model_name_or_path") != name:
         config["base_model_name_or_path"] = name
@@ -196,23 +196,23 @@ def model_card(
 
 
 def _yaml(text: str) -> str:
-    """*text* as a YAML value: the name of a repository as it is, everything else in quotes, as JSON is YAML."""
+    """*text* as a YAML value: a repository name as it is, anything else as a JSON string."""
     shown = showable(text)
     if re.fullmatch(r"[A-Za-z0-9/][\w.-]*/[\w./-]*[\w-]", shown, re.ASCII):
         return shown
-    # Python's line separators end a line of YAML 1.1, and of nothing else here.
+    # Unicode line separators end a line in YAML 1.1.
     quoted = json.dumps(shown, ensure_ascii=False)
     return re.sub("[\u2028\u2029\ufeff\ufffe\uffff]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
 
 
 def _line(text: str) -> str:
-    """*text* within a line of Markdown, where it cannot begin anything: no heading, table cell, link or HTML."""
+    """*text* escaped for one line of Markdown, so that it starts no heading, table cell, link or HTML."""
     shown = " ".join(showable(text).split())
     return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(shown, quote=False))
 
 
 def _code(text: str) -> str:
-    """*text* as code within a line of Markdown, if it can be."""
+    """*text* as inline code in Markdown, where that is possible."""
     shown = " ".join(showable(text).split())
     return _line(shown) if "`" in shown or not shown else f"`{shown}`"
 
@@ -223,7 +223,7 @@ def _python(text: str) -> str:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """A part of `config.json`, which somebody else may have made."""
+    """The object under a key of `config.json`, which may have been written by another program."""
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
@@ -252,7 +252,7 @@ def _facts(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 
 def _lineage(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The earlier stages of a run, the latest first; folders of this machine are not named."""
+    """The earlier training stages of a run, latest first; local folders are not named."""
     stage = _mapping(settings.get(INITIAL))
     while stage:
         path, data, step = str(stage.get("path")), stage.get("data"), stage.get("step")
@@ -263,7 +263,7 @@ def _lineage(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _layers(config: Mapping[str, Any]) -> list[str]:
-    """The adapted layers; PEFT also has one word for all of them."""
+    """The adapted layers, as a list or as PEFT's single keyword."""
     layers: Any = config.get("target_modules") or []
     return [layers] if isinstance(layers, str) else [str(layer) for layer in layers]
 

@@ -1,4 +1,4 @@
-"""What a checkpoint knows about itself, and whether a run may go on from it."""
+"""Checkpoint records, and the check that a run may resume from one."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ class CheckpointRecord:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths that there are: of the state, of the weights."""
+        """The recorded paths: of the state and of the weights, as far as they were saved."""
         return tuple(path for path in (self.state_path, self.sampler_path) if path is not None)
 
     def to_json(self) -> dict[str, JSON]:
-        """The record as a JSON object; a path or digest that there is none of is left out, as the cookbook does."""
+        """The record as a JSON object; a missing path or digest is left out, as the cookbook does."""
         values: dict[str, JSON] = asdict(self, filter=lambda attribute, _: attribute.name not in _OF_FOLDER)
         return {
             name: value for name, value in values.items() if value is not None and (name, value) != ("dropped_rows", {})
@@ -114,7 +114,7 @@ class CheckpointRecord:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], place: str) -> CheckpointRecord:
-        """The record that `to_json` wrote; fields of later versions are passed over.
+        """The record that `to_json` wrote; unknown fields of later versions are ignored.
 
         Raises:
             CheckpointError: Something is missing, as it is where the cookbook wrote the file, or is of another type;
@@ -153,7 +153,7 @@ def _fits(name: str, value: object) -> bool:
 
 
 def is_dropped(value: object) -> TypeGuard[dict[str, int]]:
-    """Whether *value* is a mapping from numbers of rows, as text, to how many examples each had."""
+    """Whether *value* maps row numbers, as text, to the number of examples of each row."""
     if not isinstance(value, dict):
         return False
     items = cast("dict[object, object]", value).items()
@@ -164,7 +164,7 @@ def is_dropped(value: object) -> TypeGuard[dict[str, int]]:
 
 
 def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:
-    """Refuse to go on from *record* with a run that would not make the same updates.
+    """Refuse to resume from *record* if this run would make different updates.
 
     Args:
         record: The checkpoint.
@@ -173,7 +173,7 @@ def check_identity(record: CheckpointRecord, now: Mapping[str, JSON]) -> None:
     Raises:
         ResumeMismatchError: Something that decides the updates is not what it was; the message lists all of it.
     """
-    # An earlier version kept no fingerprint of the base model's weights; `Start.checked` says so.
+    # Earlier versions stored no fingerprint of the base model's weights; `Start.checked` warns of that.
     compared = {name: value for name, value in now.items() if name != WEIGHTS or WEIGHTS in record.identity}
     differences = [
         line
@@ -214,5 +214,5 @@ def _short(fingerprint: JSON) -> str:
 
 
 def checkpoint_name(step: int) -> str:
-    """What the engine calls the checkpoint of *step*; in six digits, so that names sort."""
+    """The engine's name for the checkpoint of *step*, with six digits so that names sort."""
     return f"{step:06d}"

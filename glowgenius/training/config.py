@@ -1,4 +1,4 @@
-"""`TrainingConfig`: how a run goes, as one immutable value."""
+"""`TrainingConfig`: every setting of a training run, as one immutable value."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _learning_rate(owner: object, attribute: Attribute[Any], value: Any) -> None
 
 
 def _named(value: Any) -> Any:
-    """`exact_match` is `eval_exact_match`: nothing else than an evaluation can tell which step is best."""
+    """Canonical name of the metric that picks the best step: `exact_match` becomes `eval_exact_match`."""
     if isinstance(value, str) and value.strip() and not value.startswith(("eval_", "eval/", "train_", "train/")):
         return f"eval_{value}"
     return value
@@ -199,7 +199,7 @@ def _metric(owner: object, attribute: Attribute[Any], value: Any) -> None:
 @final
 @frozen(kw_only=True)
 class TrainingConfig:
-    """How long a run is, how it learns, and what it keeps.
+    """Length of a run, its optimizer settings, evaluations and checkpoints.
 
     A step is one update of the weights, from one batch. Change a config with `attrs.evolve(config, num_epochs=5)`.
 
@@ -312,6 +312,6 @@ class TrainingConfig:
 
 
 def changed(before: Mapping[str, JSON], now: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:
-    """What differs between two JSON objects: name → (before, now); a name that only one of them has counts as None."""
+    """Differences between two JSON objects: name → (before, now); a missing name counts as None."""
     names = dict.fromkeys([*before, *now])
     return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}

@@ -1,4 +1,4 @@
-"""Which engine trains, and why: said before anything else happens."""
+"""Connecting to an engine: which one trains, and why."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENGINES = ("auto", "local", "tinker")
 @final
 @frozen(kw_only=True)
 class Connection:
-    """A service, and how it was chosen; printed, it is one line."""
+    """A service and the reason it was chosen; prints as one line."""
 
     service: ServiceClient = field(repr=False)
     """Makes the clients that train and sample."""
@@ -58,13 +58,13 @@ class Connection:
         where = "on this machine" if self.engine == "local" else "over the network"
         if self.address is not None:
             where = f"the server at {self.address}"
-        # The local engine says in which precision it computes, and why; the others compute elsewhere.
+        # Only the local engine describes its precision; the others compute on a server.
         if described := getattr(self.service, "description", ""):
             where = f"{where}: {described}"
         return f"engine: {self.engine} ({where}), because {self.reason}"
 
     def self_test(self, base_model: str, *, seconds: float = 120.0) -> SelfTest:
-        """Ask the engine for one tiny step, and compare each number with what it is on Tinker.
+        """Run one tiny training step on the engine, and compare every number with Tinker's.
 
         Servers that speak Tinker's protocol differ in what they make of it, and do not say so.
         Eight adapters are made, and fewer than forty requests of under a hundred tokens each.
@@ -79,7 +79,7 @@ class Connection:
 
     @override
     def __reduce__(self) -> Any:
-        # The service may hold a key, and a pickle travels.
+        # The service may hold an API key, which must not leave the process in a pickle.
         raise NotPicklableError(
             "a Connection cannot be pickled, as its service may hold an API key; call connect() there"
         )
@@ -101,7 +101,7 @@ def connect(
     check: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Connection:
-    """Choose an engine and make its service.
+    """Choose an engine and create its service.
 
     Nothing is sent to the hosted service. A server at an address of its own is asked one question, as one that is away
     or older than the SDK makes the SDK wait for minutes instead of failing.
@@ -144,7 +144,7 @@ def connect(
 
 
 def check_engine(owner: str, engine: str) -> None:
-    """Refuse what is no engine.
+    """Refuse an unknown engine name.
 
     Raises:
         ConfigError: It is none; *owner* is who was given it.
@@ -157,7 +157,7 @@ def check_engine(owner: str, engine: str) -> None:
 def which_engine(
     engine: str, environment: Mapping[str, str], *, base_url: str | None = None, api_key: str | None = None
 ) -> tuple[EngineName, str]:
-    """The engine that `connect` takes, and why, without making its service.
+    """The engine that `connect` would choose, and why, without creating its service.
 
     Raises:
         ConfigError: The engine is not known.
@@ -178,7 +178,7 @@ def which_engine(
 
 
 def _refuse(reason: str, owner: EngineName, **arguments: object) -> None:
-    """Nothing that was given is ignored in silence."""
+    """Refuse arguments that the chosen engine would ignore."""
     for name, value in arguments.items():
         if value is not None:
             raise ConfigError(
@@ -193,13 +193,13 @@ def _local(checkpoint_directory: str | Path | None, device: str | None, reason: 
     except MissingDependencyError as error:
         message = f"{error}. The local engine was chosen because {reason}"
         raise MissingDependencyError(message, name=error.name) from error
-    # Whoever asks for "the local engine" wants the one that is quickest here; its header says the precision.
+    # `local` means the fastest precision on this machine; the header names it.
     where = "auto" if device is None else device
     return LocalServiceClient(checkpoint_directory=checkpoint_directory, dtype="auto", device=where)
 
 
 def _remember_address(base_url: str | None) -> None:
-    """A name and password in an address, and what it says behind `?key=`, are keys too.
+    """Register user name, password and `?key=` values of an address as secrets.
 
     Raises:
         ConfigError: It is no address of a server.
@@ -230,7 +230,7 @@ def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: 
 @final
 @frozen(kw_only=True)
 class Engine:
-    """Where a run takes place."""
+    """The engine of a run: its service or client, and its description."""
 
     service: ServiceClient | None
     """Makes clients; None where the user brought one and no service with it."""
@@ -264,14 +264,14 @@ def choose_engine(
     connection = connect()
     chosen = connection.service
     if connection.engine == "local" and output_dir is not None:
-        from glowgenius.training.run_folder import STORE  # it loads numpy
+        from glowgenius.training.run_folder import STORE  # imported here because it loads numpy
 
         chosen = connect("local", checkpoint_directory=output_dir / STORE).service
     return Engine(service=chosen, name=connection.engine, line=str(connection))
 
 
 def engine_name(client: object) -> str:
-    """`tinker` and `local` for clients of these, else the name of the class."""
+    """`tinker` or `local` for clients of these engines, else the name of the class."""
     kind = type(client)
     package = kind.__module__.split(".")
     if package[0] == "tinker":
@@ -280,7 +280,7 @@ def engine_name(client: object) -> str:
 
 
 def refuse_alpha(lora: LoRAConfig | None, service: object) -> None:
-    """An alpha that the engine would ignore is not accepted.
+    """Refuse an alpha that the engine would ignore.
 
     Raises:
         ConfigError: `lora.alpha` is set, and the engine fixes its own.
@@ -299,7 +299,7 @@ def refuse_alpha(lora: LoRAConfig | None, service: object) -> None:
 def new_client(
     service: ServiceClient, base_model: str, lora: LoRAConfig, state: str | None, initial: InitialWeights | None = None
 ) -> TrainingClient:
-    """A new adapter on *base_model*, one with the *initial* weights, or the one that was kept at the path *state*.
+    """A training client: a new adapter on *base_model*, the *initial* weights, or the saved state at *state*.
 
     `refuse_alpha` has made sure that the service takes what it is given.
 
@@ -310,7 +310,7 @@ def new_client(
         with mapped(f"going on from {state}"):
             return service.create_training_client_from_state_with_optimizer(state).result()
     if initial is not None:
-        from glowgenius.training.initial_weights import client_of  # it loads numpy
+        from glowgenius.training.initial_weights import client_of  # imported here because it loads numpy
 
         return client_of(service, base_model, lora, initial)
     settings: dict[str, Any] = {

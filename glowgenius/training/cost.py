@@ -1,4 +1,4 @@
-"""What a run is going to cost, and what it has cost so far."""
+"""Estimated and actual cost of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COST = "cost/cumulative_usd"
 @final
 @frozen(kw_only=True)
 class CostEstimate:
-    """Tokens and USD of a whole run, before its first request. Printed, it says what is in it."""
+    """Estimated tokens and USD of a whole run, before its first request; prints as a summary."""
 
     base_model: str
     """The model that is adapted."""
@@ -60,27 +60,27 @@ class CostEstimate:
 
     @property
     def usage(self) -> TokenUsage:
-        """Everything together."""
+        """Token usage of training, evaluation and callbacks together."""
         return self.training + self.evaluation + self.sampling + self.teacher
 
     @property
     def tokens_trained(self) -> int:
-        """Tokens of all rows of all steps."""
+        """Tokens of all rows over all steps."""
         return self.usage.trained
 
     @property
     def tokens_prefilled(self) -> int:
-        """Tokens that are read at evaluations, and by the base model before the first step."""
+        """Tokens prefilled at evaluations, and by the base model before the first step."""
         return self.usage.prefilled
 
     @property
     def tokens_sampled(self) -> int:
-        """Tokens that callbacks generate, at most."""
+        """The most tokens that callbacks generate."""
         return self.usage.sampled
 
     @property
     def usd(self) -> float | None:
-        """The price of it all in USD: 0 where nothing is charged, None where the price is not known."""
+        """Total price in USD: 0 on an engine that charges nothing, None if the price is unknown."""
         if self.price is None:
             return 0.0 if self.free else None
         return self.price.usd(self.usage)
@@ -130,7 +130,7 @@ class CostEstimate:
 @final
 @frozen(kw_only=True)
 class RunCost:
-    """What a run has cost, beside what it was estimated to cost."""
+    """Actual cost of a run beside its estimate."""
 
     estimate: CostEstimate
     """What was to be expected of the whole run."""
@@ -140,7 +140,7 @@ class RunCost:
 
     @property
     def usd(self) -> float | None:
-        """The price of `usage` in USD: 0 where nothing is charged, None where the price is not known."""
+        """Price of `usage` in USD: 0 on an engine that charges nothing, None if the price is unknown."""
         price = self.estimate.price
         return price.usd(self.usage) if price is not None else self.estimate.usd
 
@@ -164,7 +164,7 @@ class RunCost:
 @final
 @frozen(kw_only=True)
 class CostSoFar:
-    """What a run has cost when a step is reported, and what it would have cost in the end. In USD."""
+    """Cost of a run when a step is reported, and the estimate of its total, in USD."""
 
     usd: float
     """Everything up to this step."""
@@ -178,7 +178,7 @@ class CostSoFar:
 
 @final
 class Meter:
-    """Counts the tokens of a run while it goes on.
+    """Counts the tokens of a run while it trains.
 
     Args:
         run: The checked rows and the plan.
@@ -199,33 +199,33 @@ class Meter:
 
     @property
     def cost(self) -> RunCost:
-        """What it has cost so far."""
+        """Cost so far."""
         return RunCost(estimate=self.estimate, usage=self.usage)
 
     def column(self) -> dict[str, float]:
-        """What a row says about it: nothing where the price is not known."""
+        """The cost column of a metrics row; empty if the price is unknown."""
         price = self.estimate.price
         return {} if price is None else {COST: price.usd(self.usage)}
 
     def count_teacher(self) -> None:
-        """The base model has been asked what it finds likely in the replay rows."""
+        """Count the base model's pass over the replay rows for their soft targets."""
         self.usage += self.estimate.teacher
 
     def count_step(self, step: int) -> None:
-        """*step* has been made."""
+        """Count the tokens of *step*."""
         self.usage += step_usage(self._plan, step, self._examples)
 
     def count_evaluation(self) -> None:
-        """An evaluation has been made."""
+        """Count the tokens of one evaluation."""
         self.usage += self._evaluation
 
     def count_lost(self, after: int, up_to: int) -> None:
-        """The steps behind *after* had been sent when the service failed; their evaluations are not known of."""
+        """Count the steps after *after* that were sent before the service failed; their evaluations are unknown."""
         for step in range(after + 1, up_to + 1):
             self.count_step(step)
 
     def at(self, step: int) -> CostSoFar | None:
-        """The cost when *step* is reported and counted, its evaluation not yet; None without a price."""
+        """Cost when *step* is counted and its evaluation is not; None without a price."""
         price = self.estimate.price
         if price is None:
             return None
@@ -236,11 +236,11 @@ class Meter:
         )
 
     def least_usd(self, start_step: int) -> float | None:
-        """The cost of a run that goes on from *start_step* and is ended as soon as it can be; None without a price."""
+        """Lowest cost of a run that resumes at *start_step* and stops as soon as it can; None without a price."""
         price = self.estimate.price
         if price is None:
             return None
-        # Before the first step everything that is under way when it is reported is sent, and the first evaluation.
+        # Before the first step is reported, all pending steps and the first evaluation have been sent.
         ahead = self._if_stopped(start_step, start_step + 1 + self._config.lookahead, evaluated=True)
         ahead += self.estimate.teacher
         return price.usd(ahead if start_step else ahead + self._evaluation)
@@ -260,12 +260,12 @@ class Meter:
 
 
 def step_usage(plan: Plan, step: int, examples: Sequence[ShiftedExample | SoftExample]) -> TokenUsage:
-    """The tokens of one step."""
+    """Token usage of one step."""
     return TokenUsage(trained=sum(len(examples[row]) for row in plan.step(step).rows))
 
 
 def evaluation_usage(run: PreparedRun) -> TokenUsage:
-    """The tokens of one evaluation of the loss."""
+    """Token usage of one evaluation of the loss."""
     return TokenUsage(prefilled=0 if run.evaluation is None else run.evaluation.counts.input_tokens)
 
 
@@ -284,7 +284,7 @@ def estimate_run(
     prices: PriceTable,
     sampling: Sequence[tuple[str, TokenUsage | None]],
 ) -> CostEstimate:
-    """The cost of a checked run.
+    """Estimated cost of a checked run.
 
     Args:
         run: The checked rows and the plan.
@@ -316,12 +316,12 @@ def estimate_run(
 
 
 def dollars(usd: float) -> str:
-    """An amount with as many digits as it takes to see it."""
+    """An amount in USD with as many digits as it needs to be non-zero."""
     return f"${usd:,.2f}" if usd >= 1 or not usd else f"${usd:.4f}"
 
 
 def teacher_usage(run: PreparedRun, config: TrainingConfig) -> TokenUsage:
-    """The tokens that are read, and the one of each row that is sampled, to learn what the base model finds likely."""
+    """Tokens prefilled for the base model's soft targets, and the one token sampled per row."""
     if config.replay_targets == "answers":
         return TokenUsage()
     lengths = [len(one) + 1 for one, replay in zip(run.train.examples, run.train.replay, strict=True) if replay]

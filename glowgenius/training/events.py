@@ -1,4 +1,4 @@
-"""What happens in a run, as frozen values: one class per moment.
+"""Events of a run, as frozen values: one class per event.
 
 Events come in the order of the steps, the same for every `lookahead`:
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @final
 @frozen(kw_only=True)
 class TrainBegin:
-    """The data is checked, and the first request is about to be made."""
+    """The data is checked, and the first request is about to be sent."""
 
     header: tuple[str, ...]
     """The run in a few lines: engine and why, model, rows, steps, rate, warnings."""
@@ -84,7 +84,7 @@ class TrainBegin:
 @final
 @frozen(kw_only=True)
 class EpochBegin:
-    """The first batch of an epoch comes next; not repeated where a run resumes inside of one."""
+    """The first batch of an epoch comes next; not repeated where a run resumes inside an epoch."""
 
     epoch: int
     """1-based."""
@@ -96,7 +96,7 @@ class EpochBegin:
 @final
 @frozen(kw_only=True)
 class StepBegin:
-    """A step is being waited for; it has been submitted."""
+    """A step has been submitted, and its result is awaited."""
 
     step: int
     """1-based: the number of updates when it is done."""
@@ -114,7 +114,7 @@ class StepBegin:
 @final
 @frozen(kw_only=True)
 class StepEnd:
-    """An update has been made."""
+    """An optimizer update is complete."""
 
     step: int
     """1-based: the number of updates so far."""
@@ -180,7 +180,7 @@ class EvaluateEnd:
 @final
 @frozen(kw_only=True)
 class CheckpointSaved:
-    """A checkpoint of exactly `step` updates is on the engine, and in the run folder's list."""
+    """A checkpoint of exactly `step` updates is saved on the engine and listed in the run folder."""
 
     step: int
     """The number of updates in it."""
@@ -201,7 +201,7 @@ class CheckpointSaved:
 @final
 @frozen(kw_only=True)
 class StepLogged:
-    """Everything about a step has been measured: the row that history and `metrics.jsonl` get, one per step."""
+    """All metrics of a step are known: its row in the history and in `metrics.jsonl`, one per step."""
 
     step: int
     """The number of updates so far; 0 is the evaluation before the first."""
@@ -228,7 +228,7 @@ class EpochEnd:
 @final
 @frozen(kw_only=True)
 class ServiceWait:
-    """A result is late: the service has paused for want of capacity or credit, is slow, or is gone.
+    """A result is late: the service is paused for lack of capacity or credit, slow, or unreachable.
 
     Told again at growing intervals. Nothing can be asked for, as nothing could be done.
     """
@@ -250,7 +250,7 @@ class ServiceWait:
 
     @property
     def message(self) -> str:
-        """The wait as one line for people."""
+        """The wait as one line for the user."""
         leave = "Ctrl-C again leaves at once" if self.interrupted else "Ctrl-C saves and leaves"
         return (
             f"waiting for the service since {self.since} ({self.seconds:,.0f} s): {self.operation} of step "
@@ -261,7 +261,7 @@ class ServiceWait:
 @final
 @frozen(kw_only=True)
 class TrainRestart:
-    """The service failed; a new client goes on from the last checkpoint, and the steps behind it are made again.
+    """The service failed; a new client resumes at the last checkpoint, and the steps after it are repeated.
 
     Each callback with state has been given the state that it had at `step`.
     """
@@ -283,7 +283,7 @@ class TrainRestart:
 
     @property
     def message(self) -> str:
-        """The restart as one line for people."""
+        """The restart as one line for the user."""
         place = f"the checkpoint of step {self.step}" if self.step else "the seed, as there is no checkpoint yet"
         again = self.failed_step - self.step
         steps = "1 step is" if again == 1 else f"{again} steps are"
@@ -359,7 +359,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
 
 
 def to_json(event: Event) -> dict[str, JSON]:
-    """*event* as a JSON object: its class as `event`, then its fields, an error as its text.
+    """*event* as a JSON object: its class name as `event`, then its fields; an error becomes its text.
 
     Clients and the rows of a resumed run are left out.
     """
@@ -396,7 +396,7 @@ def _plain(value: Any) -> JSON:
 @final
 @frozen(kw_only=True)
 class Restart:
-    """One failure that a run has survived."""
+    """One service failure after which the run was restarted."""
 
     failed_step: int
     """The last step that had been submitted."""

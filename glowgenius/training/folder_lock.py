@@ -1,4 +1,4 @@
-"""One writer for a run folder: a lock of the operating system, held as long as the run goes on."""
+"""Run folder lock: an operating system lock that allows one writer at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOG = logger("glowgenius.training")
 
 @contextmanager
 def sole_writer(path: Path | None, what: str = "run") -> Generator[None]:
-    """Make the folder *path*, see that it can be written, and keep every other run out of it until the block ends.
+    """Create the folder *path*, check that it is writable, and lock it until the block ends.
 
     A sweep holds the folder of all of its cells, and each run of a cell the folder of that cell.
 
@@ -66,11 +66,11 @@ def sole_writer(path: Path | None, what: str = "run") -> Generator[None]:
     finally:
         for folder in made:
             with suppress(OSError):
-                folder.rmdir()  # where nothing has come into it
+                folder.rmdir()  # only if it is still empty
 
 
 def check_room(folder: Path, *, least: int, most: int) -> list[str]:
-    """Compare what a run is going to write with the room that there is.
+    """Compare the size of what a run will write with the free disk space.
 
     Args:
         folder: Where it is written; it need not exist yet.
@@ -103,7 +103,7 @@ def check_room(folder: Path, *, least: int, most: int) -> list[str]:
 
 
 def _size(count: int) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes as text, such as `1.2 GB`."""
     unit = next((unit for unit in ("GB", "MB", "kB") if count >= _UNITS[unit]), None)
     return f"{count} bytes" if unit is None else f"{count / _UNITS[unit]:.3g} {unit}"
 
@@ -128,7 +128,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _make(path: Path) -> list[Path]:
-    """Make the folder and those above it; those that were not there, the innermost first."""
+    """Create the folder and its missing parents; returns the created ones, innermost first."""
     missing = [folder for folder in (path, *path.parents) if not _is_there(folder)]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _lock(path: Path, what: str) -> BaseFileLock | None:
 
 
 def _sign(path: Path, what: str) -> None:
-    """Write who holds the lock. It is the first file that is written, so it shows whether any can be."""
+    """Write the owner of the lock into the lock file; this also shows whether the folder is writable."""
     holder = {
         "what": what,
         "pid": os.getpid(),
@@ -190,7 +190,7 @@ def _sign(path: Path, what: str) -> None:
 
 
 def _holder(path: Path, what: str) -> str:
-    """A run or a sweep, and who that is, as far as the file says."""
+    """The run or sweep that holds the lock, as far as the lock file says."""
     try:
         found = parse_object((path / HOLDER).read_bytes())
         pid, host, since = int(found["pid"]), str(found["host"]), str(found["since"])

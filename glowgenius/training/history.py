@@ -30,25 +30,25 @@ def canonical(metric: str) -> str:
 
 
 def of_evaluation(metric: object) -> str:
-    """As `canonical`, where only an evaluation can be meant: `exact_match` is `eval/exact_match`; else no name."""
+    """Canonical name of a metric that only an evaluation measures: `exact_match` is `eval/exact_match`."""
     name = canonical(metric) if isinstance(metric, str) else ""
     return name if name.startswith(("eval/", "train/")) else f"eval/{name}"
 
 
 def measured_as(metric: str, measured: Collection[str]) -> str | None:
-    """Which name of *measured* is meant by *metric*, with or without the word `eval` before it; None where none is."""
+    """The name in *measured* that *metric* refers to, with or without the prefix `eval`; None if there is none."""
     name = canonical(metric)
     candidates = (name, f"eval/{name}", name.removeprefix("eval/"))
     return next((candidate for candidate in candidates if candidate in measured), None)
 
 
 def direction(metric: str) -> Literal["min", "max"]:
-    """Whether *metric* is better low (`loss`, `nll` and `perplexity`, at the end of its name) or high."""
+    """Whether lower (`loss`, `nll`, `perplexity` at the end of the name) or higher values of *metric* are better."""
     return "min" if canonical(metric).endswith(_LOW_IS_GOOD) else "max"
 
 
 def is_better(value: float, than: float | None, mode: Literal["min", "max"], *, by: float = 0.0) -> bool:
-    """Whether *value* beats *than* by more than *by*; NaN never does, and everything else beats None and NaN."""
+    """Whether *value* is better than *than* by more than *by*; NaN never is, any number beats None and NaN."""
     if math.isnan(value):
         return False
     if than is None or math.isnan(than):
@@ -58,7 +58,7 @@ def is_better(value: float, than: float | None, mode: Literal["min", "max"], *, 
 
 @final
 class History(Sequence[Row]):
-    """The rows of a run, in the order of their steps; immutable.
+    """The metrics of a run, one row per step in step order; immutable.
 
     A row has `step`, the number of updates made, and of `train/loss` (nats per trained token), `learning_rate`,
     `epoch`, `tokens/trained`, `tokens/input` (both of this step), `eval/loss` and the metrics of callbacks what was
@@ -71,17 +71,17 @@ class History(Sequence[Row]):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Every row."""
+        """All rows."""
         return self._rows
 
     @property
     def last(self) -> Row:
-        """The row of the last step; empty where nothing was recorded."""
+        """The row of the last step; empty if nothing was recorded."""
         return self._rows[-1] if self._rows else {}
 
     @property
     def train_loss(self) -> tuple[float, ...]:
-        """Loss of every step on its own batch, before its update, in nats per trained token."""
+        """Loss of every step on its own batch before the update, in nats per trained token."""
         return tuple(value for _, value in self.series("train/loss"))
 
     @property
@@ -91,16 +91,16 @@ class History(Sequence[Row]):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What was measured at some step, in the order of appearance."""
+        """Names of all recorded metrics, in order of appearance."""
         return tuple(dict.fromkeys(name for row in self._rows for name in row if name != "step"))
 
     def series(self, metric: str) -> tuple[tuple[int, float], ...]:
-        """(step, value) wherever *metric* was measured."""
+        """(step, value) pairs of *metric* for every step that measured it."""
         name = self._name(metric)
         return tuple((int(row["step"]), row[name]) for row in self._rows if name in row)
 
     def best(self, metric: str = "eval_loss", *, mode: Literal["min", "max"] | None = None) -> Row:
-        """The row where *metric* is best, the first of several; NaN is never best.
+        """The row with the best value of *metric*, the first of several; NaN is never best.
 
         Args:
             metric: What is compared.
@@ -146,7 +146,7 @@ class History(Sequence[Row]):
         return iter(self._rows)
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the curves, and from where to where they went."""
+        """Notebook display: the curves, with first and last loss."""
         from glowgenius.markup.html import fragment, tag
 
         told = [text for metric in ("train/loss", "eval/loss") if (text := _told(metric, self))]
@@ -168,7 +168,7 @@ class History(Sequence[Row]):
 
 
 def _told(metric: str, history: History) -> str:
-    """From where to where a loss went, in words; empty where it was not measured."""
+    """First and last value of a loss as text; empty if it was not measured."""
     values = history.series(metric)
     if not values:
         return ""
@@ -181,12 +181,12 @@ def _told(metric: str, history: History) -> str:
 
 
 def row_to_json(row: Row) -> dict[str, JSON]:
-    """One row as a JSON object; JSON has no NaN and no infinity, so they become null."""
+    """One row as a JSON object; NaN and infinity become null."""
     return {name: value if math.isfinite(value) else None for name, value in row.items()}
 
 
 def row_from_json(record: Mapping[str, Any]) -> Row:
-    """The row that `row_to_json` wrote; null is NaN again."""
+    """The row that `row_to_json` wrote; null becomes NaN."""
     return {name: math.nan if value is None else value for name, value in record.items()}
 
 
@@ -198,7 +198,7 @@ RATE: Final = "learning_rate"
 
 
 def history_figures(history: Sequence[Mapping[str, object]]) -> list[Markup]:
-    """The curves of the run, as far as there are any."""
+    """Plots of the run, for the metrics that were recorded."""
     losses = [
         Series(
             name=name,
@@ -225,7 +225,7 @@ def history_figures(history: Sequence[Mapping[str, object]]) -> list[Markup]:
 
 
 def _scores(history: Sequence[Mapping[str, object]]) -> list[Series]:
-    """What callbacks have measured from 0 to 1 at evaluations, as many as there are colours."""
+    """Metrics from 0 to 1 that callbacks measured at evaluations, at most one per colour."""
     names = dict.fromkeys(name for row in history for name in row if name.startswith("eval/") and name != "eval/loss")
     numbers = {name for name in names if all(isinstance(row.get(name), int | float | None) for row in history)}
     found = {name: points_of(history, name) for name in names if name in numbers}
@@ -243,6 +243,6 @@ def _scores(history: Sequence[Mapping[str, object]]) -> list[Series]:
 
 
 def points_of(history: Sequence[Mapping[str, object]], key: str) -> tuple[tuple[float, float], ...]:
-    """Step and value, where the value was measured."""
+    """(step, value) pairs where the value was measured."""
     found = ((row["step"], row.get(key)) for row in history)
     return tuple((float(str(step)), float(str(value))) for step, value in found if value is not None)

@@ -1,4 +1,4 @@
-"""A second stage: the weights that a run begins with, taken from an earlier run, a checkpoint or an adapter.
+"""Initial weights from an earlier run, a checkpoint or an adapter, for a second training stage.
 
 Weights only. The optimizer, the learning rate schedule, the data and the step count of the new run start afresh; going
 on with the same run is `resume_from_checkpoint`.
@@ -42,7 +42,7 @@ _ACCEPTED: Final = (
 @final
 @frozen(kw_only=True)
 class InitialWeights:
-    """Weights of an earlier training, and where they come from."""
+    """Weights of an earlier training run, and where they come from."""
 
     path: str
     """What the engine is given: an address, or a folder on this machine."""
@@ -73,17 +73,17 @@ class InitialWeights:
 
     @property
     def identity(self) -> str:
-        """What makes them these weights and no others."""
+        """The part of the run identity that identifies these weights."""
         return self.digest or self.path
 
     def to_json(self) -> dict[str, JSON]:
-        """What `config.json` says of them."""
+        """The entry of these weights in `config.json`."""
         values = attrs.asdict(self, recurse=True)
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InitialWeights | None:
-        """What `to_json` gave; None where it is something else."""
+        """The weights that `to_json` wrote; None if the value is something else."""
         names = {each.name for each in attrs.fields(cls)}
         known: dict[str, Any] = {name: value for name, value in values.items() if name in names}
         if not isinstance(known.get("path"), str):
@@ -92,7 +92,7 @@ class InitialWeights:
         return cls(**known)
 
     def told(self) -> str:
-        """Where they come from, for the header: one line."""
+        """Where the weights come from, as one line for the header."""
         where = self.path if self.run is None else self.run
         step = "" if self.step is None else f", step {self.step}"
         size = "" if self.lora is None else f" (rank {self.lora.rank})"
@@ -100,7 +100,7 @@ class InitialWeights:
 
 
 def weights_named(source: object) -> InitialWeights:
-    """The weights that a user names: a run, its folder, a checkpoint, or an adapter.
+    """Find the weights that a user names: a run, its folder, a checkpoint or an adapter.
 
     Of a run, they are those that it ended with: of its last step, or of the one that `EarlyStopping` restored.
 
@@ -127,14 +127,14 @@ def weights_named(source: object) -> InitialWeights:
 
 
 def recorded(folder: RunFolder) -> InitialWeights | None:
-    """What the run in *folder* began with, as its `config.json` says; None where it began with a fresh adapter."""
+    """The initial weights in the `config.json` of the run in *folder*; None if it began with a new adapter."""
     with suppress(FileNotFoundError, CheckpointError):
         return InitialWeights.from_json(_object(folder.settings().get(INITIAL)))
     return None
 
 
 def _of_run(folder: RunFolder, step: int | None) -> InitialWeights:
-    """The weights of *step* of a run, or those that it ended with."""
+    """The weights of *step* of a run, or its final weights."""
     if not folder.exists():
         raise ConfigError(f"initial_weights: there is no run in {str(folder.path)!r}; accepted: {_ACCEPTED}")
     settings = folder.settings()
@@ -163,7 +163,7 @@ def _of_run(folder: RunFolder, step: int | None) -> InitialWeights:
 
 
 def _of_result(result: Any, step: int) -> InitialWeights:
-    """The weights of a run without a folder, as long as its result is there."""
+    """The weights of a run without a folder, available while its result exists."""
     record: CheckpointRecord = next(one for one in result.checkpoints if one.step == step)
     path = _path_of(record, "this result")
     identity = record.identity
@@ -179,7 +179,7 @@ def _of_result(result: Any, step: int) -> InitialWeights:
 
 
 def _path_of(record: CheckpointRecord, where: str) -> str:
-    """The state of a checkpoint; where none was kept, the weights, if they are on this machine."""
+    """State path of a checkpoint, or its weights path if no state was kept and the weights are on this machine."""
     if record.state_path is not None:
         return record.state_path
     path = str(record.sampler_path)
@@ -193,7 +193,7 @@ def _path_of(record: CheckpointRecord, where: str) -> str:
 
 
 def _of_folder(folder: Path) -> InitialWeights:
-    """A checkpoint of the local engine, or an adapter in PEFT's format."""
+    """Weights from a local checkpoint folder, or from an adapter in PEFT format."""
     missing = [name for name in (WEIGHTS, PEFT) if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"initial_weights: {', '.join(missing)} is missing in {str(folder)!r}")
@@ -215,12 +215,12 @@ def _of_folder(folder: Path) -> InitialWeights:
 
 
 def _object(value: object) -> Mapping[str, Any]:
-    """A part of a file that somebody else may have made."""
+    """The JSON object under a key of a file that another program may have written."""
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _lora(values: Mapping[str, Any]) -> LoRAConfig | None:
-    """A recorded adapter; None where it cannot be one."""
+    """The recorded adapter settings; None if they are invalid."""
     if "rank" not in values:
         return None
     names = {each.name for each in attrs.fields(LoRAConfig)}
@@ -230,7 +230,7 @@ def _lora(values: Mapping[str, Any]) -> LoRAConfig | None:
 
 
 def fitting(weights: InitialWeights, lora: LoRAConfig, *, default: bool) -> LoRAConfig:
-    """The adapter of a run that begins with *weights*: theirs, as its size cannot change.
+    """Adapter settings of a run that begins with *weights*: rank and layers are theirs and cannot change.
 
     Args:
         weights: What the run begins with.
@@ -269,7 +269,7 @@ def _compared(name: str, value: Any) -> Any:
 
 
 def check_base(weights: InitialWeights, base_model: str, fingerprint: str | None) -> tuple[str, ...]:
-    """Refuse weights that were trained on another model; what is not known for sure is said.
+    """Refuse weights that were trained on another base model; warn if that is not certain.
 
     Args:
         weights: What the run begins with.
@@ -308,7 +308,7 @@ def _hub_name(name: str) -> str:
 
 
 def client_of(service: ServiceClient, base_model: str, lora: LoRAConfig, weights: InitialWeights) -> TrainingClient:
-    """A new adapter that begins with *weights*, with a fresh optimizer.
+    """A training client with *weights* as its adapter and a new optimizer.
 
     Raises:
         ConfigError: The engine takes no adapter from this machine, or the adapter is of another model or size.

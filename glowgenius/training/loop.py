@@ -99,7 +99,7 @@ def _done_within(future: FutureLike[Any], seconds: float) -> bool:
     """Whether *future* is done, or is within so many seconds."""
     inner: Callable[[], futures.Future[Any]] | None = getattr(future, "future", None)
     if inner is None:
-        # A double with nothing but `result()` is awaited there, without a report in between.
+        # A test double with only `result()` is awaited there, without progress reports.
         return True
     end, waited = time.monotonic() + seconds, [inner()]
     while not futures.wait(waited, timeout=min(_NAP, max(0.0, end - time.monotonic()))).done:
@@ -111,7 +111,7 @@ def _done_within(future: FutureLike[Any], seconds: float) -> bool:
 @final
 @frozen(kw_only=True)
 class Clock:
-    """The time, and how time passes; tests bring their own."""
+    """Current time and waiting; tests replace it."""
 
     seconds: Callable[[], float] = time.monotonic
     """Seconds since some moment."""
@@ -129,7 +129,7 @@ class Clock:
 @final
 @frozen(kw_only=True, eq=False)
 class RunContext:
-    """What a run is made of; a restart changes none of it."""
+    """Everything a run is made of that a restart does not change."""
 
     rows: PreparedRun
     """The checked rows, and the plan of the steps."""
@@ -156,7 +156,7 @@ class RunContext:
 @final
 @frozen(kw_only=True, eq=False)
 class Update:
-    """The two requests of one step."""
+    """The two requests of one step: gradient and optimizer update."""
 
     planned: PlannedStep
     """The step as it was planned."""
@@ -171,7 +171,7 @@ class Update:
 @final
 @define(kw_only=True, eq=False)
 class Pending:
-    """What was submitted for one step: the update, and what stands directly behind it in the engine's order."""
+    """The requests submitted for one step: the update, and those queued right after it."""
 
     step: int
     """The number of updates when it is done; 0 is the adapter before the first."""
@@ -209,7 +209,7 @@ class Pending:
 
 @final
 class Waiter:
-    """Waits for results, and holds back the first interruption: Ctrl-C, SIGTERM or SIGHUP.
+    """Waits for results, and defers the first interruption: Ctrl-C, SIGTERM or SIGHUP.
 
     Args:
         callbacks: Receive an event when a wait is long.
@@ -225,7 +225,7 @@ class Waiter:
         """The first Ctrl-C or signal."""
 
     def result(self, future: FutureLike[T], step: int, operation: str, began: float) -> T:
-        """The result of *future*, awaited since *began*.
+        """The result of *future*, which was submitted at *began*.
 
         Raises:
             EngineError: The operation failed.
@@ -238,13 +238,13 @@ class Waiter:
         return value
 
     def settle(self, future: FutureLike[Any], step: int) -> None:
-        """Wait until *future* is done, well or badly."""
+        """Wait until *future* is done, with a result or an error."""
         self._wait(future, step, "what was under way", self._clock.seconds())
         with suppress(Exception):  # the first error is the one that is raised
             future.result()
 
     def holding_back(self) -> AbstractContextManager[None]:
-        """Hold the first interruption back until the loop acts on it: between two requests no state can be saved.
+        """Defer the first interruption until the loop handles it; between two requests no state can be saved.
 
         Only in the main thread, which receives the signals, and only where nobody else has a handler.
         """
@@ -256,7 +256,7 @@ class Waiter:
         self.interrupt = interrupt
 
     def _wait(self, future: FutureLike[Any], step: int, operation: str, began: float) -> None:
-        """Return when *future* is done; report a long wait meanwhile."""
+        """Wait until *future* is done; report a long wait."""
         pause = max(FIRST_NOTICE, UNUSUAL * self._longest)
         while not self._is_done(future, pause):
             waited = self._clock.seconds() - began
@@ -281,7 +281,7 @@ class Waiter:
 
 @final
 class TrainingLoop:
-    """One pass over the plan, from one step to the end of the run.
+    """One pass over the plan: submits, awaits and reports every step up to the end of the run.
 
     Args:
         client: The training client.
@@ -315,7 +315,7 @@ class TrainingLoop:
         """The last step of which anything was sent."""
 
     def run(self, start_step: int) -> None:
-        """Make the updates after *start_step*, up to the end of the plan or to the step at which a callback stops.
+        """Make the updates after *start_step*, up to the end of the plan or to the step where a callback stops.
 
         Raises:
             KeyboardInterrupt: Ctrl-C or a signal; what was submitted is reported, and the state behind it saved. The
@@ -330,7 +330,7 @@ class TrainingLoop:
                 self._settle()
                 if self._waiter.interrupt is None:
                     raise
-                # Whoever has pressed Ctrl-C waits for the end of the run, and not for an error of its end.
+                # After Ctrl-C the user expects the run to end, not an error raised while it ends.
                 self._waiter.interrupt.add_note(
                     f"its state could not be saved ({type(error).__name__}: {error}): resume_from_checkpoint goes on "
                     "from the last checkpoint before"
@@ -359,14 +359,14 @@ class TrainingLoop:
         self._report_until(0)
 
     def _report_until(self, left: int) -> None:
-        """Report the oldest steps until only *left* are under way."""
+        """Report the oldest steps until only *left* are pending."""
         while len(self._under_way) > left:
             self._current = self._under_way.popleft()
             self._report(self._current)
             self._current = None
 
     def _settle(self) -> None:
-        """Wait for what is under way, so that no failure is left unread and nothing runs on behind the error."""
+        """Wait for all pending requests, so that no failure is unread and nothing runs after the error is raised."""
         for pending in [*([] if self._current is None else [self._current]), *self._under_way]:
             for future in pending.sent:
                 self._waiter.settle(future, pending.step)
@@ -374,7 +374,7 @@ class TrainingLoop:
     # What is submitted
 
     def _submit(self, planned: PlannedStep) -> None:
-        """Send gradient and update, and what belongs directly behind them."""
+        """Submit gradient and update of a step, and the requests that follow them."""
         pending = Pending(step=planned.step)
         self.submitted = planned.step
         self._under_way.append(pending)
@@ -403,7 +403,7 @@ class TrainingLoop:
             self._enqueue_evaluation(pending)
 
     def _schedule(self, request: SaveCheckpoint | RunEvaluation | StopTraining, pending: Pending) -> None:
-        """Schedule what a callback asks for when *pending* is reported behind the step that comes `lookahead` later.
+        """Schedule a callback's requests from *pending* for the step that is `lookahead` later.
 
         By then that step was submitted, unless an interruption has ended the run: then the request waits in the
         checkpoint for the run to be resumed, so that the interruption makes no difference.
@@ -433,7 +433,7 @@ class TrainingLoop:
                 assert_never(request)
 
     def _enqueue_end(self, pending: Pending) -> None:
-        """*pending* is the last step: save its state and its weights, and evaluate it."""
+        """Make *pending* the last step: save its state and its weights, and evaluate it."""
         pending.final = True
         self._enqueue_state(pending)
         self._enqueue_weights(pending)
@@ -454,11 +454,11 @@ class TrainingLoop:
             with mapped(f"save_weights_for_sampler of step {pending.step}"):
                 pending.weights = self._client.save_weights_for_sampler(checkpoint_name(pending.step))
                 pending.sent.append(pending.weights)
-            # Or the next step may overtake it, and be in the weights that are kept as those of this one.
+            # Otherwise the next step may run first, and its update would be in the weights saved for this step.
             settle_place(self._client)
 
     def _enqueue_evaluation(self, pending: Pending) -> None:
-        """Evaluate the weights of *pending*, once, and save them where they may turn out to be the best."""
+        """Evaluate the weights of *pending*, once, and save them if they could become the best."""
         if not self._held_out or pending.evaluation is not None:
             return
         if self._config.metric_for_best is not None:
@@ -473,7 +473,7 @@ class TrainingLoop:
     # What is awaited
 
     def _wait(self, future: FutureLike[T], pending: Pending, operation: str) -> T:
-        """The result of *future*, which belongs to *pending*; the first interruption saves the state meanwhile.
+        """The result of *future*, which belongs to *pending*; the first interruption saves the state during the wait.
 
         Raises:
             EngineError: The operation failed.
@@ -490,7 +490,7 @@ class TrainingLoop:
             self._heed_interrupt(pending)
 
     def _heed_interrupt(self, pending: Pending) -> None:
-        """After an interruption, save the state behind what was submitted, while *pending* is being reported."""
+        """After an interruption, save the state after the last submitted step."""
         if self._waiter.interrupt is None or self._is_leaving:
             return
         self._is_leaving = True
@@ -504,7 +504,7 @@ class TrainingLoop:
     # What is reported
 
     def _report(self, pending: Pending) -> None:
-        """Report everything about one step, in one fixed order, and record it."""
+        """Report everything about one step in a fixed order, and record it."""
         pending.row["step"] = pending.step
         if self._recorder.restarts:
             pending.row["restarts"] = self._recorder.restarts
@@ -516,7 +516,7 @@ class TrainingLoop:
             loss = self._recorder.epoch_loss(epoch, pending.row)
             self._tell(EpochEnd(epoch=epoch, step=pending.step, loss=loss), pending)
         paths: tuple[str | None, str | None] = (None, None)
-        # A callback may ask for more about this very step while it receives the last event of it.
+        # A callback may still request something for this step in the step's last event.
         while True:
             self._heed_interrupt(pending)
             if pending.evaluation is not None and not pending.evaluated:
@@ -528,14 +528,14 @@ class TrainingLoop:
         pending.row |= self._run.meter.column()
         metrics = {name: value for name, value in pending.row.items() if name != "step"}
         self._tell(StepLogged(step=pending.step, metrics=metrics), pending)
-        # The record is made last, with the state that the callbacks have after all of these events.
+        # The record is made last, so that it holds the callbacks' state after all of these events.
         record = None if paths == (None, None) else self._record(pending, *paths)
         self._recorder.commit(pending.row, record)
         if record is not None:
             self._retention.apply(record)
 
     def _tell(self, event: Event, pending: Pending) -> dict[str, float]:
-        """Dispatch *event*, schedule what callbacks ask for, and return the metrics that they log."""
+        """Dispatch *event*, schedule what callbacks request, and return the metrics they log."""
         measured: dict[str, float] = {}
         for request in self._run.callbacks.dispatch(event):
             if isinstance(request, LogMetrics):
@@ -606,7 +606,7 @@ class TrainingLoop:
         )
 
     def _report_evaluation(self, pending: Pending) -> None:
-        """Report the evaluation of a step, where there is one that was not reported."""
+        """Report the evaluation of a step, if there is one that was not reported."""
         if pending.evaluation is None or pending.evaluated:
             return
         pending.evaluated = True
@@ -625,13 +625,13 @@ class TrainingLoop:
         self._run.meter.count_evaluation()
         metrics = {"eval/loss": mean_loss(output, self._held_out), **measured}
         pending.row.update(metrics)
-        value = self._value_for_best(metrics)  # an unknown metric is refused at step 0, before the first update
+        value = self._value_for_best(metrics)  # refuses an unknown metric at step 0, before the first update
         is_best = pending.step > 0 and self._recorder.is_best(self._config.metric_for_best, value)
         self._tell(EvaluateEnd(step=pending.step, metrics=metrics, is_best=is_best), pending)
         self._check_finite("eval/loss", metrics["eval/loss"], pending)
 
     def _check_finite(self, name: str, loss: float, pending: Pending) -> None:
-        """End the run when its loss is NaN or infinite, unless a callback ends it already or it may go on all the same.
+        """End the run if its loss is NaN or infinite, unless a callback ends it already or the settings allow it.
 
         Raises:
             TrainingError: The loss is not finite.
@@ -677,7 +677,7 @@ class TrainingLoop:
         return state_path, sampler_path
 
     def _record(self, pending: Pending, state_path: str | None, sampler_path: str | None) -> CheckpointRecord:
-        """The record of a checkpoint: where it is, and everything that a resumed run needs to know."""
+        """The checkpoint record of a step: its paths, and everything that resuming needs."""
         epoch, batch = divmod(pending.step, self._plan.steps_per_epoch)
         return CheckpointRecord(
             name=checkpoint_name(pending.step),

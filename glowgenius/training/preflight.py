@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @final
 @frozen(kw_only=True)
 class PreflightReport:
-    """A run that can begin, on one page: what a run says of itself before its first step."""
+    """Result of a passed preflight: everything that a run's header shows before the first step."""
 
     engine: str
     """Where the run would take place; `none` where there is no engine."""
@@ -189,7 +189,7 @@ _TEXT = 60
 
 
 def row_warnings(train: Sequence[Conversation], evaluation: Sequence[Conversation] | None) -> list[str]:
-    """Rows that the two data sets share, and training rows that repeat or contradict each other.
+    """Warnings about rows that both data sets share, and training rows that repeat or contradict each other.
 
     `Dataset.check` and `find_leaks` look for more, and list every place.
     """
@@ -202,7 +202,7 @@ def row_warnings(train: Sequence[Conversation], evaluation: Sequence[Conversatio
 
 
 def weight_warnings(rows: Sequence[Conversation], examples: int, batch_size: int) -> list[str]:
-    """Weights of rows that change nothing: the loss is a mean over a step, so they count beside other rows only.
+    """Warnings about row weights without effect: the loss is a mean over a step, so only relative weights count.
 
     Args:
         rows: The training rows.
@@ -285,7 +285,7 @@ def _leaks(train: Sequence[Conversation], evaluation: Sequence[Conversation]) ->
 
 
 def _places(rows: Sequence[Conversation], group: Sequence[int]) -> str:
-    """Two rows that say the same, or do not, and what they ask."""
+    """Where the first two rows of *group* are, and the question they ask."""
     return f"{place(rows, group[0])} and {place(rows, group[1])}: {_quoted(rows[group[0]])}"
 
 
@@ -317,7 +317,7 @@ def check_run(
     dropped: Mapping[int, int | None] = NONE_DROPPED,
     total: int | None = None,
 ) -> tuple[PreparedRun, PreflightReport]:
-    """Render every row and check the settings against them.
+    """Render every row, and check the settings against the rows.
 
     Args:
         train: The training rows.
@@ -388,14 +388,14 @@ def _plan(config: TrainingConfig, rows: PreparedRows, learning_rate: float) -> P
 
 
 def refused(problems: Sequence[Problem]) -> PreflightError:
-    """The error that says why a run cannot begin."""
+    """The error that lists why a run cannot begin."""
     return PreflightError("the run cannot begin; no row has been sent yet", problems)
 
 
 def _settings(
     config: TrainingConfig, plan: Plan, train: PreparedRows, evaluation: PreparedRows | None, *, broken: bool
 ) -> list[Problem]:
-    """What is wrong with the settings for so many rows; without a look at counts that broken rows have falsified."""
+    """Problems of the settings for this number of rows; counts that broken rows falsify are not checked."""
     wrong: list[Problem] = []
     for name, rows in (("train", train), ("eval", evaluation)):
         if rows is None or rows.counts.used or (rows.counts.rows and broken):
@@ -445,7 +445,7 @@ def _mask_warnings(config: TrainingConfig, train: PreparedRows, evaluation: Prep
 
 
 def _plan_warnings(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> list[str]:
-    """What the number of steps makes of the settings."""
+    """Warnings about settings that do not suit the number of steps."""
     warnings = [
         f"{name}={every!r} {_never(every, plan)}, so only {what}"
         for name, every, what in _cadences(config, evaluates=evaluates)
@@ -461,7 +461,7 @@ def _plan_warnings(config: TrainingConfig, plan: Plan, *, evaluates: bool) -> li
 
 
 def _cadences(config: TrainingConfig, *, evaluates: bool) -> tuple[tuple[str, Cadence, str], ...]:
-    # A state once an epoch is the default: not worth a word where there is less than one.
+    # Saving once an epoch is the default: no warning for a run shorter than one epoch.
     save_every = None if config.save_every == "epoch" else config.save_every
     return (
         ("eval_every", config.eval_every if evaluates else None, "the first and the last step are evaluated"),
@@ -487,7 +487,7 @@ if TYPE_CHECKING:
 @final
 @frozen(kw_only=True)
 class Surroundings:
-    """What is known of a run beside its rows and settings."""
+    """Engine checks of a run: what is known beside its rows and settings."""
 
     engine: str
     """Where it would take place; `none` where there is no engine."""
@@ -504,7 +504,7 @@ class Surroundings:
 
 @final
 class Outlook:
-    """Asks about the surroundings when it is made, and has the answers when they are needed.
+    """Starts the engine checks when it is created, and returns their answers when they are needed.
 
     Args:
         engine: Where the run would take place; a service that is in it is asked which models it has.
@@ -517,12 +517,12 @@ class Outlook:
         self._base_model = base_model
         self._lora = lora
         asks = engine.service is not None and lora is not None
-        # Of this machine the catalogue knows more: any folder and any name of the hub may be used.
+        # The local engine takes any folder and any hub name, not only the models it lists.
         self._is_local = asks and engine_name(engine.service) == "local"
         self._question = OfferQuestion(engine.service) if asks and not self._is_local else None
 
     def see(self) -> Surroundings:
-        """What there is to know by now.
+        """The answers of the engine checks that have arrived.
 
         Raises:
             AuthenticationError: The service refuses the key.
@@ -543,7 +543,7 @@ class Outlook:
         )
 
     def _context(self, offer: Offer) -> tuple[int | None, tuple[str, ...]]:
-        """The most tokens of a row, and what there is to say where there is no such number."""
+        """The context length in tokens, and a warning if it is unknown."""
         service = self._engine.service
         try:
             if self._engine.name != "local":
@@ -552,12 +552,12 @@ class Outlook:
                 return offer.context(self._base_model), ()
             context = model_context_length(self._base_model)
         except GlowGeniusError:
-            return None, ()  # that there is no such model is said elsewhere
+            return None, ()  # a missing model is reported elsewhere
         unlimited = f"the config of {self._base_model!r} names no longest sequence, so rows of any length are sent"
         return context, () if context is not None else (unlimited,)
 
     def _memory(self) -> Problem | None:
-        """An adapter that the free memory of this machine does not hold."""
+        """A warning about an adapter that does not fit in the free memory."""
         free: int | None = getattr(self._engine.service, "free_memory", None) if self._is_local else None
         if free is None or self._lora is None:
             return None

@@ -1,4 +1,4 @@
-"""What a token costs: a dated table that comes with the package, or one of the user's own."""
+"""Token prices: a dated table that comes with the package, or the user's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORM: Final = '{"date": "2026-11-24", "models": {"Qwen/Qwen3-8B": {"prefill": 0
 @final
 @frozen(kw_only=True)
 class TokenUsage:
-    """Tokens by what is done with them, which is how they are paid for."""
+    """Token counts by kind of use (trained, prefilled, sampled), as they are charged."""
 
     trained: int = 0
     """Tokens of the rows that `forward_backward` was given, whether they carry loss or not."""
@@ -46,14 +46,14 @@ class TokenUsage:
         )
 
     def times(self, count: int) -> TokenUsage:
-        """The same, *count* times."""
+        """The usage multiplied by *count*."""
         return TokenUsage(trained=self.trained * count, prefilled=self.prefilled * count, sampled=self.sampled * count)
 
 
 @final
 @frozen(kw_only=True)
 class Price:
-    """USD per million tokens of one model."""
+    """Prices of one model, in USD per million tokens."""
 
     prefill: float = field(validator=number(at_least=0))
     """Of tokens that are read."""
@@ -71,7 +71,7 @@ class Price:
     """Where it was read."""
 
     def usd(self, usage: TokenUsage) -> float:
-        """What so many tokens cost, in USD."""
+        """Cost of a token usage, in USD."""
         total = usage.prefilled * self.prefill + usage.sampled * self.sample + usage.trained * self.train
         return total / _MILLION
 
@@ -79,7 +79,7 @@ class Price:
 @final
 @frozen(kw_only=True)
 class PriceTable:
-    """The prices of several models."""
+    """Prices of several models."""
 
     models: Mapping[str, Price]
     """Price by the name of the base model, as the service spells it."""
@@ -89,13 +89,13 @@ class PriceTable:
 
     @classmethod
     def shipped(cls) -> PriceTable:
-        """The table that comes with the package; each price has its date."""
+        """The price table that comes with the package; each price has its date."""
         text = resources.files("glowgenius.training").joinpath("prices.json").read_text(encoding="utf-8")
         return cls._parse(text, "the shipped prices.json")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> PriceTable:
-        """A table of the user's own, in the form of the one that is shipped.
+        """A price table from the user's file, in the format of the shipped one.
 
         Raises:
             ConfigError: There is no such file, or it holds something else.
@@ -108,7 +108,7 @@ class PriceTable:
 
     @classmethod
     def find(cls, given: PriceTable | str | os.PathLike[str] | None, environment: Mapping[str, str]) -> PriceTable:
-        """*given*, else what the environment names, else the shipped one."""
+        """The table to use: *given*, else the one the environment names, else the shipped one."""
         if isinstance(given, PriceTable):
             return given
         named = given or environment.get(VARIABLE)
@@ -132,7 +132,7 @@ class PriceTable:
         return cls(models=models, note=table.get("note", ""))
 
     def unknown(self, model: str) -> str:
-        """What to say about a model that is not in the table."""
+        """The warning for a model that is not in the table."""
         return (
             f"unknown, there is no price of {model!r}{nearest(model, self.models)}; give one with "
             f"SupervisedTrainer(prices=...) or {VARIABLE}"

@@ -1,4 +1,4 @@
-"""The record of a run: its rows and checkpoints, in memory and in the run folder, and which checkpoints are kept."""
+"""`Recorder`: rows and checkpoints of a run, in memory and on disk, and which checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @final
 class Recorder:
-    """Everything that has been reported, in the order of the steps.
+    """The rows and checkpoints reported so far, in step order.
 
     Args:
         folder: Where it is written as well.
@@ -58,16 +58,16 @@ class Recorder:
 
     @property
     def step(self) -> int:
-        """The last step of which everything has been reported."""
+        """The last step that was reported completely."""
         return int(self._rows[-1]["step"]) if self._rows else 0
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that carried loss, over all steps."""
+        """Tokens that carried loss, summed over all steps."""
         return sum(int(row.get("tokens/trained", 0)) for row in self._rows)
 
     def commit(self, row: Row, record: CheckpointRecord | None) -> None:
-        """Add everything about one step; a checkpoint never appears before the rows that belong to it."""
+        """Add everything about one step; a checkpoint is never written before the rows that belong to it."""
         self._rows.append(row)
         add_row(self._digest, row)
         if self._folder is not None:
@@ -79,13 +79,13 @@ class Recorder:
                 self._folder.add_checkpoint(record)
 
     def forget(self, steps: Collection[int]) -> None:
-        """Let go of the checkpoints of *steps*."""
+        """Remove the records of the checkpoints of *steps*."""
         self._records = {step: record for step, record in self._records.items() if step not in steps}
         if self._folder is not None:
             self._folder.keep_checkpoints(self._records.values())
 
     def rewind(self) -> Start:
-        """Forget what came behind the last checkpoint that can be gone on from, and say where that is."""
+        """Remove everything after the last resumable checkpoint, and return that checkpoint."""
         resumable = [record.step for record in self._records.values() if record.state_path is not None]
         last = resumable[-1] if resumable else -1
         self._rows = [row for row in self._rows if row["step"] <= last]
@@ -96,7 +96,7 @@ class Recorder:
         return Start(rows=tuple(self._rows), records=self.records)
 
     def record_of(self, step: int | None) -> CheckpointRecord | None:
-        """The checkpoint of *step*, if there is one."""
+        """The checkpoint record of *step*, if there is one."""
         return None if step is None else self._records.get(step)
 
     def epoch_loss(self, epoch: int, last: Row) -> float:
@@ -106,27 +106,27 @@ class Recorder:
         return sum(row["train/loss"] * row["tokens/trained"] for row in rows) / tokens
 
     def best_step(self, metric: str | None) -> int | None:
-        """The step with the best value of *metric* among those updated at least once whose weights are kept."""
+        """The step with the best value of *metric* among those after the first update whose weights are kept."""
         return next(iter(self.best_steps(metric, 1)), None)
 
     def best_steps(self, metric: str | None, count: int) -> list[int]:
-        """As `best_step`, for the *count* best, the best first; of equals, the earlier ones."""
+        """The *count* best steps as in `best_step`, best first; of equal ones, the earlier first."""
         if metric is None:
             return []
         sign = 1 if direction(metric) == "min" else -1
-        # NaN is never best, not even where there is nothing else.
+        # NaN is never best, even if there is no other value.
         found = [(step, value) for step, value in self._evaluated(metric) if not math.isnan(value)]
         kept = (one for one in found if self._has_weights(one[0]))
         return [step for step, _ in sorted(kept, key=lambda one: sign * one[1])[:count]]
 
     def is_best(self, metric: str | None, value: float | None) -> bool:
-        """Whether *value* beats every evaluation of *metric* since the first update."""
+        """Whether *value* is better than every evaluation of *metric* since the first update."""
         if metric is None or value is None or math.isnan(value):
             return False
         return all(is_better(value, before, direction(metric)) for _, before in self._evaluated(metric))
 
     def _evaluated(self, metric: str) -> list[tuple[int, float]]:
-        """Step and value wherever *metric* was measured of updated weights.
+        """(step, value) pairs of *metric* for weights after the first update.
 
         Row 0 is the untrained adapter: there is nothing to keep of it, the base model is still there.
         """
@@ -143,7 +143,7 @@ _LOG = logger("glowgenius.training")
 
 @final
 class Retention:
-    """Keeps to `TrainingConfig.save_top_k`, and deletes only what this run has saved itself.
+    """Applies `TrainingConfig.save_top_k`; deletes only checkpoints that this run has saved itself.
 
     A run that goes on from its newest state may find other steps to be the best than it did the first time, as services
     are not exact to the last bit. So what was wanted when that state was saved is kept as long as it is the newest.
@@ -180,7 +180,7 @@ class Retention:
             self._check_callbacks()
 
     def apply(self, record: CheckpointRecord) -> None:
-        """*record* has just been added: let go of what is neither among the best nor needed to go on.
+        """Delete checkpoints that are neither among the best nor needed to resume; *record* is the newest.
 
         The run folder forgets a checkpoint before the engine deletes it: a kill in between leaves files behind, and
         never a line that points nowhere.
@@ -199,7 +199,7 @@ class Retention:
             self._leave([path for each in dropped if not each.own for path in each.paths])
 
     def finish(self) -> None:
-        """Wait for the deletions, and say which of them failed; that never ends a run."""
+        """Wait for the deletions, and warn about those that failed; a failed deletion never ends the run."""
         for path, future in self._under_way:
             try:
                 if future is None:
@@ -211,7 +211,7 @@ class Retention:
         self._under_way.clear()
 
     def _wanted(self) -> set[int]:
-        """The best steps so far, and those that somebody may choose in the end."""
+        """The best steps so far, and those a callback may still choose."""
         if self._config.save_top_k is None:
             return set()
         chosen = None if self._agenda.stop is None else self._agenda.stop.use_step
@@ -227,7 +227,7 @@ class Retention:
                 )
 
     def _leave(self, paths: Sequence[str]) -> None:
-        """Say what is not deleted, as another run may need it."""
+        """Warn about a checkpoint that is not deleted because another run may need it."""
         for path in paths:
             _LOG.warning(
                 "save_top_k: %s stays where it is, as this run has not saved it itself in this folder: the run that it "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @final
 @frozen(kw_only=True)
 class ReplayRows:
-    """A model's own answers as rows to train on, and the questions that gave none."""
+    """The model's own answers as training rows, and the questions without a usable answer."""
 
     dataset: Dataset
     """One row per answer, tagged `replay`."""
@@ -63,7 +63,7 @@ def make_replay(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> ReplayRows:
-    """Ask a model, usually the base model, and keep its answers as rows to train on.
+    """Ask a model, usually the base model, and return its answers as training rows.
 
     Training on new rows alone overwrites how a model answers everything else. Its own answers mixed in
     (`Dataset.with_replay`) hold that still, and need no other source: what is replayed is what it would have said,
@@ -117,7 +117,7 @@ WIDTH: Final = 20
 
 
 def teacher_lines(config: TrainingConfig) -> tuple[str, ...]:
-    """What the page of a run says about the targets of replay rows, where they are not the answers."""
+    """Report lines about soft targets of replay rows; empty where their targets are the answers."""
     if config.replay_targets == "answers":
         return ()
     found = f"the {WIDTH} tokens that the base model finds likeliest at each place"
@@ -125,7 +125,7 @@ def teacher_lines(config: TrainingConfig) -> tuple[str, ...]:
 
 
 def taught(run: PreparedRun, config: TrainingConfig, base: Callable[[], Sampler]) -> PreparedRun:
-    """*run* with distributions as the targets of its replay rows, where the settings ask for them.
+    """*run* with teacher targets for its replay rows, if the settings ask for them.
 
     An answer pulls each token towards certainty, which the base model did not have: it is changed even where it knew.
     Its own distribution pulls nowhere until something else has moved it (Li & Hoiem 2016, "Learning without

@@ -1,4 +1,4 @@
-"""What callbacks and signals ask of a run: an evaluation, a checkpoint, a stop."""
+"""Requests of callbacks and signals to a run: an evaluation, a checkpoint, a stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @final
 @frozen
 class StopTraining:
-    """End the run behind the steps that are already submitted; the last step is evaluated and saved as always."""
+    """End the run after the steps that are already submitted; the last step is evaluated and saved as always."""
 
     reason: str = field(validator=text())
     """Why; becomes `result.stop_reason`."""
@@ -36,13 +36,13 @@ class StopTraining:
 @final
 @frozen
 class SaveCheckpoint:
-    """Keep a state to go on from, behind the steps that are already submitted."""
+    """Save a resumable state after the steps that are already submitted."""
 
 
 @final
 @frozen
 class RunEvaluation:
-    """Evaluate the weights behind the steps that are already submitted."""
+    """Evaluate the weights after the steps that are already submitted."""
 
 
 def _measurements(values: Mapping[str, float]) -> Mapping[str, float]:
@@ -60,7 +60,7 @@ def _measurements(values: Mapping[str, float]) -> Mapping[str, float]:
 @final
 @frozen
 class LogMetrics:
-    """Add figures to the row of the step that is being reported, and so to history and run folder."""
+    """Add metrics to the row of the step that is being reported, and so to history and run folder."""
 
     metrics: Mapping[str, float] = field(converter=_measurements)
     """Name → value, such as `{"eval/exact_match": 0.8}`."""
@@ -80,7 +80,7 @@ _KINDS: Final = (_SAVE, _EVALUATE)
 @final
 @define(kw_only=True)
 class Agenda:
-    """The steps behind which something was asked for, besides what the settings ask for.
+    """Requests of callbacks by step, besides what the settings ask for.
 
     A request that is made when step n is reported takes effect `lookahead` steps later. A run that is killed in
     between has to do it all the same when it is resumed, so each checkpoint holds what is still to come.
@@ -99,7 +99,7 @@ class Agenda:
     """Steps that are to be evaluated."""
 
     def after(self, step: int) -> dict[str, JSON]:
-        """What is still to come when *step* is done, or ends the run there, as JSON; empty where that is nothing."""
+        """The requests still open after *step*, or the stop there, as JSON; empty if there are none."""
         steps: dict[str, set[int]] = {_SAVE: self.saves, _EVALUATE: self.evaluations}
         left: dict[str, JSON] = {}
         for kind in _KINDS:
@@ -112,7 +112,7 @@ class Agenda:
 
     @classmethod
     def from_json(cls, left: Mapping[str, Any], *, total_steps: int) -> Agenda:
-        """The agenda of a run that goes on with what `after` gave."""
+        """The scheduled requests of a resumed run, from what `after` returned."""
         agenda = cls(end=total_steps, saves=set(left.get(_SAVE, ())), evaluations=set(left.get(_EVALUATE, ())))
         stop = left.get(_STOP)
         if stop is not None and stop["step"] <= total_steps:
@@ -130,7 +130,7 @@ INTERRUPTIONS: Final = (signal.SIGINT, *TERMINATIONS)
 
 @final
 class Terminated(KeyboardInterrupt, SystemExit):
-    """A signal asked the process to end: as Ctrl-C to whoever catches that, and else the exit code 128 + signal.
+    """A signal ended the process: a `KeyboardInterrupt` to those who catch it, else exit code 128 + signal.
 
     Args:
         number: Which signal.
@@ -142,13 +142,13 @@ class Terminated(KeyboardInterrupt, SystemExit):
 
 
 def called(interrupt: KeyboardInterrupt) -> str:
-    """What a message calls *interrupt*: `Ctrl-C` or the name of the signal."""
+    """Name of *interrupt* in messages: `Ctrl-C` or the name of the signal."""
     return str(interrupt) if isinstance(interrupt, Terminated) else "Ctrl-C"
 
 
 @contextmanager
 def handled(interrupt: Interrupt | None = None, numbers: Iterable[int] = TERMINATIONS) -> Generator[None]:
-    """Give the signals *numbers* to *interrupt* meanwhile; None raises at once.
+    """Handle the signals *numbers* with *interrupt* inside the block; None raises at once.
 
     Only in the main thread, which is where signals arrive, and only where nobody else has a handler: a signal that is
     ignored, as under `nohup`, stays ignored. The handlers of before are put back afterwards.
@@ -181,6 +181,6 @@ def _raise(interrupt: KeyboardInterrupt) -> None:
 
 
 def _is_free(number: int, found: Any) -> bool:
-    """Whether *found* is Python's own handler of the signal, or one of an outer `handled`."""
+    """Whether *found* is Python's default handler of the signal, or one of an outer `handled`."""
     default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     return found is default or getattr(found, "of_glowgenius", False)

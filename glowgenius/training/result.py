@@ -1,4 +1,4 @@
-"""`TrainResult`: what `train` returns."""
+"""`TrainingResult`: what `train` returns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @final
 class TrainingResult:
-    """A finished run: its rows, its checkpoints, and the trained model to talk to.
+    """A finished run: its metrics, its checkpoints, and the trained model to sample from.
 
     Made by `SupervisedTrainer.train`.
     """
@@ -103,7 +103,7 @@ class TrainingResult:
         )
 
     def close(self) -> None:
-        """Give back what the run holds in memory: adapter, optimizer, and the samplers that were made here.
+        """Release the memory of the run: adapter, optimizer, and the samplers created here.
 
         Figures and checkpoints stay. To drop the result does the same. Closing again changes nothing.
         """
@@ -127,17 +127,17 @@ class TrainingResult:
 
     @property
     def best_checkpoint(self) -> CheckpointRecord | None:
-        """The weights of `best_step`; None without one."""
+        """The checkpoint of `best_step`; None if there is none."""
         return None if self.best_step is None else self._by_step[self.best_step]
 
     @property
     def sampler_step(self) -> int:
-        """The step whose weights `sampler` has: the last one, unless a callback that stopped the run chose another."""
+        """The step whose weights `sampler` uses: the last one, unless a callback that stopped the run chose another."""
         return self.final_checkpoint.step if self._use_step is None else self._use_step
 
     @property
     def sampler(self) -> Sampler:
-        """The trained model. It has the weights of the last step, not of the best; `best_sampler` has those.
+        """Sampler of the trained model, with the weights of the last step; `best_sampler` has the best ones.
 
         `EarlyStopping(restore_best=True)` is the exception: where it ends the run, these are the best weights.
 
@@ -148,7 +148,7 @@ class TrainingResult:
 
     @property
     def best_sampler(self) -> Sampler:
-        """The model as it was at `best_step`.
+        """Sampler of the model at `best_step`.
 
         Raises:
             ConfigError: There was no evaluation, or metric_for_best is None.
@@ -177,7 +177,7 @@ class TrainingResult:
         return path
 
     def save_adapter(self, directory: str | os.PathLike[str]) -> Path:
-        """Copy the adapter that `sampler` answers with, in PEFT's format, with a model card as README.md.
+        """Copy the adapter of `sampler` in PEFT format, with a model card as README.md.
 
         From Tinker it is downloaded: the service exports it, which takes a training run that makes no step.
 
@@ -215,7 +215,7 @@ _PAGES: Final = ("glowgenius.reporting.run_page", "write_report")
 
 
 def write_page(path: Path | None = None, **shown: Any) -> None:
-    """Call `write_report`; a page that cannot be written is a warning, as everything in it is in other files."""
+    """Call `write_report`; a failure is only a warning, because other files hold the same data."""
     try:
         module, function = _PAGES
         getattr(importlib.import_module(module), function)(path, **shown)

@@ -1,4 +1,4 @@
-"""Where a run begins: with nothing, or at a checkpoint."""
+"""Where a run starts: at step 0, or at a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_CHECKPOINT: Final = "resume: the run had no checkpoint yet, so it starts ane
 def starting_point(
     resume: bool | str | os.PathLike[str] | None, folder: RunFolder | None, *, winds_back: bool
 ) -> Start:
-    """Where the run begins; its folder is free for it.
+    """Where the run starts; checks that its folder is free for it.
 
     Args:
         resume: As `SupervisedTrainer.train` takes it.
@@ -88,7 +88,7 @@ def starting_point(
 
 
 def _dropped(source: RunFolder, records: Sequence[CheckpointRecord]) -> tuple[dict[int, int | None], int | None]:
-    """The rows that the run goes on without, and how many examples it began with, where that is known.
+    """Rows the run continues without, and how many examples it began with, if known.
 
     Both files say it: the checkpoint from which a run goes on may be one of before a row was dropped.
     """
@@ -105,7 +105,7 @@ def _dropped(source: RunFolder, records: Sequence[CheckpointRecord]) -> tuple[di
 
 
 def source_of(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -> tuple[RunFolder, str | None]:
-    """The folder to go on from, and the state path in it that was asked for; None is the newest.
+    """The folder to resume from, and the state path requested in it; None means the newest.
 
     Raises:
         ConfigError: There is no folder to look in.
@@ -131,7 +131,7 @@ def source_of(resume: bool | str | os.PathLike[str], folder: RunFolder | None) -
 def _chosen(
     source: RunFolder, records: Sequence[CheckpointRecord], wanted: str | None
 ) -> tuple[CheckpointRecord | None, list[str]]:
-    """The checkpoint to go on from, and what is to be said of those that were passed over.
+    """The checkpoint to resume from, and warnings about newer ones that were skipped.
 
     The newest whose state is whole, or the one that was asked for; None where the run has none yet.
 
@@ -167,7 +167,7 @@ def _chosen(
 
 
 def _verify(source: RunFolder, record: CheckpointRecord) -> None:
-    """Look that the state of *record* is what was saved, as far as it lies on this machine.
+    """Check that the state of *record* is unchanged since it was saved, as far as it is on this machine.
 
     Raises:
         CheckpointError: It is not.
@@ -175,7 +175,7 @@ def _verify(source: RunFolder, record: CheckpointRecord) -> None:
     path = source.checked(record, str(record.state_path), outside=True)
     found = stored_checkpoint(path)
     if found is None:
-        return  # the service keeps it
+        return  # it is stored by the service
     if record.state_digest not in {None, found.digest}:
         raise CheckpointError(f"the state at {path!r} is whole, but not the one that was saved there")
     if not found.resumable or found.updates != record.step:
@@ -191,7 +191,7 @@ def _check_rows(
     rows: Sequence[Row],
     fault: str,
 ) -> None:
-    """Look that the rows are those that *chosen* was saved with.
+    """Check that the rows are those that *chosen* was saved with.
 
     Raises:
         CheckpointError: They are not; the message names an earlier checkpoint whose rows are whole.
@@ -215,7 +215,7 @@ def _check_rows(
 def as_begun(
     start: Start, folder: RunFolder | None, train: Dataset, held: Dataset | None
 ) -> tuple[Dataset, Dataset | None]:
-    """The rows that a run began with, where it is resumed with the file out of which it had held some.
+    """The training and held-out rows of the run, split again from the whole file where the user passes that.
 
     `glowgenius train` divides its file by itself, and the run folder keeps what was held out.
     """
@@ -233,7 +233,7 @@ def as_begun(
 @final
 @frozen(kw_only=True)
 class Start:
-    """Where a run begins: at nothing, or behind the last of `records`."""
+    """Where a run starts: at step 0, or after the last of `records`."""
 
     rows: tuple[Row, ...] = ()
     """The rows up to there."""
@@ -261,29 +261,29 @@ class Start:
 
     @property
     def step(self) -> int:
-        """Updates that have been made."""
+        """Number of updates already made."""
         return self.records[-1].step if self.records else 0
 
     @property
     def state_path(self) -> str | None:
-        """What to go on from."""
+        """Path of the state to resume from."""
         return self.records[-1].state_path if self.records else None
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the run has no steps left."""
         return bool(self.records) and self.records[-1].final
 
     @property
     def day(self) -> date | None:
-        """The day that the run writes into its prompts; None where it begins, or writes none."""
+        """The date the run writes into its prompts; None for a new run, or if it writes none."""
         said = self.records[-1].identity.get("day") if self.records else None
         with suppress(TypeError, ValueError):
             return date.fromisoformat(said)  # type: ignore[arg-type]  # what a file says may be anything
         return None
 
     def dropping(self, train: Sequence[Conversation], names: object) -> Start:
-        """The start of a run that goes on without the rows that the user names, and those that were named before.
+        """The start of a run that continues without the rows the user names, and those named before.
 
         Raises:
             ConfigError: There is no such row, no row is left, or nothing to go on with.
@@ -301,7 +301,7 @@ class Start:
         return evolve(self, dropped=dropped)
 
     def noting(self, counts: Mapping[int, int]) -> Start:
-        """The start whose last checkpoint says which rows the run goes on without.
+        """The start whose last checkpoint records which rows the run continues without.
 
         Raises:
             ConfigError: The run has ended, so that a row that is named now has been trained.
@@ -318,7 +318,7 @@ class Start:
         return evolve(self, records=(*self.records[:-1], last))
 
     def checked(self, identity: Mapping[str, JSON], total_steps: int) -> Start:
-        """The start of a run that goes on with the same updates, up to *total_steps*.
+        """The start, checked: the resumed run makes the same updates, up to *total_steps*.
 
         A run that has ended is complete, whatever ended it, as long as its length is what it was.
 
@@ -344,12 +344,12 @@ class Start:
                 f"there is nothing left to train: the checkpoint has {last.step} updates, and the run is to have "
                 f"{total_steps}; raise num_epochs or max_steps to go on"
             )
-        # What ended it then does not end it now.
+        # A stop requested then does not end the resumed run.
         last = evolve(last, final=False, requests={}) if last.final else last
         return evolve(self, records=(*self.records[:-1], last), notes=notes)
 
     def spent(self, run: PreparedRun) -> TokenUsage:
-        """What had been paid for before, as far as it was reported."""
+        """Token usage before the resume, as far as it was reported."""
         usage = TokenUsage(**self.records[-1].usage) if self.records else TokenUsage()
         for row in self.lost:
             usage += TokenUsage(trained=int(row.get("tokens/input", 0)))
@@ -357,7 +357,7 @@ class Start:
         return usage
 
     def agenda(self, total_steps: int) -> Agenda:
-        """What callbacks had asked for, and where the run ends."""
+        """Requests that callbacks had scheduled, and where the run ends."""
         if not self.records:
             return Agenda(end=total_steps)
         last = self.records[-1]
@@ -367,7 +367,7 @@ class Start:
         return agenda
 
     def lines(self, callbacks: Callbacks, plan: Plan) -> list[str]:
-        """What the header says about it."""
+        """Header lines about the start."""
         if not self.records:
             return list(self.notes)
         last = self.records[-1]
@@ -388,7 +388,7 @@ class Start:
         return lines
 
     def _new_length(self, last: CheckpointRecord, plan: Plan) -> str:
-        """What becomes of the learning rate in a run of another length than it had when it began."""
+        """Header lines about the learning rate of a run whose length has changed."""
         begins = f"resume: the run was to have {last.total_steps} steps and now has {plan.total_steps}; "
         if plan.lr_schedule == "constant":
             return begins + "a constant learning rate is the same either way"

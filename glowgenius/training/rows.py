@@ -1,4 +1,4 @@
-"""The rows of a run, tokenized and packed for training, without those that were dropped by name."""
+"""The rows of a run, rendered and ready to send, without rows dropped by name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NONE_DROPPED: Final[Mapping[int, int | None]] = MappingProxyType({})
 @final
 @frozen(kw_only=True)
 class RowCounts:
-    """How many rows and tokens of one data set take part."""
+    """Number of rows and tokens of one data set that take part."""
 
     rows: int
     """Rows given."""
@@ -94,7 +94,7 @@ class RowCounts:
 @final
 @frozen(kw_only=True, eq=False)
 class PreparedRows:
-    """One data set, ready to be sent."""
+    """One rendered data set, ready to be sent."""
 
     examples: tuple[ShiftedExample | SoftExample, ...]
     """The examples that are left, in the order of the data."""
@@ -127,7 +127,7 @@ def prepare(
     dropped: Mapping[int, int | None] = NONE_DROPPED,
     total: int | None = None,
 ) -> tuple[PreparedRows, list[Problem]]:
-    """Render every row.
+    """Render every row of a data set.
 
     Args:
         conversations: The rows.
@@ -188,7 +188,7 @@ def _rendered(
     config: TrainingConfig,
     dropped: Mapping[int, int | None],
 ) -> tuple[list[tuple[int, RenderedExample]], list[tuple[int, tuple[RenderedExample, ...]]], list[tuple[int, Problem]]]:
-    """The examples of the rows, those of the dropped rows, and the problems of all; each with its row."""
+    """The examples of the rows, those of the dropped rows, and the problems of all, each with its row."""
     rendered: list[tuple[int, RenderedExample]] = []
     problems: list[tuple[int, Problem]] = []
     gone: list[tuple[int, tuple[RenderedExample, ...]]] = []
@@ -214,7 +214,7 @@ def _examples_of(
     renderer: Renderer,
     config: TrainingConfig,
 ) -> int | None:
-    """How many examples a dropped row would be; None where it is too long to be any."""
+    """Number of examples a dropped row would make; None if it is too long."""
     _, kept, too_long = _fit([(row, example) for example in examples], conversations, renderer, config)
     return None if too_long else len(kept)
 
@@ -222,7 +222,7 @@ def _examples_of(
 def count_left_out(
     dropped: Mapping[int, int | None], now: Mapping[int, int | None], kept: int, total: int | None
 ) -> dict[int, int]:
-    """How many examples each dropped row had, in whose places nothing comes any more.
+    """Number of examples of each dropped row; their positions in the order stay empty.
 
     Args:
         dropped: What the run folder says of each; None of rows that are named for the first time.
@@ -249,7 +249,7 @@ def count_left_out(
 def over_context(
     prepared: PreparedRows, conversations: Sequence[Conversation], context: int | None, *, name: str
 ) -> list[Problem]:
-    """The rows that the settings let pass, and that have more than the *context* tokens that the model takes."""
+    """Rows that fit the settings but have more than the model's *context* tokens."""
     accepted = f"at most {context:,}: shorten it, or set max_length={context} and on_overflow" if context else ""
     return [
         _located(
@@ -265,7 +265,7 @@ def over_context(
 
 
 def _turn_weights(conversation: Conversation, train_on: TrainOn) -> list[float]:
-    """The loss weight of every message of the assistant."""
+    """Loss weight of every assistant message."""
     messages = conversation.messages
     found = zip(messages, message_weights(messages, train_on), strict=True)
     return [weight for message, weight in found if message.role == "assistant"]
@@ -277,13 +277,13 @@ def _fit(
     renderer: Renderer,
     config: TrainingConfig,
 ) -> tuple[Fitted, list[int], list[tuple[int, Problem]]]:
-    """The examples that fit `max_length` or are made to, their rows, and the problems of those that cannot be."""
+    """The examples that fit `max_length` or are truncated to it, their rows, and the problems of the others."""
     parts: list[Fitted] = []
     kept: list[int] = []
     problems: list[tuple[int, Problem]] = []
     for row, example in rendered:
         try:
-            # One at a time, so that a problem keeps the number that its row has in the data set.
+            # One at a time, so that a problem keeps the row's number in the data set.
             part = fit_all(
                 [example],
                 config.max_length,
@@ -307,7 +307,7 @@ def _fit(
 
 
 def _located(problem: Problem, row: int, name: str) -> Problem:
-    """*problem* with a place: its file and line where known, else the data set and the number of the row."""
+    """*problem* with its place: file and line if known, else the data set and the row number."""
     if problem.path is not None:
         return problem
     return evolve(problem, row=row, field=name if problem.field is None else f"{name}: {problem.field}")
@@ -324,7 +324,7 @@ def _doubled_bos(example: RenderedExample, conversation: Conversation, renderer:
 def _prompt(
     example: RenderedExample, conversation: Conversation, renderer: Renderer, train_on: TrainOn
 ) -> list[Problem]:
-    """Whether the example goes on from the very tokens that sampling will start with."""
+    """Whether the example's tokens begin exactly with the prompt used in sampling."""
     if renderer.keeps_prompts or train_on not in TRAINS_ANSWER or conversation.messages[-1].role != "assistant":
         return []
     try:
@@ -349,12 +349,12 @@ def _prompt(
 
 
 def _given(tools: Tools) -> tuple[Tools, ...]:
-    """The argument for *tools*, where there are any: a renderer of a user's may know none."""
+    """The `tools` argument, only if there are tools: a user's renderer may not accept it."""
     return (tools,) if tools else ()
 
 
 def _problem(conversation: Conversation, found: str, accepted: str) -> Problem:
-    """What is wrong with one row, with its place where it came from a file."""
+    """A problem of one row, with its file and line if it came from a file."""
     source = conversation.source
     return Problem(
         found=found,
@@ -366,7 +366,7 @@ def _problem(conversation: Conversation, found: str, accepted: str) -> Problem:
 
 
 def _trains_stop(example: RenderedExample, renderer: Renderer) -> bool:
-    """Whether the last trained token is, or completes, a stop; a template may put a line break behind it."""
+    """Whether the last trained token is, or completes, a stop; a template may put a line break after it."""
     trained = example.tokens[np.flatnonzero(example.weights)].tolist()
     stops = renderer.stop_sequences
     tokens = [stop for stop in stops if isinstance(stop, int)]
@@ -382,7 +382,7 @@ def _trains_stop(example: RenderedExample, renderer: Renderer) -> bool:
 @final
 @frozen(kw_only=True, eq=False)
 class PreparedRun:
-    """What is going to be sent, and in which order."""
+    """All requests' data of a run, and their order."""
 
     train: PreparedRows
     """The training rows, rendered."""
@@ -409,13 +409,13 @@ _ACCEPTED = "a row's place as errors print it ('train.jsonl:17' or 'row 16'), it
 
 
 def row_name(rows: Sequence[Conversation], row: int) -> str:
-    """What an error calls a row: its place in the file, or its number where it came from memory."""
+    """Name of a row in errors: its file and line, or its number."""
     source = rows[row].source
     return f"row {row}" if source is None else str(source)
 
 
 def find_rows(rows: Sequence[Conversation], names: object) -> tuple[int, ...]:
-    """The numbers of the rows that the user has named.
+    """Numbers of the rows that the user named.
 
     Raises:
         ConfigError: A name is that of no row, or of several.
@@ -447,7 +447,7 @@ def _found(rows: Sequence[Conversation], name: Any, found: Sequence[Any]) -> int
 
 
 def empty_places(rows: Sequence[int], counts: Mapping[int, int]) -> tuple[int, ...]:
-    """The places of dropped examples in the order of the data.
+    """Positions of dropped examples in the data.
 
     Args:
         rows: The row of each example that is left, in order.
@@ -461,7 +461,7 @@ def empty_places(rows: Sequence[int], counts: Mapping[int, int]) -> tuple[int, .
 
 
 def check_steps(plan: Plan, after: int) -> None:
-    """Look that every step behind *after* has a row left, as an update without any cannot be made.
+    """Check that every step after *after* has at least one row; an empty update cannot be made.
 
     Raises:
         ConfigError: One has none.
@@ -480,7 +480,7 @@ def _or_end(empty: int, after: int) -> str:
 
 
 def dropped_lines(rows: Sequence[Conversation], counts: Mapping[int, int]) -> list[str]:
-    """What the header says about the rows that the run goes on without."""
+    """Header lines about rows that the run continues without."""
     if not counts:
         return []
     named = [f"row {row}" if rows[row].source is None else f"row {row} ({rows[row].source})" for row in sorted(counts)]
@@ -492,13 +492,13 @@ def dropped_lines(rows: Sequence[Conversation], counts: Mapping[int, int]) -> li
 
 @contextmanager
 def naming_rows(run: PreparedRun, planned: PlannedStep) -> Generator[None]:
-    """Let a refusal of the gradient of a step say which rows it had, and how the run goes on without one of them."""
+    """Add to a refused gradient request which rows its step had, and how to continue without one of them."""
     try:
         yield
     except RequestRejectedError as error:
         rows, source = sorted({run.train.rows[place] for place in planned.rows}), run.train.source
         names = [row_name(source, row) for row in rows]
-        # Engines name a row by its place in the request.
+        # Engines name a row by its index in the request.
         named = _DATUM.search(str(error))
         if named and int(named[1]) < len(planned.rows):
             refused = row_name(source, run.train.rows[planned.rows[int(named[1])]])

@@ -1,4 +1,4 @@
-"""The folder of a run: settings, one row per step, one line per checkpoint, and how it ended.
+"""Run folder: settings, one row per step, one line per checkpoint, and the result of a run.
 
 Files are shaped as the cookbook's, so that tools that open its runs open ours. What is written whole is written beside
 and renamed. What grows is written a line at a time, and a last line without its end is not read. Rows may lag behind on
@@ -97,21 +97,21 @@ class RunFolder:
         self._last = ""
 
     def exists(self) -> bool:
-        """Whether a run has begun here."""
+        """Whether the folder contains a run's files."""
         return (self.path / CONFIG).exists() or self.holds_run()
 
     def is_run(self) -> bool:
-        """Whether the settings in it are a run's; those of a model have the same file name."""
+        """Whether `config.json` belongs to a run; a model's settings have the same file name."""
         file = self.path / CONFIG
         return file.is_file() and (self.holds_run() or b'"model_name"' in file.read_bytes())
 
     def holds_run(self) -> bool:
-        """Whether a run has left something here that could be lost."""
+        """Whether the folder contains run data that could be lost."""
         files = [self.path / METRICS, self.path / CHECKPOINTS]
         return any(file.exists() and file.stat().st_size for file in files)
 
     def refuse_if_taken(self) -> None:
-        """Leave the run of someone else, or of yesterday, alone.
+        """Refuse a folder that contains another run.
 
         Raises:
             ConfigError: A run has left rows or checkpoints here.
@@ -137,7 +137,7 @@ class RunFolder:
         store: Path | None = None,
         keep: Iterable[CheckpointRecord] = (),
     ) -> None:
-        """Write the settings, and exactly the rows and checkpoints that the run starts with.
+        """Write the settings, and exactly the rows and checkpoints the run starts with.
 
         Killed anywhere in between, the folder can be resumed, or begun anew where there was no checkpoint.
 
@@ -162,7 +162,7 @@ class RunFolder:
             self._remove_orphans(stores, [path for record in (*records, *keep) for path in record.paths])
 
     def add_store(self, store: Path | None) -> None:
-        """Note where a new client keeps what it saves, and write the settings."""
+        """Record where a new client stores its checkpoints, and write the settings."""
         inner = None if store is None else self._relative(str(store))
         known = self._settings["stores"]
         if inner is not None and isinstance(known, list) and inner not in known:
@@ -170,14 +170,14 @@ class RunFolder:
         self._write(CONFIG, self._settings)
 
     def rewind(self, rows: Iterable[Row], records: Iterable[CheckpointRecord]) -> None:
-        """Hold exactly these rows and checkpoints."""
-        # In this order: killed in between, the last checkpoint still has all of its rows.
+        """Replace the rows and checkpoints by exactly these."""
+        # In this order, a kill between the two writes leaves the last checkpoint with all of its rows.
         self.keep_checkpoints(records)
         with self._writing():
             write_whole(self.path / METRICS, "".join(json_line(row_to_json(row)) for row in rows))
 
     def keep_checkpoints(self, records: Iterable[CheckpointRecord]) -> None:
-        """Hold exactly these checkpoints; the rows stay."""
+        """Replace the checkpoints by exactly these; the rows stay."""
         lines, before = list[str](), ""
         for record in records:
             line, before = self._line_of(record, before)
@@ -187,7 +187,7 @@ class RunFolder:
         self._last = before
 
     def keep_preview(self, preview: Mapping[str, JSON]) -> None:
-        """Write the first rows with their masks."""
+        """Write the preview: the first rows with their masks."""
         self._write(PREVIEW, preview, indent=None)
 
     def add_row(self, row: Row) -> None:
@@ -196,7 +196,7 @@ class RunFolder:
             _append(self.path / METRICS, json_line(row_to_json(row)), synced=False)
 
     def add_checkpoint(self, record: CheckpointRecord) -> None:
-        """Append a checkpoint, once the rows up to its step are safely there."""
+        """Append a checkpoint, after the rows up to its step are on disk."""
         line, digest = self._line_of(record, self._last)
         with self._writing():
             _append(self.path / METRICS, "", synced=True)
@@ -204,17 +204,17 @@ class RunFolder:
         self._last = digest
 
     def end(self, result: Mapping[str, JSON]) -> None:
-        """Write how the run ended; paths in the folder relative to it."""
+        """Write the result; paths inside the folder become relative."""
         told = {name: self._written(value) if name.endswith("_path") else value for name, value in result.items()}
         self._write(RESULT, told)
 
     def _write(self, name: str, values: Mapping[str, JSON], *, indent: int | None = 2) -> None:
-        """Write a file that is one object, with a digest by which damage is told."""
+        """Write a JSON file with a digest that reveals damage."""
         with self._writing():
             write_whole(self.path / name, json_line({**values, "sha256": _digest(values, "")}, indent=indent))
 
     def _line_of(self, record: CheckpointRecord, before: str) -> tuple[str, str]:
-        """The line of *record* behind the one with the digest *before*, and its own digest."""
+        """The line of *record* chained to the digest *before*, and its own digest."""
         values = record.to_json() | {"folder": self.mark, "own": record.own}
         values |= {name: self._written(values[name]) for name in ("state_path", "sampler_path") if name in values}
         digest = _digest(values, before)
@@ -231,16 +231,16 @@ class RunFolder:
             ) from error
 
     def _sweep(self) -> None:
-        """Remove what a killed process had begun to write beside a file."""
+        """Remove temporary files of a killed process."""
         for name in (CONFIG, METRICS, CHECKPOINTS, RESULT, PREVIEW, REPORT, OWNER, ".holder.json"):
             for left in self.path.glob(f".{name}-*"):
                 left.unlink(missing_ok=True)
 
-    # --- whose it is ---
+    # --- ownership ---
 
     @property
     def mark(self) -> str | None:
-        """What this folder has alone, wherever it is moved on its disk: no copy has it. None before it was written."""
+        """Identity of this folder on its disk; a copy has another one. None before it was written."""
         file = self.path / OWNER
         try:
             token, found = regular(file, self.path).read_bytes(), file.stat()
@@ -251,7 +251,7 @@ class RunFolder:
         return f"{token[:-1].decode()}-{found.st_dev:x}-{found.st_ino:x}-{found.st_ctime_ns:x}"
 
     def _stores(self) -> tuple[str, ...]:
-        """Where in the folder the clients of this run have kept what they saved, as `config.json` says."""
+        """Folders inside this one where the run's clients stored checkpoints, as listed in `config.json`."""
         try:
             found: object = self.settings().get("stores")
         except (FileNotFoundError, CheckpointError):
@@ -260,7 +260,7 @@ class RunFolder:
         return tuple(store for store in named if isinstance(store, str) and self._holds(store))
 
     def _holds(self, relative: str) -> bool:
-        """Whether a relative path is one in the folder that no link leads out of."""
+        """Whether a relative path stays inside this folder, links resolved."""
         parts = Path(relative).parts
         if not parts or Path(relative).is_absolute() or ".." in parts:
             return False
@@ -269,7 +269,7 @@ class RunFolder:
         return False
 
     def _remove_orphans(self, stores: Iterable[str], keep: Iterable[str]) -> None:
-        """Remove what this run has saved into its folder and what no record names: a kill came in between."""
+        """Remove saved checkpoints without a record, left by a kill between save and record."""
         kept = {Path(path).resolve() for path in keep if "://" not in path}
         for store in stores:
             for kind in _folders_in(self.path / store):
@@ -277,12 +277,12 @@ class RunFolder:
                     if _SAVED.fullmatch(saved.name) and saved.resolve() not in kept:
                         shutil.rmtree(saved, ignore_errors=True)
                 with suppress(OSError):
-                    kind.rmdir()  # where nothing is left in it
+                    kind.rmdir()  # only if it is empty
             with suppress(OSError):
                 (self.path / store).rmdir()
 
     def _relative(self, path: str) -> str | None:
-        """*path* relative to the folder; None where it is an address, or lies elsewhere."""
+        """*path* relative to the folder; None if it is an address or outside."""
         if "://" in path:
             return None
         root, found = self.path.resolve(), Path(path)
@@ -293,7 +293,7 @@ class RunFolder:
         return path if inner is None else inner
 
     def located(self, path: str) -> str:
-        """Where a recorded path is now: in this folder, if it holds the checkpoint, however far it was moved.
+        """Current location of a recorded path: in this folder, if the folder was moved with the checkpoint.
 
         A path that was written in full, by an earlier version or because the engine keeps its files elsewhere, is
         looked for in the folder first: the original may be there still, and may be another's by now.
@@ -310,7 +310,7 @@ class RunFolder:
         return next((str(each) for each in moved if each.is_dir()), path)
 
     def checked(self, record: CheckpointRecord, path: str, *, outside: bool = False) -> str:
-        """*path* of *record*, looked at before anything is read from it.
+        """*path* of *record*, verified before anything is read from it.
 
         Args:
             record: A checkpoint of this folder.
@@ -340,7 +340,7 @@ class RunFolder:
     # --- reading ---
 
     def settings(self) -> dict[str, Any]:
-        """What `config.json` says.
+        """Contents of `config.json`.
 
         Raises:
             FileNotFoundError: There is none.
@@ -349,7 +349,7 @@ class RunFolder:
         return self._read(CONFIG)
 
     def result(self) -> dict[str, Any]:
-        """What `result.json` says; empty before the run has ended.
+        """Contents of `result.json`; empty before the run has ended.
 
         Raises:
             CheckpointError: It is damaged.
@@ -360,7 +360,7 @@ class RunFolder:
             return {}
 
     def preview(self) -> dict[str, Any] | None:
-        """The first rows with their masks; None where there are none.
+        """The first rows with their masks; None if there are none.
 
         Raises:
             CheckpointError: The file is damaged.
@@ -394,7 +394,7 @@ class RunFolder:
         return rows
 
     def sound_rows(self) -> tuple[list[Row], str]:
-        """The rows up to the first that is damaged, and what is wrong with that; an empty text where none is."""
+        """The rows before the first damaged one, and what is wrong with it; empty text if nothing is."""
         rows = list[Row]()
         for number, line in enumerate(self._lines(METRICS), 1):
             try:
@@ -404,7 +404,7 @@ class RunFolder:
         return rows, ""
 
     def check_rows(self, record: CheckpointRecord, rows: Iterable[Row]) -> None:
-        """Look that the rows up to the step of *record* are those that it was saved with.
+        """Check that the rows up to the step of *record* are those it was saved with.
 
         Raises:
             CheckpointError: They are not.
@@ -418,7 +418,7 @@ class RunFolder:
             )
 
     def checkpoints(self) -> list[CheckpointRecord]:
-        """The lines of `checkpoints.jsonl`, with the paths as they are now.
+        """Records of `checkpoints.jsonl`, with current paths.
 
         Raises:
             CheckpointError: A line is damaged, was changed since it was written, or is missing.
@@ -444,7 +444,7 @@ class RunFolder:
     def _opened(
         self, record: CheckpointRecord, values: Mapping[str, Any], mark: str | None, stores: tuple[str, ...]
     ) -> CheckpointRecord:
-        """*record* with the paths as they are now, and whether its checkpoints are this run's own."""
+        """*record* with current paths, and whether its checkpoints belong to this run."""
         paths: dict[str, Any] = {
             name: self.located(path)
             for name, path in (("state_path", record.state_path), ("sampler_path", record.sampler_path))
@@ -481,12 +481,12 @@ class RunFolder:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """What is a folder in *folder*, and no link to one."""
+    """Subfolders of *folder*, links excluded."""
     return sorted(each for each in folder.iterdir() if each.is_dir() and not each.is_symlink())
 
 
 def rows_digest(rows: Iterable[Row]) -> Any:
-    """SHA-256 over the rows as `metrics.jsonl` has them; `add_row` adds more."""
+    """SHA-256 over the rows in their `metrics.jsonl` form; `add_row` extends it."""
     digest = hashlib.sha256()
     for row in rows:
         add_row(digest, row)
@@ -494,17 +494,17 @@ def rows_digest(rows: Iterable[Row]) -> Any:
 
 
 def add_row(digest: Any, row: Row) -> None:
-    """Let *digest* go over one row more."""
+    """Update *digest* with one more row."""
     digest.update(json_line(row_to_json(row)).encode())
 
 
 def _digest(values: Mapping[str, JSON], before: str) -> str:
-    """SHA-256 over the content of a line and the digest of the line before it."""
+    """SHA-256 over the content of a line and the digest of the previous line."""
     content = json.dumps(json.loads(json.dumps(values)), sort_keys=True)
     return hashlib.sha256(f"{before}\n{content}".encode()).hexdigest()
 
 
 def _is_number(value: object) -> bool:
     if isinstance(value, float):
-        return math.isfinite(value)  # JSON may say 1e999
+        return math.isfinite(value)  # JSON text may contain 1e999
     return type(value) is int and abs(value) < 2**63

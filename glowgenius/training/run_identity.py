@@ -1,4 +1,4 @@
-"""The identity of a run: everything that decides the sequence of its updates, and its description in the header."""
+"""Run identity: everything that determines the sequence of updates, and its description in the header."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PACKAGES: Final = ("tinker", "transformers", "torch")
 
 
 def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
-    """*rows* as a data set.
+    """Convert *rows* to a `Dataset`.
 
     Raises:
         ConfigError: They are none; the message says how to make one.
@@ -72,13 +72,13 @@ def as_dataset(rows: Dataset | Sequence[Conversation], name: str) -> Dataset:
 def as_datasets(
     train: Dataset | Sequence[Conversation], evaluation: Dataset | Sequence[Conversation] | None
 ) -> tuple[Dataset, Dataset | None]:
-    """What `train`, `preflight` and `estimate` are given, as data sets; the errors are those of `as_dataset`."""
+    """Convert the arguments of `train`, `preflight` and `estimate` to data sets; errors as in `as_dataset`."""
     held = None if evaluation is None else as_dataset(evaluation, "eval_dataset")
     return as_dataset(train, "train"), held
 
 
 def peak_rate(config: TrainingConfig, base_model: str) -> tuple[float, str]:
-    """The peak learning rate, and where it comes from."""
+    """The peak learning rate and its source."""
     if config.learning_rate != "auto":
         return float(config.learning_rate), "as configured"
     suggestion = suggest_learning_rate(base_model)
@@ -98,9 +98,9 @@ def run_identity(
     weights: str | None = None,
     initial: InitialWeights | None = None,
 ) -> dict[str, JSON]:
-    """Everything that decides the sequence of updates, as JSON; *weights* is the fingerprint of the base model's."""
+    """Everything that determines the updates, as JSON; *weights* is the fingerprint of the base model's weights."""
     settings = {name: value for name, value in config.to_json().items() if name not in NO_BEARING}
-    # `auto` and the number that it stands for are the same run.
+    # `auto` and the number it resolves to are the same run.
     settings["learning_rate"] = learning_rate
     identity: dict[str, JSON] = {
         "base_model": base_model,
@@ -118,25 +118,25 @@ def run_identity(
 
 
 def weights_of(engine: str, base_model: str, lora: LoRAConfig | None) -> str | None:
-    """The fingerprint of the weights that a run of ours would adapt on this machine; None elsewhere.
+    """Fingerprint of the base model's weights for the local engine; None for other engines.
 
     Raises:
         ModelNotFoundError: There is no such model.
     """
     if engine != "local" or lora is None or missing(base_model) is not None:
-        return None  # the engine says what is missing
+        return None  # the engine reports what is missing
     return weights_fingerprint(model_directory(base_model))
 
 
 def for_one_run(engine: Engine, output_dir: Path | None) -> Engine:
-    """*engine* for a run; without a folder, what it stores on this machine is removed with the run's result."""
+    """*engine* for one run; without a run folder, its local files are removed with the result."""
     if output_dir is None and isinstance(engine.service, SupportsTemporary):
         return attrs.evolve(engine, service=engine.service.with_temporary_checkpoints())
     return engine
 
 
 def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *, look_up: bool) -> str:
-    """The model and its adapter, with the number of trained parameters where it can be told.
+    """Header line of model and adapter, with the number of trainable parameters if known.
 
     Args:
         base_model: The model that is adapted.
@@ -162,7 +162,7 @@ def describe_model(base_model: str, lora: LoRAConfig | None, rank: int | None, *
 
 
 def serving_lines(lora: LoRAConfig | None) -> tuple[str, ...]:
-    """What the header says of servers that refuse the adapter, while it can still be made another one."""
+    """Header warnings about servers that refuse such an adapter, while the settings can still change."""
     if lora is None or not lora.train_unembed:
         return ()
     text = (
@@ -173,14 +173,14 @@ def serving_lines(lora: LoRAConfig | None) -> tuple[str, ...]:
 
 
 def preview_of(train: Dataset, renderer: Renderer, config: TrainingConfig) -> Preview:
-    """The first rows with their masks, for the page of the run."""
+    """The first rows with their masks, for the HTML report."""
     return preview(train, renderer, rows=PREVIEWED, train_on=config.train_on, max_length=config.max_length)
 
 
 @final
 @frozen(kw_only=True, eq=False)
 class AdaptedModel:
-    """The model of a run: base, adapter, and the engine that trains it."""
+    """The model of a run: base model, adapter, and the engine that trains it."""
 
     base_model: str
     """The model that is adapted."""
@@ -205,7 +205,7 @@ class AdaptedModel:
 
     @property
     def can_restart(self) -> bool:
-        """Whether a client can be made again; one that was given cannot."""
+        """Whether a new client can be created; a client passed by the user cannot be replaced."""
         return self.lora is not None
 
 
@@ -219,7 +219,7 @@ def settings_file(
     rows: JSON,
     dropped: Mapping[str, int],
 ) -> dict[str, JSON]:
-    """What `config.json` says. The first names are the cookbook's, for the tools that open its runs."""
+    """Contents of `config.json`; the first keys are the cookbook's, for tools that read its runs."""
     return {
         "model_name": model.base_model,
         "log_path": str(config.output_dir),
@@ -263,7 +263,7 @@ def _versions() -> Mapping[str, str]:
 
 
 def check_type(name: str, value: Any, kind: type) -> None:
-    """Refuse an argument of another type, with what was perhaps meant.
+    """Refuse an argument of the wrong type, with a hint about what was probably meant.
 
     Raises:
         ConfigError: It is of another type.

@@ -1,4 +1,4 @@
-"""Answers and likelihoods from an engine, in the words of conversations."""
+"""`Sampler`: generated answers and log-probabilities for conversations, from any engine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _ELSEWHERE: Final = {
 @final
 @frozen(kw_only=True)
 class Completion:
-    """What the model said to one prompt."""
+    """One generated answer."""
 
     text: str
     """The answer, without the stop token."""
@@ -86,7 +86,7 @@ class Completion:
 
 @final
 class Sampler:
-    """Questions in, answers out: a sampling client and the renderer that its weights were trained with.
+    """Generates answers to conversations: a sampling client and the renderer its weights were trained with.
 
     All requests of a call are submitted before any is waited for, so that the engine can work on them together.
     One on Tinker can be pickled: the pickle holds no key, and the sampler connects again where it is first used, with
@@ -150,22 +150,22 @@ class Sampler:
 
     @property
     def renderer(self) -> Renderer:
-        """What turns messages into tokens and back."""
+        """The renderer between messages and tokens."""
         return self._renderer
 
     @property
     def trained(self) -> Trained | None:
-        """What the model was trained on, as hashes; None where that is not known, or nothing."""
+        """Hashes of the training rows; None if unknown or untrained."""
         return self._trained
 
     @property
     def name(self) -> str:
-        """What the model is called in tables and reports."""
+        """Name of the model in tables and reports."""
         return self._name
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens that a prompt and its answer may have together; None where that is not known.
+        """The most tokens a prompt and its answer may have together; None if unknown.
 
         Raises:
             AuthenticationError: The service was asked for it, and refuses the key.
@@ -193,18 +193,18 @@ class Sampler:
     ) -> str:
         """The answer to one prompt; the settings and errors are those of `complete`."""
         _refuse_unknown("generate", unknown)
-        prompt_parts(prompt)  # which says what is no prompt
+        prompt_parts(prompt)  # raises if it is not a prompt
         completions = self.complete(
             [prompt], max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop
         )
         return completions[0].text
 
     async def generate_async(self, prompt: Prompt, **settings: Any) -> str:
-        """As `generate`, for async code: the event loop goes on while the model answers."""
+        """Async version of `generate`; does not block the event loop."""
         return await asyncio.to_thread(self.generate, prompt, **settings)
 
     async def complete_async(self, prompts: Sequence[Prompt], **settings: Any) -> list[Completion]:
-        """As `complete`, for async code: the event loop goes on while the model answers."""
+        """Async version of `complete`; does not block the event loop."""
         return await asyncio.to_thread(self.complete, prompts, **settings)
 
     def complete(
@@ -220,7 +220,7 @@ class Sampler:
         on_progress: OnProgress | None = None,
         **unknown: Never,
     ) -> list[Completion]:
-        """One answer per prompt, in their order.
+        """One answer per prompt, in order.
 
         Args:
             prompts: Questions as text, messages up to where the assistant speaks, or conversations, of which the last
@@ -274,7 +274,7 @@ class Sampler:
         return completions
 
     def _completion(self, tokens: list[int], stop_reason: StopReason, ends: _Stops) -> Completion:
-        """The answer in *tokens*, up to the first stop."""
+        """The answer in *tokens*, up to the first stop token or stop text."""
         at = next((place for place, token in enumerate(tokens) if token in ends.tokens), len(tokens))
         message = self._renderer.parse(tokens[:at])
         found = [place for text in ends.texts if (place := message.content.find(text)) >= 0]
@@ -291,7 +291,7 @@ class Sampler:
     def answer_logprobs(
         self, conversations: Sequence[Conversation], *, on_progress: OnProgress | None = None
     ) -> list[LogprobArray]:
-        """How probable the model finds each token of the given answers, stop token included.
+        """Log-probability of each token of the given answers, stop token included.
 
         Args:
             conversations: Each ends with the answer to be scored.
@@ -308,7 +308,7 @@ class Sampler:
         examples = [self._renderer.render(conversation) for conversation in conversations]
         lengths = [len(example.tokens) for example in examples]
         self._refuse_long(prompts_over_context(conversations, lengths, self.context_length, max_tokens=None))
-        # The first token has nothing before it that could predict it, so it never counts.
+        # The first token has no context to be predicted from, so it never counts.
         trained = [np.flatnonzero(example.weights[1:]) + 1 for example in examples]
         futures: list[FutureLike[list[float | None]]] = []
         with mapped("compute_logprobs"):
@@ -327,12 +327,12 @@ class Sampler:
     def answer_nll(
         self, conversations: Sequence[Conversation], *, on_progress: OnProgress | None = None
     ) -> list[float]:
-        """The mean negative log-likelihood of each answer, in nats per trained token; as `answer_logprobs`."""
+        """Mean negative log-likelihood of each answer, in nats per trained token; see `answer_logprobs`."""
         rows = self.answer_logprobs(conversations, on_progress=on_progress)
         return [-float(row.mean(dtype=np.float64)) for row in rows]
 
     def likeliest(self, examples: Sequence[ShiftedExample], k: int) -> list[tuple[TokenArray, LogprobArray]]:
-        """The *k* tokens that the model finds likeliest in the place of every trained target.
+        """The top-k tokens of the model at the position of every trained target.
 
         Args:
             examples: What is read.
@@ -348,7 +348,7 @@ class Sampler:
         one_token = SamplingParams(max_tokens=1, temperature=0.0)
         with mapped("sample (the likeliest tokens along a row)"):
             for example in examples:
-                # The last target is a token of the prompt too, so that its place has a distribution.
+                # The last target is appended to the prompt, so that its position has a distribution.
                 whole = np.append(example.inputs, example.targets[-1])
                 futures.append(self.client.sample(self._model_input(whole), 1, one_token, topk_prompt_logprobs=k))
         found: list[tuple[TokenArray, LogprobArray]] = []
@@ -358,7 +358,7 @@ class Sampler:
         return found
 
     def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
-        """Refuse, by their places, rows that are too long to be asked, before any of them is; `evaluate` does this.
+        """Refuse rows that exceed the context length, before any request; `evaluate` calls this.
 
         Args:
             rows: The questions, each with its answer.
@@ -393,7 +393,7 @@ class Sampler:
 @final
 @frozen(kw_only=True)
 class _Stops:
-    """What ends an answer."""
+    """Stop tokens and stop texts of a request."""
 
     sent: tuple[Any, ...]
     """What the engine is told: token ids, or texts, as the renderer has them."""
@@ -406,7 +406,7 @@ class _Stops:
 
     @classmethod
     def of(cls, given: Any, own: Sequence[Any]) -> _Stops:
-        """*given* beside the renderer's *own* stops; an engine takes ids or texts, never both."""
+        """*given* and the renderer's *own* stops combined; an engine takes ids or texts, never both."""
         items: list[Any] = [given] if isinstance(given, str | int) or given is None else list(given)
         items = [item for item in items if item is not None]
         for item in items:
@@ -432,7 +432,7 @@ def _from_handle(
 def prompts_over_context(
     prompts: Sequence[Prompt], lengths: Sequence[int], context: int | None, *, max_tokens: int | None
 ) -> list[Problem]:
-    """The prompts whose tokens and answer are more than a model takes.
+    """Prompts that exceed the model's context together with their answer.
 
     Args:
         prompts: What is asked; a conversation names its place in its file.
@@ -475,7 +475,7 @@ def _too_long(index: int, prompt: Prompt, length: int, context: int, max_tokens:
 def sampling_problems(
     renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int, context: int | None
 ) -> list[Problem]:
-    """What `Sampler.complete` would refuse as too long, before there is a model to ask; for callbacks.
+    """Prompts that `Sampler.complete` would refuse as too long, checked before training; for callbacks.
 
     Raises:
         ConfigError: A prompt is not one.
@@ -488,7 +488,7 @@ def sampling_problems(
 
 
 def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens: int) -> TokenUsage:
-    """The most that `Sampler.complete` reads and generates, for an estimate.
+    """The most tokens `Sampler.complete` reads and generates, for an estimate.
 
     Raises:
         ConfigError: A prompt is not one.
@@ -499,7 +499,7 @@ def sampling_usage(renderer: Renderer, prompts: Sequence[Prompt], *, max_tokens:
 
 
 def scoring_usage(renderer: Renderer, conversations: Sequence[Conversation]) -> TokenUsage:
-    """What `Sampler.answer_logprobs` reads, for an estimate, and the one token of each request that has to be sampled.
+    """Tokens `Sampler.answer_logprobs` reads, and the one sampled token each request needs, for an estimate.
 
     Raises:
         RenderingError: A conversation cannot be rendered.
@@ -509,14 +509,14 @@ def scoring_usage(renderer: Renderer, conversations: Sequence[Conversation]) -> 
 
 
 def prompt_tokens(renderer: Renderer, prompt: Prompt) -> TokenArray:
-    """What is sent for *prompt*: with its tools, where it has some."""
+    """Tokens sent for *prompt*, including its tools."""
     messages, tools = prompt_parts(prompt)
-    # A renderer of a user's may know no tools.
+    # A user's renderer may not accept tools.
     return renderer.render_prompt(messages, tools) if tools else renderer.render_prompt(messages)
 
 
 def prompt_parts(prompt: Any) -> tuple[Sequence[Message], Tools]:
-    """The messages of a prompt, and its tools."""
+    """Messages and tools of a prompt."""
     if isinstance(prompt, str):
         return (Message("user", prompt),), ()
     if isinstance(prompt, Conversation):
@@ -528,7 +528,7 @@ def prompt_parts(prompt: Any) -> tuple[Sequence[Message], Tools]:
 
 
 def _is_prompt(prompts: Any) -> bool:
-    """Whether *prompts* are the messages of one prompt; untyped callers pass all sorts of things."""
+    """Whether *prompts* is a single prompt, given as its messages; untyped callers may pass anything."""
     items: list[Any] = [*prompts] if isinstance(prompts, list) else []  # pyright: ignore[reportUnknownVariableType] - as above
     return bool(items) and all(
         isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item) for item in items

@@ -1,4 +1,4 @@
-"""When which rows are trained at which rate: a pure function of the settings, so a resume can enter it anywhere.
+"""The plan of a run: rows and learning rate of every step, as a pure function of the settings.
 
 With N steps, W of them warm-up, and s = 0 … N−1, the rate of a step is the peak times
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def rate_factor(index: int, *, num_steps: int, schedule: LRSchedule, warmup_steps: int = 0) -> float:
-    """What the peak rate is multiplied with at one step; above 0 for every step of the run.
+    """Factor of the peak learning rate at one step; above 0 for every step of the run.
 
     Args:
         index: 0-based; below *num_steps*.
@@ -48,7 +48,7 @@ def rate_factor(index: int, *, num_steps: int, schedule: LRSchedule, warmup_step
 @final
 @frozen(kw_only=True)
 class PlannedStep:
-    """One update that is going to be made."""
+    """Rows and learning rate of one planned update."""
 
     step: int
     """1-based: the number of updates when it is done."""
@@ -105,22 +105,22 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one epoch, a short last one included."""
+        """Batches per epoch, including a shorter last one."""
         return -(-self.num_rows // self.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run."""
+        """Number of updates in the whole run."""
         planned = self.steps_per_epoch * self.num_epochs
         return planned if self.max_steps is None else min(planned, self.max_steps)
 
     @property
     def cut_short(self) -> bool:
-        """Whether `max_steps` ends the run before its last epoch does."""
+        """Whether `max_steps` ends the run before its last epoch ends."""
         return self.total_steps < self.steps_per_epoch * self.num_epochs
 
     def step(self, number: int) -> PlannedStep:
-        """The step that makes *number* updates, `1 … total_steps`."""
+        """The planned step of update *number*, `1 … total_steps`."""
         epoch, batch = divmod(number - 1, self.steps_per_epoch)
         factor = rate_factor(
             number - 1, num_steps=self.total_steps, schedule=self.lr_schedule, warmup_steps=self.warmup_steps
@@ -135,26 +135,26 @@ class Plan:
         )
 
     def is_due(self, every: Cadence, step: PlannedStep) -> bool:
-        """Whether something that happens *every* so often happens after *step*."""
+        """Whether something that happens *every* so many steps happens after *step*."""
         if every is None:
             return False
         return step.ends_epoch if every == "epoch" else step.step % every == 0
 
     def times_due(self, every: Cadence, *, after: int = 0) -> int:
-        """Behind how many of the steps from *after* on it is."""
+        """After how many of the steps from *after* on it happens."""
         if every is None:
             return 0
         length = self.steps_per_epoch if every == "epoch" else every
         return self.total_steps // length - after // length
 
     def ever_due(self, every: Cadence) -> bool:
-        """Whether there is a step of the run after which it is."""
+        """Whether it happens after any step of the run."""
         if every is None:
             return False
         return (self.steps_per_epoch if every == "epoch" else every) <= self.total_steps
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        # Only the current epoch is kept: a million rows in ten orders would be ten million numbers.
+        # Only the current epoch's order is kept: ten orders of a million rows would be ten million integers.
         if epoch not in self._epochs:
             self._epochs.clear()
             whole = batches(self.num_rows, self.batch_size, seed=self.seed, epoch=epoch)
@@ -162,13 +162,13 @@ class Plan:
         return self._epochs[epoch]
 
     def _without(self, batch: list[int]) -> list[int]:
-        """The places of *batch* in which something comes, counted among those alone."""
+        """Positions of the batch's remaining examples, counted without the dropped ones."""
         at = [(place, bisect_left(self.left_out, place)) for place in batch]
         return [place - before for place, before in at if place not in self.left_out[before : before + 1]]
 
 
 def make_plan(config: TrainingConfig, *, num_rows: int, learning_rate: float, left_out: tuple[int, ...] = ()) -> Plan:
-    """The plan of *config* for so many rows, *left_out* among them, with the peak rate that `auto` stands for."""
+    """The plan of *config* for a number of rows, minus *left_out*, with the resolved peak learning rate."""
     return Plan(
         num_rows=num_rows,
         batch_size=config.batch_size,

@@ -1,4 +1,4 @@
-"""One call of `train`: from the header to the result or the error, with its restarts."""
+"""One call of `train`, from the header to the result or the error, with restarts."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ _LOG = logger("glowgenius.training")
 
 
 def worth_a_restart(error: BaseException) -> bool:
-    """Whether the same requests, sent to a new client, may succeed."""
+    """Whether the same requests may succeed with a new client."""
     return isinstance(error, WORTH_A_RESTART)
 
 
 @final
 class Attempts:
-    """Runs the loop, and again from the last checkpoint where the service has failed.
+    """Runs the loop, and again from the last checkpoint after a service failure.
 
     A failed gradient may have been followed by its update all the same, so nothing is sent again to the same client:
     the steps behind the checkpoint are made anew on a client that stands where the checkpoint does.
@@ -118,7 +118,7 @@ class Attempts:
                 return made, agenda.stop
 
     def _restart(self, error: EngineError, failed_step: int) -> Start:
-        """Set everything back to the last checkpoint, say so, and wait a little.
+        """Reset to the last checkpoint, report the restart, and wait briefly.
 
         Raises:
             EngineError: *error*, if this was the last time.
@@ -164,29 +164,29 @@ SLICE: Final = 0.2
 
 @final
 class RunCancelled(KeyboardInterrupt):
-    """The task that awaits the run was cancelled: what Ctrl-C is to a program."""
+    """The awaiting task was cancelled; handled like Ctrl-C."""
 
 
 @final
 class Interruption:
-    """Interrupts a run from another thread, as a signal cannot: only the main thread is given those."""
+    """Interrupts a run from another thread; Python delivers signals to the main thread only."""
 
     def __init__(self) -> None:
-        # Unlike a semaphore, a queue of this kind may be used by the handler of a signal.
+        # Unlike a semaphore, a SimpleQueue may be used in a signal handler.
         self._presses: queue.SimpleQueue[KeyboardInterrupt] = queue.SimpleQueue()
 
     def press(self, interrupt: KeyboardInterrupt | None = None) -> None:
-        """The first time the run saves and leaves, the second time it leaves at once; *interrupt* is what is raised."""
+        """The first call makes the run save and stop, the second stops it at once; *interrupt* is what is raised."""
         self._presses.put(KeyboardInterrupt() if interrupt is None else interrupt)
 
     def unheard(self) -> KeyboardInterrupt | None:
-        """What was pressed first of all that no wait has raised."""
+        """The first interruption that no wait has raised yet."""
         with suppress(queue.Empty):
             return self._presses.get_nowait()
         return None
 
     def clock(self, clock: Clock) -> Clock:
-        """*clock*, whose waits raise what was pressed."""
+        """*clock* whose waits raise a pending interruption."""
 
         def done_within(future: FutureLike[Any], seconds: float) -> bool:
             while True:
@@ -208,7 +208,7 @@ class Interruption:
 
 
 async def in_thread(work: Callable[[Interruption], T]) -> T:
-    """What *work* returns, done in a thread, so that the event loop goes on.
+    """The result of *work*, run in a thread so that the event loop is not blocked.
 
     Raises:
         CancelledError: The task was cancelled, each time of which was a press; *work* has come to its end by then, and
@@ -229,7 +229,7 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
     with handled(interruption.press):
         while not thread.done():
             try:
-                await asyncio.wait([thread])  # which leaves it alone when it is itself cancelled
+                await asyncio.wait([thread])  # a cancelled `wait` does not cancel the thread
             except asyncio.CancelledError as error:
                 cancelled = error
                 interruption.press(RunCancelled())
@@ -239,16 +239,16 @@ async def in_thread(work: Callable[[Interruption], T]) -> T:
             cancelled.add_note(note)
         raise cancelled from failure
     if failure is None:
-        failure = interruption.unheard()  # it came when the run had nothing more to wait for, and ends the program
+        failure = interruption.unheard()  # it arrived after the last wait of the run, and ends the program
     if failure is not None:
         raise failure
-    return cast("T", value)  # without a failure there is one
+    return cast("T", value)  # set whenever there was no failure
 
 
 @final
 @frozen(kw_only=True, eq=False)
 class Session:
-    """One call of `train`, checked."""
+    """One checked call of `train`."""
 
     run: RunContext
     """What the run is made of."""
@@ -272,7 +272,7 @@ class Session:
     """The run in a few lines."""
 
     def train(self, make_client: Callable[[str | None], TrainingClient]) -> TrainingResult:
-        """Train; *make_client* is the first request, and receives the state to resume from.
+        """Train the model; *make_client* is the first request, and receives the state to resume from.
 
         Raises:
             BaseException: Whatever ended the run, after every callback has received it.
@@ -289,7 +289,7 @@ class Session:
                 callbacks.load_state(self.start.records[-1].callbacks)
             client = make_client(self.start.state_path)
             if self.folder is not None:
-                # With what is known to be spent by now, or the next resume would not know of it.
+                # Records the cost so far, or the next resume would not count it.
                 spent = asdict(meter.usage)
                 records = (*self.start.records[:-1], *(evolve(r, usage=spent) for r in self.start.records[-1:]))
                 store = checkpoint_directory(client)
@@ -309,7 +309,7 @@ class Session:
         return result
 
     def _end_badly(self, folder: RunFolder, error: BaseException, step: int) -> None:
-        """Write how the run ended; where that fails as well, *error* is still what is raised."""
+        """Record how the run failed; if that fails too, *error* is still the one raised."""
         try:
             folder.end(_failure(error, step))
         except GlowGeniusError as failure:
@@ -326,14 +326,14 @@ class Session:
         return evolve(self.run, rows=rows)
 
     def _keep_preview(self, folder: RunFolder) -> None:
-        """Keep the first rows with their masks for the page of the run."""
+        """Save the first rows with their masks for the HTML report."""
         try:
             folder.keep_preview(asdict(preview_of(self.train_rows, self.run.renderer, self.run.config)))
         except GlowGeniusError as error:
             _LOG.warning("the page of the run shows no masks: %s", error)
 
     def _keep_rows(self, folder: RunFolder) -> None:
-        """Keep the evaluation rows, and what tells later which questions were trained."""
+        """Save the evaluation rows and the hashes of the training rows."""
         if self.run.rows.trained is not None:
             text = json.dumps(self.run.rows.trained.to_json(), allow_nan=False)
             write_whole(folder.path / TRAINED, f"{text}\n")
@@ -381,7 +381,7 @@ class Session:
         recorder: Recorder,
         began: float,
     ) -> TrainingResult:
-        """Train to the end, with restarts where they help."""
+        """Run the training loop to the end, with restarts where they can help."""
 
         def make_another(state: str | None) -> TrainingClient:
             another = make_client(state)
@@ -443,7 +443,7 @@ class Session:
 
 
 def _failure(error: BaseException, step: int) -> dict[str, JSON]:
-    """How the run ended, without keys that a message may contain."""
+    """How the run ended, with API keys removed from the message."""
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     name = "CancelledError" if isinstance(error, RunCancelled) else type(error).__name__
     return {"status": status, "step": step, "error": name, "message": redact(str(error))}

@@ -1,4 +1,4 @@
-"""`SupervisedTrainer`: a base model, a renderer and settings; data in, a trained adapter out."""
+"""`SupervisedTrainer`: trains a LoRA adapter on conversations, from a base model, a renderer and settings."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class SupervisedTrainer:
         config: TrainingConfig = _CONFIG,
         callbacks: Callback | Iterable[Callback] = (),
     ) -> SupervisedTrainer:
-        """A trainer around a client that exists already, with whatever it has learned so far.
+        """A trainer for an existing training client, with the weights it has now.
 
         Its steps are counted from 0 all the same. It trains once, and cannot resume, as a client cannot be wound back.
 
@@ -191,22 +191,22 @@ class SupervisedTrainer:
 
     @property
     def base_model(self) -> str:
-        """The model that is adapted."""
+        """Name of the base model."""
         return self._base_model
 
     @property
     def lora(self) -> LoRAConfig | None:
-        """The adapter; None around a client that was given."""
+        """The adapter settings; None for a client passed by the user."""
         return self._lora
 
     @property
     def config(self) -> TrainingConfig:
-        """How a run goes."""
+        """The training settings."""
         return self._config
 
     @property
     def renderer(self) -> Renderer:
-        """Between messages and tokens, in training and in sampling; made on first use.
+        """The renderer between messages and tokens, for training and sampling; created on first use.
 
         Raises:
             ConfigError: What was given is no renderer.
@@ -226,7 +226,7 @@ class SupervisedTrainer:
         *,
         engine: str = "auto",
     ) -> PreflightReport:
-        """Check a run without starting it: every row is rendered, and no row is sent.
+        """Check a run without starting it: renders every row and sends none.
 
         A service is asked which models it has, which costs nothing. Where no engine is to be had, what it would say is
         left out, with a warning.
@@ -259,7 +259,7 @@ class SupervisedTrainer:
         *,
         engine: str = "auto",
     ) -> CostEstimate:
-        """What a run is going to cost, without starting it: no row is sent.
+        """Estimated cost of a run, without starting it or sending a row.
 
         Args:
             train: As for `train`.
@@ -282,7 +282,7 @@ class SupervisedTrainer:
         initial_weights: object | None = None,
         dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
-        """Train, and return when it is done.
+        """Train, and return the finished run.
 
         Inside a running event loop it blocks that loop; there, `await trainer.train_async(...)`.
         Ctrl-C reports what is under way, saves the state and leaves; a second Ctrl-C leaves at once. So do SIGTERM and
@@ -325,7 +325,7 @@ class SupervisedTrainer:
         initial_weights: object | None = None,
         dropped_rows: Sequence[int | str] = (),
     ) -> TrainingResult:
-        """As `train`, in a thread of its own, so that the event loop goes on; callbacks are called in that thread.
+        """Async version of `train`: runs in its own thread, where callbacks are called too.
 
         Cancelling the task is what Ctrl-C is to `train`: what is under way is reported, the state saved, and only then
         is the task over. Cancelled a second time, the run leaves at once. SIGTERM and SIGHUP do the same to the run.
@@ -341,7 +341,7 @@ class SupervisedTrainer:
         return await in_thread(run)
 
     def base_sampler(self) -> Sampler:
-        """The model as it is without the adapter, with the same renderer: what to compare with.
+        """Sampler of the base model without the adapter, with the same renderer, for comparison.
 
         Raises:
             ConfigError: The trainer was made from a client, without the service that made it.
@@ -356,7 +356,7 @@ class SupervisedTrainer:
         return Sampler(client, self.renderer, name="base", context_length=limit)
 
     def _where(self, owner: str, engine: str) -> Engine:
-        """The engine of a run, or the mere name of one that is asked for nothing."""
+        """The engine of a run, or only its name where nothing is requested from it."""
         check_engine(owner, engine)
         return self._engine() if engine == "auto" else Engine(service=None, name=engine, line=f"engine: {engine}")
 
@@ -370,12 +370,12 @@ class SupervisedTrainer:
     def _check(
         self, train: Dataset, held: Dataset | None, engine: Engine, start: Start | None = None
     ) -> tuple[PreparedRun, PreflightReport]:
-        """The run, checked and priced; the service is asked for its models meanwhile."""
+        """Check the run and estimate its cost, while the service is asked for its models."""
         outlook = Outlook(engine, self._base_model, self._lora)
         try:
             renderer = self.renderer
         except ModelNotFoundError as error:
-            # Without a tokenizer there is nothing to check, but the service may know the name that was meant.
+            # Without a tokenizer there is nothing to check, but the service may suggest the right model name.
             if engine.name != "local" and (problems := outlook.see().problems):
                 raise refused(problems) from error
             raise
@@ -411,7 +411,7 @@ class SupervisedTrainer:
     def _beginning(
         self, resume: bool | str | os.PathLike[str] | None, initial: object | None
     ) -> tuple[SupervisedTrainer, InitialWeights | None]:
-        """The trainer with the adapter of the weights that the run begins with, and these weights, if there are any.
+        """The trainer with the adapter settings of the initial weights, and these weights, if any.
 
         A run that is resumed remembers them.
         """
@@ -430,7 +430,7 @@ class SupervisedTrainer:
         lora = fitting(weights, self._lora, default=self._lora is _LORA)
         if lora is self._lora:
             return self, weights
-        self._engine()  # found once, for both
+        self._engine()  # created once, for both trainers
         trainer = copy.copy(self)
         vars(trainer).update(_lora=lora)
         return trainer, weights
@@ -498,7 +498,7 @@ class SupervisedTrainer:
         held: Dataset | None,
         initial: InitialWeights | None,
     ) -> dict[str, JSON]:
-        """What decides the updates."""
+        """The run identity: everything that determines the updates."""
         return run_identity(
             base_model=self._base_model,
             lora=self._lora,
@@ -524,14 +524,14 @@ class SupervisedTrainer:
         train: Dataset,
         held: Dataset | None,
     ) -> tuple[Start, Dataset, Dataset | None]:
-        """Where the run begins, and with which rows; the renderer writes the day of the run that it goes on with."""
+        """Where the run starts and with which rows; the renderer uses the date of a resumed run."""
         start = starting_point(resume, folder, winds_back=self._client is None)
         if start.day is not None:
             self._renderer = self.renderer.on_day(start.day)
         return start, *as_begun(start, folder, train, held)
 
     def _room(self, engine: Engine, plan: Plan, start: Start) -> list[str]:
-        """What the header says about the checkpoints that are going to be written on this machine.
+        """Header lines about the size of checkpoints written on this machine.
 
         Raises:
             ConfigError: There is too little room even for the last one.
@@ -548,7 +548,7 @@ class SupervisedTrainer:
         evaluated = plan.times_due(config.eval_every, after=start.step) if config.metric_for_best else 0
         if config.save_top_k is not None:
             states, evaluated = min(states, config.save_top_k + 2), min(evaluated, config.save_top_k + 1)
-        # A state has the adapter and two moments of it.
+        # A state holds the adapter and its two Adam moments.
         lines = check_room(store, least=4 * weights, most=(3 * states + evaluated + 1) * weights)
         if not getattr(engine.service, "keeps_checkpoints", True):
             size = lines[0].partition(" in ")[0] if lines else ""
@@ -563,7 +563,7 @@ class SupervisedTrainer:
         return None if self._client is None else self._client.get_info().lora_rank
 
     def _make_client(self, engine: Engine, initial: InitialWeights | None, state: str | None) -> TrainingClient:
-        """A fresh adapter, one with the *initial* weights, the one of a checkpoint, or the client that was given."""
+        """A client with a new adapter, the *initial* weights or a checkpoint's, or the client passed by the user."""
         if self._client is not None:
             if self._client_is_used:
                 raise ConfigError(
@@ -571,12 +571,12 @@ class SupervisedTrainer:
                 )
             self._client_is_used = True
             return self._client
-        # Only a trainer around a client may be without them.
+        # Only a trainer made by `from_client` may lack them.
         service, lora = cast("ServiceClient", engine.service), cast("LoRAConfig", self._lora)
         return new_client(service, self._base_model, lora, state, initial)
 
 
 def _weights_in(identity: Mapping[str, JSON]) -> str | None:
-    """The fingerprint of the base model's weights, where they lie on this machine."""
+    """Fingerprint of the base model's weights, if they are on this machine."""
     found = identity.get(WEIGHTS)
     return found if isinstance(found, str) else None

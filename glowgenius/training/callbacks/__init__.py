@@ -1,1 +1,1 @@
-"""Watching and steering a run: the base class, and the callbacks that come with the library."""
+"""The callback base class, and the callbacks that come with the library."""

@@ -1,4 +1,4 @@
-"""`Callback`: its hooks, and the order in which callbacks receive an event."""
+"""`Callback`, its hooks, and the dispatch of events to callbacks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ RENAMED_HOOKS: Final = {
 
 
 class Callback:
-    """Base class of callbacks: override the hooks you need, each is given one frozen event.
+    """Base class of callbacks: override the hooks you need; each receives one frozen event.
 
         class Patience(Callback):
             def on_evaluate_end(self, event: EvaluateEnd) -> StopTraining | None:
@@ -87,7 +87,7 @@ class Callback:
 
     @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Check the hooks where they are defined, as one that is never called would go unnoticed."""
+        """Check hook names when the class is defined, because a misspelt hook would never be called."""
         super().__init_subclass__(**kwargs)
         _rename_hooks(cls)
         for name, hook in vars(cls).items():
@@ -96,15 +96,15 @@ class Callback:
 
     @override
     def __repr__(self) -> str:
-        """As errors name it; an address would tell nobody anything."""
+        """The class name as errors show it, without a memory address."""
         return f"{type(self).__name__}()"
 
     def sampling_usage(self, renderer: Renderer) -> TokenUsage | None:  # noqa: ARG002 - for those that override it
-        """The most tokens that it reads and generates at one evaluation, for the estimate; None where it cannot say."""
+        """The most tokens it reads and generates at one evaluation, for the cost estimate; None if unknown."""
         return None if self.needs_sampler else TokenUsage()
 
     def sampling_problems(self, renderer: Renderer, context: int | None) -> Sequence[Problem]:  # noqa: ARG002 - as above
-        """What the model could not be asked: prompts that are too long; a run with any of them is refused.
+        """Prompts that are too long for the model; a run with any of them is refused.
 
         Args:
             renderer: Makes the tokens.
@@ -114,62 +114,62 @@ class Callback:
 
     @property
     def needed_steps(self) -> Collection[int]:
-        """Steps whose weights it may still ask for by `StopTraining(use_step=…)`; `save_top_k` does not delete them."""
+        """Steps that `StopTraining(use_step=…)` may still name; `save_top_k` does not delete their weights."""
         return ()
 
     @property
     def state_key(self) -> str:
-        """Under which name the state is kept; has to be unique among the callbacks with state."""
+        """Key of the callback's state in a checkpoint; unique among the callbacks with state."""
         return type(self).__name__
 
     def state_dict(self) -> Mapping[str, JSON]:
-        """What has to survive a resume, as JSON."""
+        """State to restore on resume, as JSON values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave when a checkpoint was saved; called after `on_train_begin`."""
+        """Restore the state that `state_dict` returned when a checkpoint was saved; called after `on_train_begin`."""
 
     def on_event(self, event: Event) -> Request | None:
-        """Any event, before the hook of its own; for callbacks that treat all events alike, such as loggers."""
+        """Called with every event, before the event's own hook; for callbacks such as loggers."""
 
     def on_train_begin(self, event: TrainBegin) -> None:
-        """The first request is about to be made."""
+        """Called before the first request."""
 
     def on_epoch_begin(self, event: EpochBegin) -> Request | None:
-        """The first step of an epoch comes next."""
+        """Called before the first step of an epoch."""
 
     def on_step_begin(self, event: StepBegin) -> Request | None:
-        """A step has been submitted and is being waited for."""
+        """Called when a step has been submitted and its result is awaited."""
 
     def on_step_end(self, event: StepEnd) -> Request | None:
-        """An update has been made."""
+        """Called after each optimizer update."""
 
     def on_evaluate_begin(self, event: EvaluateBegin) -> Request | None:
-        """Weights are being evaluated; `LogMetrics` returned here is seen by `on_evaluate_end`."""
+        """Called while weights are evaluated; `LogMetrics` returned here is seen by `on_evaluate_end`."""
 
     def on_evaluate_end(self, event: EvaluateEnd) -> Request | None:
-        """An evaluation is complete."""
+        """Called when an evaluation is complete."""
 
     def on_checkpoint_saved(self, event: CheckpointSaved) -> Request | None:
-        """A checkpoint has been saved."""
+        """Called when a checkpoint has been saved."""
 
     def on_step_logged(self, event: StepLogged) -> None:
-        """Everything about a step has been measured; the row is about to be written."""
+        """Called when all metrics of a step are known, before its row is written."""
 
     def on_epoch_end(self, event: EpochEnd) -> Request | None:
-        """Every row has been visited once more."""
+        """Called when every row has been visited once more."""
 
     def on_service_wait(self, event: ServiceWait) -> None:
-        """The service takes long to answer; called again at growing intervals."""
+        """Called while the service is slow to answer, at growing intervals."""
 
     def on_train_restart(self, event: TrainRestart) -> None:
-        """The service failed, and the steps behind the last checkpoint are going to be made again."""
+        """Called after the service failed, before the steps since the last checkpoint are repeated."""
 
     def on_train_end(self, event: TrainEnd) -> None:
-        """The run is over, and everything is saved."""
+        """Called when the run is over and everything is saved."""
 
     def on_train_failed(self, event: TrainFailed) -> None:
-        """The run is over because of an error or an interruption."""
+        """Called when an error or an interruption ended the run."""
 
 
 for _old, _new in RENAMED_HOOKS.items():  # so that super().on_evaluate(event) of a subclass works
@@ -222,7 +222,7 @@ E = TypeVar("E", bound="Event")
 
 @final
 class FunctionCallback(Callback):
-    """A function that is called with every event of one class; made by `on`."""
+    """Calls a function with every event of one class; made by `on`."""
 
     def __init__(self, event_type: type[Any], function: Callable[[Any], Request | None]) -> None:
         self._event_type = event_type
@@ -239,7 +239,7 @@ class FunctionCallback(Callback):
 
 
 def on(event_type: type[E], function: Callable[[E], Request | None]) -> Callback:
-    """A callback from a function: `on(StepEnd, lambda event: print(event.loss))`.
+    """Make a callback from a function: `on(StepEnd, lambda event: print(event.loss))`.
 
     Args:
         event_type: One of the event classes.
@@ -272,7 +272,7 @@ def deliver(callback: Callback, event: Event) -> list[Request]:
 
 
 def _checked(answer: object, event: Event) -> Request | None:
-    """*answer*, if it is one that may be given to *event*."""
+    """The hook's return value, checked: a request that is allowed for *event*."""
     if answer is None:
         return None
     if not isinstance(answer, REQUESTS):
@@ -321,11 +321,11 @@ class Callbacks:
         return any(callback.shows_header for callback in self._callbacks)
 
     def sampling(self, renderer: Renderer) -> list[tuple[str, TokenUsage | None]]:
-        """What each callback samples at one evaluation, with its name; None where it does not say."""
+        """Tokens each callback samples at one evaluation, by name; None if it does not say."""
         return [(repr(callback), callback.sampling_usage(renderer)) for callback in self._callbacks]
 
     def sampling_problems(self, renderer: Renderer, context: int | None) -> list[Problem]:
-        """What the model could not be asked, of all callbacks; the field of each problem names its callback."""
+        """Prompts of all callbacks that are too long; each problem names its callback."""
         return [
             evolve(problem, field=repr(callback) if problem.field is None else f"{callback!r}: {problem.field}")
             for callback in self._callbacks
@@ -334,14 +334,14 @@ class Callbacks:
 
     @property
     def needed_steps(self) -> set[int]:
-        """The steps whose weights some callback may still ask for."""
+        """Steps whose weights some callback may still ask for."""
         return {step for callback in self._callbacks for step in callback.needed_steps}
 
     def _stateful(self) -> list[Callback]:
         return [callback for callback in self._callbacks if type(callback).state_dict is not Callback.state_dict]
 
     def dispatch(self, event: Event) -> list[Request]:
-        """Tell everyone about *event*, and return what they ask for.
+        """Deliver *event* to every callback, and return their requests.
 
         Raises:
             Exception: What the first failing hook raised, with a note that says which; the others have been called.
@@ -365,7 +365,7 @@ class Callbacks:
         return requests
 
     def dispatch_failure(self, event: TrainFailed) -> None:
-        """Tell everyone that the run failed; what goes wrong with that becomes a note on the error."""
+        """Deliver the failure of the run to every callback; errors in their hooks become notes on the error."""
         try:
             self.dispatch(event)
         except Exception as error:  # noqa: BLE001 - the first error is the one to raise
@@ -388,7 +388,7 @@ class Callbacks:
         return states
 
     def load_state(self, states: Mapping[str, Any]) -> None:
-        """Hand each callback its state from a checkpoint.
+        """Restore the state of each callback from a checkpoint.
 
         Raises:
             CheckpointError: A callback cannot take its state over.

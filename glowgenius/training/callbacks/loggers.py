@@ -44,7 +44,7 @@ _LOG = logger("glowgenius.training")
 
 
 def choose_path(owner: str, path: Path | None, name: str, event: TrainBegin, *, blank: bytes = b"") -> Path:
-    """*path*, or *name* in the run folder; its folder is made.
+    """*path*, or *name* in the run folder; creates the parent folder.
 
     Args:
         owner: Whose file it is.
@@ -74,13 +74,13 @@ def choose_path(owner: str, path: Path | None, name: str, event: TrainBegin, *, 
 
 
 def _is_left_over(path: Path, event: TrainBegin) -> bool:
-    """Whether a run that had begun in the run folder left the file, and no step of its own, or it would be resumed."""
+    """Whether an earlier run in the folder left the file without completing a step; else it would be resumed."""
     folder = event.config.output_dir
     return folder is not None and path.parent == Path(folder) and (Path(folder) / CONFIG).exists()
 
 
 def sound_lines(owner: str, path: Path, accepts: Callable[[dict[str, Any]], bool]) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of a file of JSON objects, each with its end, and what they say.
+    """The complete lines of a JSON Lines file with their end offsets and parsed objects.
 
     A last line that a kill has cut off is left out, and a missing file has none. Where others are damaged, the whole
     file is kept beside as `<name>.damaged`, the log says so, and the run goes on with the lines that are sound: nothing
@@ -105,7 +105,7 @@ def sound_lines(owner: str, path: Path, accepts: Callable[[dict[str, Any]], bool
         else:
             damaged.append(number)
     if b"\0" in path.read_bytes().rpartition(b"\n")[2]:
-        damaged.append(len(lines) + 1)  # no kill writes zeros
+        damaged.append(len(lines) + 1)  # a killed process does not write NUL bytes
     if damaged:
         aside = path.with_name(f"{path.name}.damaged")
         with writing(aside):
@@ -159,7 +159,7 @@ def _is_event(record: dict[str, Any]) -> bool:
 
 
 def _up_to(lines: list[tuple[str, dict[str, Any]]], start_step: int) -> list[str]:
-    """*lines* without what the last run in them did after *start_step*; why it ended stays."""
+    """*lines* without the last run's events after *start_step*; the event that ended it stays."""
     events = [event for _, event in lines]
     begins = [
         place for place, event in enumerate(events) if event["event"] == "TrainBegin" and not event.get("resumed")
@@ -168,7 +168,7 @@ def _up_to(lines: list[tuple[str, dict[str, Any]]], start_step: int) -> list[str
     if start_step:
         later = (place for place in range(begin, len(events)) if events[place].get("step", 0) > start_step)
         end = next(later, len(events))
-        # It has no step of its own, and is told again with the first step of the epoch.
+        # It has no step, and is delivered again with the first step of the epoch.
         while end > begin and events[end - 1]["event"] == "EpochBegin":
             end -= 1
     failures = [line for line, event in lines[end:] if event["event"] == "TrainFailed"]
@@ -177,7 +177,7 @@ def _up_to(lines: list[tuple[str, dict[str, Any]]], start_step: int) -> list[str
 
 @final
 class CSVLogger(Callback):
-    """Writes a row per step, with a column per metric; where nothing was measured, the cell is empty.
+    """Writes one row per step with one column per metric; a cell without a measurement is empty.
 
     The rows are those of `metrics.jsonl`. A resumed run goes on in the same file, and leaves one row per step. A metric
     that is first measured in the middle of the run gets its column then, by rewriting the file.
@@ -199,7 +199,7 @@ class CSVLogger(Callback):
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
         self._path = choose_path("CSVLogger", self._given, "metrics.csv", event, blank=b"step\n")
-        # Those of the run itself, so that whatever has become of the file since does not matter.
+        # The run's own rows, so that later changes to the file do not matter.
         self._rows = [_cells(row) for row in event.rows]
         self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
         self._rewrite()
@@ -207,7 +207,7 @@ class CSVLogger(Callback):
     @override
     def on_step_logged(self, event: StepLogged) -> None:
         if self._rows and event.step <= int(self._rows[-1]["step"]):
-            return  # made again after a restart, with the same row
+            return  # repeated after a restart, with the same row
         row = _cells({"step": event.step, **event.metrics})
         self._rows.append(row)
         new = [name for name in row if name not in self._columns]
@@ -236,7 +236,7 @@ def _cells(row: Mapping[str, float]) -> dict[str, str]:
 
 @final
 class SampleLogger(Callback):
-    """Asks the model that is being trained the same questions at every evaluation.
+    """Asks the model in training the same questions at every evaluation.
 
     What it answers is printed, and written into `samples.jsonl`, a line per question: `step`, `index`, `prompt`,
     `answer`, `expected` where a conversation brought the right one, and `stop_reason`. A resumed run goes on in the
@@ -315,7 +315,7 @@ class SampleLogger(Callback):
     @override
     def on_evaluate_begin(self, event: EvaluateBegin) -> None:
         if event.step <= self._last_step:
-            return  # made again after a restart, with the same answers
+            return  # repeated after a restart, with the same answers
         self._last_step = event.step
         if event.sampler is None:
             raise ConfigError(f"the evaluation of step {event.step} came without a sampler, which SampleLogger needs")
@@ -341,7 +341,7 @@ def _record(step: int, index: int, question: Prompt, answer: Completion) -> dict
 
 
 def _prompt(question: Prompt) -> JSON:
-    """The question as text where it is one message of the user, else its messages."""
+    """The prompt as text if it is a single user message, else its messages."""
     if isinstance(question, str):
         return question
     messages = question.prompt if isinstance(question, Conversation) else as_messages(question, "a question")

@@ -1,4 +1,4 @@
-"""`ProgressBar`: the run on the screen, and in a log."""
+"""`ProgressBar`: the progress of a run in a terminal or a log."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ class ProgressBar(Callback):
     def on_train_failed(self, event: TrainFailed) -> None:
         self._close()
         if self._console is not None:
-            # Ctrl-C has nothing to say.
+            # Ctrl-C has no message.
             why = ": ".join(filter(None, [type(event.error).__name__, str(event.error)]))
             self._print(f"ended after step {event.step} of {self._total}: {why}")
         self._console = None
 
     def _new_console(self) -> Console:
-        from rich.console import Console  # not at import: a run without a bar needs none of it
+        from rich.console import Console  # imported here because a run without a bar does not need it
 
         file = Output.standard(self._file)
         # Decided here: rich would take FORCE_COLOR, which CI logs like, for a terminal to draw over, and would show
@@ -153,7 +153,7 @@ class ProgressBar(Callback):
         line = showable(line)
         if self._console.is_terminal:
             line = wrapped(line, self._console.width)
-        # Square brackets stay: a path or a question may hold them. rich would divide long paths, too.
+        # No rich markup: a path or a question may contain square brackets. No rich wrapping: it breaks long paths.
         self._console.print(line, markup=False, soft_wrap=True)
 
     def _close(self) -> None:
@@ -163,12 +163,12 @@ class ProgressBar(Callback):
 
 
 def is_ci(environment: Mapping[str, str]) -> bool:
-    """Whether a CI system reads along, by the variable that all of them set; some of them offer a pseudo-terminal."""
+    """Whether this runs in a CI system, by the variable `CI`; some of them offer a pseudo-terminal."""
     return environment.get("CI", "").lower() not in {"", "0", "false"}
 
 
 def wrapped(text: str, width: int) -> str:
-    """The lines of *text* divided between words, for a terminal of *width* columns; long words stay whole."""
+    """The lines of *text* wrapped at words for a terminal of *width* columns; long words are not broken."""
     lines = (
         textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False) or [""]
         for line in text.splitlines()

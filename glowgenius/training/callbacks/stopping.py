@@ -140,7 +140,7 @@ class EarlyStopping(Callback):
 
 @final
 class BudgetGuard(Callback):
-    """Ends the run, its state saved, before it would cost more than *usd*.
+    """Saves and ends the run before it would cost more than *usd*.
 
     It counts what has been sent, what is under way, and the evaluation that ends a run; steps that were made again
     after a failure or an interruption count as often as they were made. On the local engine nothing is charged, and
@@ -186,7 +186,7 @@ class BudgetGuard(Callback):
 
 @final
 class TerminateOnNaN(Callback):
-    """Ends the run as soon as a loss is NaN or infinite, as nothing that comes after can be of use.
+    """Ends the run as soon as a loss is NaN or infinite.
 
     Where an evaluation has found a best step before that, `result.sampler` answers with its weights, and not with the
     broken ones of the last step.

@@ -31,7 +31,7 @@ Ending: TypeAlias = Literal["completed", "interrupted", "failed"]
 
 
 class Tracker(Callback, ABC):
-    """Hands the settings of a run, and every row of `metrics.jsonl`, to a tracker.
+    """Base class: sends the settings of a run and every row of `metrics.jsonl` to an experiment tracker.
 
     A tracker that fails, whatever the reason, is said so once and left out from there on: it never ends the run.
     A resumed run goes on in the tracker's run of the checkpoint; steps that the tracker has already are not sent again,
@@ -77,7 +77,7 @@ class Tracker(Callback, ABC):
 
     @override
     def on_train_begin(self, event: TrainBegin) -> None:
-        # The run is opened a moment later, when the state of a checkpoint has been handed over.
+        # The run is opened later, after `load_state_dict` has restored its id.
         self._begin, self._run_id, self._last_step = event, None, -1
         self._open = self._broken = False
 
@@ -130,7 +130,7 @@ class Tracker(Callback, ABC):
 
     @abstractmethod
     def _open_run(self, event: TrainBegin) -> None:
-        """Open the run `_run_id`, or a new one, and set `_run_id` and `_last_step`."""
+        """Open the run `_run_id`, or create one, and set `_run_id` and `_last_step`."""
 
     @abstractmethod
     def _send(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -142,7 +142,7 @@ class Tracker(Callback, ABC):
 
 
 def flat(settings: Mapping[str, JSON], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `training.batch_size` → `16`; lists are left as they print."""
+    """Flatten nested settings into `training.batch_size` → `16`; lists become their text."""
     values: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -198,7 +198,7 @@ class MLflowLogger(Tracker):
         experiment = client.create_experiment(self._target) if found is None else found.experiment_id
         self._run_id = str(client.create_run(experiment, run_name=self._name).info.run_id)
         entities: Any = require("mlflow.entities", extra=self.EXTRA, purpose="MLflowLogger")
-        # The header is for people, and the longest of it.
+        # The header is text for people and the longest entry, so it is not a parameter.
         settings = flat({name: value for name, value in event.settings.items() if name != "header"})
         params = [entities.Param(name, value[:_LONGEST]) for name, value in settings.items()]
         for start in range(0, len(params), _PARAMS_AT_ONCE):
@@ -256,7 +256,7 @@ class TensorBoardLogger(Tracker):
         self._writer = self._library.EventFileWriter(str(folder))
         self._run_id = str(folder)
         if event.resumed:
-            # TensorBoard's own mark for a restart: what earlier files hold of later steps is not shown.
+            # TensorBoard's restart marker: later steps in earlier files are not shown.
             self._last_step = event.start_step or -1
             start = self._proto.SessionLog(status=self._proto.SessionLog.START)
             self._add(self._last_step + 1, session_log=start)
@@ -312,7 +312,7 @@ class TrackioLogger(Tracker):
             auto_log_gpu=False,
             auto_log_cpu=False,
         )
-        # Its runs go by their names.
+        # Trackio identifies runs by name.
         self._run_id = str(self._run.name)
         if resumed and self._space_id is None:
             storage: Any = require("trackio.sqlite_storage", extra=self.EXTRA, purpose="TrackioLogger")
@@ -386,7 +386,7 @@ class WandbLogger(Tracker):
             **self._options,
         )
         self._run_id = str(self._run.id)
-        # Where it goes on with a run, the service says how far that has come.
+        # For a resumed run, the service reports its last step.
         self._last_step = int(self._run.step) - 1
 
     @override
