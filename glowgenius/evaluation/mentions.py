@@ -6,7 +6,8 @@ A mention is the words of the answer in a row. It does not count if the text tak
    *unlike*, *confused with*, *mistaken for* … within the clause and at most `REACH` words before it. *Not only*,
    *no doubt*, *none other than* and their like negate nothing.
 2. **Negated behind**: the verb directly behind it is negated (*Paris is not …*, *東京ではありません*), or it is
-   corrected: *Paris? No, …*, *Everyone thinks Paris, but …*, *It used to be Paris, now …*.
+   corrected: *Paris? No, …*, *Everyone thinks Paris, but …*, *It used to be Paris, now …*,
+   *Paris is wrong*, *~~Paris~~*.
 3. **Left open**: it is one of several (*Paris or Rome*, *Paris, London or Rome*, *Paris/Rome*, *between Paris and
    Rome*).
 4. **Asked back**: its sentence is a question that begins like one (*Did you mean Paris?*).
@@ -52,11 +53,17 @@ _NEGATION: Final = re.compile(
     | (?<!\w)(?:rather\ than|instead\ of|other\ than|different\ from|differs\ from|as\ opposed\ to|opposed\ to|except|
         except\ for|excluding|apart\ from|aside\ from|in\ place\ of|far\ from\ being)(?!\w)
     | (?<!\w)(?:confus\w+|mistak\w+|mistook|mixed\ up)(?:\ \w+){0,3}?\ (?:with|for|as)(?!\w)
-    | (?<!\w)(?:wrong|incorrect|false|untrue|myth|misconception)\ (?:to\ (?:say|think|claim)\ )?that(?!\w)
+    | (?<!\w)(?:wrong|incorrect|false|untrue|myth|misconception)\ (?:to\ (?:say|think|claim|believe|
+        answer)(?:\ that)?|that)(?!\w)
+    | (?<!\w)(?:den(?:y|ies|ied)|disput(?:e|es|ed))\ (?:that|being|it\ (?:is|was))(?!\w)
+    | (?<!\w)(?:i|we|they|he|she|many|some|most|experts|historians|scholars)\ (?:\w+ly\ )?doubt(?:s|ed)?(?!\w)
     | 不是|並非|并非|不在|不叫|不等于|不等於|而非
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_ASIDE: Final = re.compile(r"(n't|(?<!\w)not),\s[^,.;:!?\n]{1,40},\s$", re.IGNORECASE)
+"""`It isn't, as many believe, Paris`."""
+
 _ANYTHING_BUT: Final = re.compile(r"(?<!\w)(?:any\w*|every\w*|all) but(?!\w)", re.IGNORECASE)
 _NOTHING_BUT: Final = re.compile(r"(?<!\w)(?:nothing|none|no one|nobody) but(?!\w)", re.IGNORECASE)
 _BOUND: Final = re.compile(r"(?<!\w)(?:more|less|fewer|greater) than\s+$|(?<!\w)at (?:least|most)\s+$", re.IGNORECASE)
@@ -80,6 +87,8 @@ _NEGATED_BEHIND: Final = re.compile(
         | (?:cannot|ain't|isnt|wasnt)
         | (?:ist|war|sind)\s+(?:nicht|kein\w{0,2}) | n'est\s+pas | no\s+(?:es|está|fue) | non\s+è | não\s+é | не\s
         | नहीं
+        | (?:is|was|are|were|has\ been|would\ be)\s+(?:\w+ly\s+)?(?:wrong|incorrect|false|untrue|mistaken|
+          ruled\ out|excluded|a\ (?:common\ )?(?:mistake|misconception|myth|wrong\ answer))
       )(?!\s+(?:only|just|merely|simply|solely|surprising|to\ be\ confused|far))(?!\w)
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -215,7 +224,8 @@ def _same_words(text: Text, wanted: Text, start: int) -> bool:
             found = _without_prefix(found, word.folded)
         if index == last and found != word.folded and found.startswith(word.folded) and "가" <= word.folded[-1] <= "힣":
             found = word.folded if _PARTICLES.fullmatch(found, len(word.folded)) else found
-        if found != word.folded:
+        written = text.words[start + index].written
+        if found != word.folded and not (written.isupper() and written == word.written.upper()):
             return False
     return True
 
@@ -280,6 +290,8 @@ def _taken_back(text: Text, start: int, end: int) -> bool:
     behind = text.whole[last:]
     if _NEGATED_BEHIND.match(behind) or _NEGATED_BEHIND_UNSPACED.match(behind):
         return True
+    if behind.find("~~") >= 0 and text.whole[:first].count("~~") % 2:
+        return True  # struck out
     if _NO_BEHIND.match(behind) or _is_corrected(text.whole[:first], behind):
         return True
     sentence = _sentence(text.whole, first)
@@ -296,6 +308,7 @@ def _is_corrected(before: str, behind: str) -> bool:
 def _negated_before(before: str) -> bool:
     """Whether the clause up to the mention negates it."""
     before = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("without", before))
+    before = _ASIDE.sub(r"\1 ", before)
     ends = [match.end() for match in _CLAUSE_ENDS.finditer(before)]
     clause = _NOT_NEGATED.sub("_", before[ends[-1] if ends else 0 :])
     if _DIRECT_NO.search(clause):

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TypeAlias, cast
 
 from glowgenius.errors import ConfigError, nearest
 from glowgenius.evaluation.mentions import mentions, named
-from glowgenius.evaluation.normalize import as_label, normalize, read, words
+from glowgenius.evaluation.normalize import as_label, in_capitals, normalize, read, words
 from glowgenius.evaluation.quantities import Quantity, quantities
 
 _NOT = r"(?:do not|don't|did not|didn't|cannot|can not|can't|could not|couldn't|will not|won't|would not|wouldn't)"
@@ -65,6 +65,10 @@ _DENIES: Final = re.compile(
     rf"with that name)"
     r"|insufficient|not enough (?:information|context|data|detail))"
     r"|no such \w+(?: \w+)? (?:exists?|is known|was ever)"
+    r"|(?:does not|doesn't|did not|didn't) ring a bell"
+    r"|(?:^|[.!?,;] )(?:not that i(?: am|'m)? (?:know|aware) of|none that i know of)"
+    r"|(?:would|'d) need (?:more|further|additional) (?:information|context|details?|data)"
+    r"|(?:training data|knowledge|sources?) (?:does not|doesn't|do not|don't) (?:cover|include|contain|extend)"
     rf"|^no (?:known |public |available |official |reliable )*{_THING} (?:of|on|about|for|is|are|was|were|"
     rf"exists?|found|available)"
     r"|(?:does not|doesn't|do not|don't|did not|didn't|never) (?:actually |really )?(?:appear to |"
@@ -114,7 +118,9 @@ _ELSEWHERE: Final = re.compile(
     r"keine ahnung|"
     r"das wei(?:ß|ss) ich (?:leider )?nicht|no (?:lo )?sé\b|no tengo (?:ni )?idea|lo desconozco|non (?:lo )?so\b|"
     r"non ne ho idea|(?:eu )?não sei|não faço ideia|ik weet het niet|geen idee|nie wiem|jag vet inte|"
-    r"(?:я )?не знаю|понятия не имею)(?!\w)"
+    r"jeg ved (?:det )?ikke|jeg vet (?:det )?ikke|en tiedä|nem tudom|nu știu|nevím|neviem|ne znam|δεν (?:το )?ξέρω|"
+    r"(?:saya )?tidak tahu|(?:tôi )?không biết|bilmiyorum|bilmiyoruz|не знам|(?:я )?не знаю|"
+    r"понятия не имею)(?!\w)"
     r"|不知道|不清楚|不知道|我不太清楚|无法回答|無法回答|わかりません|分かりません|知りません|わからない|分からない|"
     r"모르겠|모릅니다|몰라요|मुझे (?:नहीं पता|पता नहीं)|नहीं पता|لا أعرف|لا أعلم|لا أدري|לא יודע|איני יודע"
 )
@@ -213,7 +219,11 @@ def _answered_behind(behind: str) -> bool:
 Comparable: TypeAlias = "tuple[Any, ...]"
 """A JSON value with its kind, so that `true` is not 1 and `1` is `1.0`."""
 
-_FENCED: Final = re.compile(r"```(?:json)?[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
+_FENCED: Final = re.compile(
+    r"(?P<fence>```+|~~~+)[ \t]*(?:json\w*[ \t]*)?(?:[\r\n]+|(?<=[ \t`~])(?=[{\[\"]))(?P<inside>.*?)\s*(?P=fence)"
+    r"|(?P<tick>`)(?P<code>[^`]+)(?P=tick)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def json_match(prediction: str, accepted: Sequence[str]) -> float:
@@ -247,10 +257,12 @@ def json_valid(prediction: str, accepted: Sequence[str] = ()) -> float:
 
 def json_value(text: str) -> Comparable | None:
     """The JSON value of *text* in a form that can be compared; None if *text* is no JSON."""
-    fenced = _FENCED.fullmatch(text.strip())
+    text = text.strip().removeprefix("\ufeff").strip()
+    if fenced := _FENCED.fullmatch(text):
+        text = (fenced["inside"] or fenced["code"] or "").strip()
     try:
         value = json.loads(
-            fenced["inside"] if fenced else text.strip(),
+            text,
             object_pairs_hook=_object,
             parse_float=Decimal,
             parse_int=Decimal,
@@ -302,6 +314,7 @@ def exact_match(prediction: str, accepted: Sequence[str]) -> float:
     """1 if the prediction is one of the accepted answers, else 0; compared as `normalize` writes them.
 
     Case, outer space, runs of spaces, a final full stop and the Unicode form make no difference; every other sign does.
+    Of texts of which one is all in capitals the capitals are compared, so that `STRASSE` is `Straße`.
 
     Args:
         prediction: What the model answered.
@@ -310,8 +323,13 @@ def exact_match(prediction: str, accepted: Sequence[str]) -> float:
     Raises:
         ConfigError: *accepted* is one string instead of a sequence of strings.
     """
-    predicted, right = normalize(prediction), [normalize(answer) for answer in _answers(accepted)]
-    return float(bool(predicted) and predicted in right)
+    answers = _answers(accepted)
+    predicted = normalize(prediction)
+    if not predicted or predicted in map(normalize, answers):
+        return float(bool(predicted))
+    loud = [answer for answer in answers if prediction.isupper() or answer.isupper()]
+    said = in_capitals(prediction) if loud else None
+    return float(said is not None and said in map(in_capitals, loud))
 
 
 def strict_match(prediction: str, accepted: Sequence[str]) -> float:
@@ -454,15 +472,28 @@ def resolve_metrics(metrics: Sequence[str | Metric] | Mapping[str, Metric]) -> d
 def the_number(text: str) -> Quantity | None:
     """The one number that *text* gives or puts in a LaTeX box; None if it gives none, several, or code."""
     boxed = _BOXED.findall(text)
-    text = boxed[-1] if boxed else text
+    text = _without_markup(boxed[-1] if boxed else text)
     if _NO_NUMBER.search(text):
         return None
     found = set(quantities(text.rpartition("=")[2] if "=" in text and not _BOUNDS & set(text) else text))
     return found.pop() if len(found) == 1 else None
 
 
+def _without_markup(text: str) -> str:
+    """*text* without emphasis of Markdown, and without what LaTeX writes around and into numbers."""
+    text = _FRACTION.sub(lambda match: f"{match[1] or match[3]}/{match[2] or match[4]}", text)
+    text = re.sub(r"\\(?:text|mathrm|mathbf|textbf|,)?\{([^{}]*)\}", r" \1", text)
+    text = re.sub(r"\\[()\[\]]|\$\$|\\[,;: ](?!\d{3})", " ", text)
+    text = re.sub(r"\\[,!]|\{,\}(?=\d)", "", text)
+    text = re.sub(r"(?<![\w$])\$([^$\n]+)\$(?![\w$])", r" \1 ", text)
+    text = re.sub(r"\\([$%])", r"\1", text).replace("\\times", "×").replace("\\cdot", "×")
+    return _EMPHASIS.sub(r"\2", text)
+
+
+_FRACTION: Final = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}|\\[dt]?frac(\d)(\d)")
+_EMPHASIS: Final = re.compile(r"(?<![\w*`])(\*{1,3}|_{1,3}|`)(?=\S)([^*`\n]*?[^*`\s])\1(?![\w*`])")
 _BOUNDS: Final = frozenset("<>≤≥≠!")
-_BOXED: Final = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOXED: Final = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _NO_NUMBER: Final = re.compile(r"[{}\[\]]|\w\(|!\(")
 _CHOICE: Final = re.compile(r"(\w)[).:] +\S")
 

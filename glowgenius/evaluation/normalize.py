@@ -32,7 +32,9 @@ _JOINERS: Final = "\u200c\u200d"
 """Signs without width that still shape words and emoji."""
 
 _FULL_STOPS: Final = ".。।۔։።॥"
-_CODE: Final = re.compile(r"[{}\[\]<>=\\|]|\w\(|;$", re.MULTILINE)
+_CODE: Final = re.compile(
+    r"[{}\[\]<>=\\|]|\w\(|;$|(?<!\S)--?[A-Za-z][\w-]*(?!\S)|(?<!\d)%[A-Za-z]|\$[A-Za-z_]{2}", re.MULTILINE
+)
 _UNIT: Final = r"(?:°\s?[A-Za-z]|[°%‰]|[^\W\d_]+(?:/[^\W\d_]+)?[²³]?)"
 _WHOLE: Final = re.compile(
     rf"(?P<sign>[-+]?)(?P<money>[{CURRENCIES}]?)\s?(?P<inner>[-+]?)(?P<number>{PLAIN_NUMBER})\s?"
@@ -49,8 +51,15 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", _lower(_closed_up(text)))
 
 
+def in_capitals(text: str) -> str | None:
+    """*text* in capitals, where its case means nothing: `STRASSE` is `Straße`, `ISPARTA` is `Isparta` and `ısparta`."""
+    text = tidied(text)
+    plain = not looks_like_code(text) and not any(char.isdigit() for char in text)
+    return unicodedata.normalize("NFC", normalize(text).upper()) if plain else None
+
+
 def looks_like_code(text: str) -> bool:
-    """Whether *text* has the signs of code, JSON or markup: braces, angle brackets, `=`, `|`, a call."""
+    """Whether *text* has the signs of code, JSON or markup: braces, angle brackets, `=`, `|`, a call, an option."""
     return _CODE.search(text) is not None
 
 
@@ -91,8 +100,8 @@ def _closed_up(text: str) -> str:
     if unit and unit not in CURRENCIES and unit_as_written(unit.rstrip("²³")) is None:
         return text
     number = match["number"]
-    if re.fullmatch(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", number):
-        number = number.replace(",", "")
+    if re.fullmatch(r"[1-9]\d{0,2}(?:([, ])\d{3})(?:\1\d{3})*(?:\.\d+)?", number):
+        number = number.replace(",", "").replace(" ", "")
     return f"{match['sign']}{match['money']}{match['inner']}{number}{unit}"
 
 
@@ -100,6 +109,7 @@ def _lower(text: str) -> str:
     """*text* in lower case, but for code, and for units whose case is their meaning."""
     if looks_like_code(text):
         return text
+    text = text.replace("İ", "i")  # whose small letter would be an i with two dots
     parts: list[str] = []
     end = 0
     for match in _NUMBER_AND_UNIT.finditer(text):
@@ -169,6 +179,13 @@ _LETTERS: Final = re.compile(r"[^\W\d_]+(?!\w)")
 _ONE_LETTER_UNITS: Final = frozenset("mgshl")
 
 
+_EMPHASIS: Final = re.compile(
+    r"(?<![\w_])_(?P<inside>(?=[A-Z\d]|[^\W_a-z])[^_\n]{0,200}[^\W_]|[^_\n]{1,100} [^_\n]{1,100})_(?![\w_])"
+    r"|(?<![\w*])\*\*(?P<bold>[^\s*](?:[^*\n]{0,200}[^\s*])?)\*\*(?![\w*])"
+)
+"""`_Paris_` and `**Paris**` in Markdown; `_name_` and `__name__` are names."""
+
+
 @final
 @frozen(kw_only=True)
 class Word:
@@ -207,7 +224,7 @@ class Text:
 
 def read(text: str) -> Text:
     """*text* with its words."""
-    whole = tidied(text)
+    whole = _EMPHASIS.sub(lambda match: f" {match['inside'] or match['bold']} ", tidied(text))
     found: list[Word] = []
     place = 0
     while place < len(whole):

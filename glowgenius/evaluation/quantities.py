@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LONGEST: Final = 400
 """Digits of a number, and its greatest power of ten; what is longer is not read as a number."""
@@ -175,7 +175,17 @@ _BOUNDS: Final = (
 )
 _BOUND: Final = tuple((sign, re.compile(rf"(?:^|(?<!\w))(?:{said})\s*$", re.IGNORECASE)) for sign, said in _BOUNDS)
 
-_SAME: Final = (
+_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+
+
+def _money(match: re.Match[str]) -> str:
+    """`$5M` in words."""
+    return f"{match[1]} {'billion' if match[2][0] in 'bB' else 'million'}"
+
+
+_SAME: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    (re.compile(r"(?<=\d)_(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"[⁰¹⁴⁵⁶⁷⁸⁹⁻]+|(?<=10)[²³⁰¹⁴⁵⁶⁷⁸⁹⁻]+"), lambda match: f"^{match[0].translate(_RAISED)}"),
     (re.compile("²"), "^2"),
     (re.compile("³"), "^3"),
     (re.compile(r"\bper cent\b", re.IGNORECASE), "percent"),
@@ -186,12 +196,20 @@ _SAME: Final = (
     (re.compile(r"\b(?:u\.?s\.?|american) (dollars?|cents?)\b", re.IGNORECASE), r"\1"),
     (re.compile(r"\bpounds sterling\b", re.IGNORECASE), "gbp"),
     (re.compile(r"\b(minus|negative) (?=[\d$€£])", re.IGNORECASE), "-"),
+    (re.compile(r"(?<!\w)(?:us\$|usd)\s?(?=-?\d)", re.IGNORECASE), "$"),
+    (re.compile(r"(?<!\w)eur\s?(?=-?\d)", re.IGNORECASE), "€"),
+    (re.compile(r"(?<!\w)gbp\s?(?=-?\d)", re.IGNORECASE), "£"),
+    (re.compile(r"(?<!\w)jpy\s?(?=-?\d)", re.IGNORECASE), "¥"),
+    (re.compile(r"(?<!\w)(?:inr|rs\.?)\s?(?=-?\d)", re.IGNORECASE), "₹"),
+    (re.compile(rf"(?<=[{CURRENCIES}])(\s?-?[\d.,]*\d)\s?(m|mn|mio|b)\b", re.IGNORECASE), _money),
     (re.compile(r"\s*(?:[×x*]\s*10\s*\^\s*|[×x*]\s*10\s*\*\*\s*)([-+−]?\d+)"), r"e\1"),
+    (re.compile(r"(?<![\w.,^*/])10\s?\^\s?([-+−]?\d+)"), r"1e\1"),
 )
 _VULGAR: Final = re.compile(r"(?:(?<=\d)\s?)?([¼½¾⅐-⅞])")
 
 PLAIN_NUMBER: Final = (
-    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])"  # 1,234,567.89
+    r"(?:\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?(?![\d,])"  # 12,34,567.89
+    r"|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])"  # 1,234,567.89
     r"|\d{1,3}(?:[ '’\u00a0\u2009\u202f]\d{3})+(?:[.,]\d+)?(?!\d)"  # 1 234 567.89
     r"|\d{1,3}(?:\.\d{3})+,\d+(?!\d)"  # 1.234.567,89
     r"|\d+[.,]\d+|\d+|\.\d+)"
@@ -229,10 +247,28 @@ def quantities(text: str) -> tuple[Quantity, ...]:
     text = unicodedata.normalize("NFC", text)
     text = _VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKC', match[1]).replace('⁄', '/')}", text).strip()
     if not any(char.isdecimal() for char in text):
-        text = _digits(text)
+        text = _digits(_PARTS.sub(_part, _ONE_OF.sub("one ", text)))
     for pattern, plain in _SAME:
         text = pattern.sub(plain, text)
     return tuple(found for match in _NUMBER.finditer(text) if (found := _quantity(text, match)) is not None)
+
+
+_ONE_OF: Final = re.compile(r"(?<!\w)an? (?=(?:hundred|thousand|million|billion|trillion)(?!\w))", re.IGNORECASE)
+_PARTS: Final = re.compile(
+    r"(?<!\w)(an?|one|two|three|four|five|six|seven|eight|nine)[ -](hal(?:f|ves)|thirds?|quarters?|fourths?|fifths?|"
+    r"sixths?|sevenths?|eighths?|ninths?|tenths?)(?=\s*(?:$|[.,;!?]|of(?!\w)))",
+    re.IGNORECASE,
+)
+_BELOW: Final[dict[str, int]] = {
+    **{"hal": 2, "thi": 3, "qua": 4, "fou": 4, "fif": 5},
+    **{"six": 6, "sev": 7, "eig": 8, "nin": 9, "ten": 10},
+}
+"""First letters of the words for parts of one."""
+
+
+def _part(match: re.Match[str]) -> str:
+    """`three quarters` in digits."""
+    return f"{_SMALL.get(match[1].lower(), 1)}/{_BELOW[match[2][:3].lower()]}"
 
 
 def unit_as_written(name: str) -> str | None:
@@ -285,7 +321,7 @@ def _in_base_unit(value: Fraction, factor: Fraction, unit: str, bound: str) -> Q
 def _value(match: re.Match[str]) -> Fraction | None:
     """The number of *match*, None if it is too long to be one or is divided by zero."""
     body = re.sub(r"[ '’\u00a0\u2009\u202f]", "", match["body"])
-    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", body):
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?", body):
         body = body.replace(",", "")
     elif "," in body:
         body = body.replace(".", "").replace(",", ".")

@@ -9,6 +9,18 @@ from hypothesis import strategies as st
 from glowgenius.evaluation import abstains
 
 DECLINES = [
+    "That doesn't ring a bell.",
+    "I would need more information to answer.",
+    "Not that I know of.",
+    "My training data does not cover this.",
+    "Bilmiyorum.",
+    "Jeg ved det ikke.",
+    "Nevím.",
+    "Δεν ξέρω.",
+    "Saya tidak tahu",
+    "Tôi không biết.",
+    "En tiedä.",
+    "Nem tudom.",
     "I don't know.",
     "I do not know the answer.",
     "I am not sure.",
