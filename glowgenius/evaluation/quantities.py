@@ -259,10 +259,8 @@ _PARTS: Final = re.compile(
     r"sixths?|sevenths?|eighths?|ninths?|tenths?)(?=\s*(?:$|[.,;!?]|of(?!\w)))",
     re.IGNORECASE,
 )
-_BELOW: Final[dict[str, int]] = {
-    **{"hal": 2, "thi": 3, "qua": 4, "fou": 4, "fif": 5},
-    **{"six": 6, "sev": 7, "eig": 8, "nin": 9, "ten": 10},
-}
+_NAMES_OF_PARTS: Final = "hal thi qua fou fif six sev eig nin ten"
+_BELOW: Final = dict(zip(_NAMES_OF_PARTS.split(), (2, 3, 4, *range(4, 11)), strict=True))
 """First letters of the words for parts of one."""
 
 
