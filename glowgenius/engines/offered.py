@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import threading
 import urllib.request
@@ -19,6 +18,7 @@ from glowgenius._files import make_folder, sync, writing
 from glowgenius._output import logger
 from glowgenius.engines.errors import MODELS_SHOWN, mapped, translate
 from glowgenius.engines.protocol import SupportsContext, SupportsDeletion
+from glowgenius.engines.sdk import adapted, lacks, original, rest_client, undeprecated, wait_for_place
 from glowgenius.errors import (
     AuthenticationError,
     BillingError,
@@ -113,7 +113,7 @@ class OfferQuestion:
             return
         # The SDK has announced another place for its method, and warns; there is none yet that knows this service's
         # own address and key. A thread of ours that is left behind when the process ends is what a daemon is for.
-        ask: Callable[[Any], Any] = inspect.unwrap(method)
+        ask = undeprecated(method)
         threading.Thread(target=self._ask, args=(ask, service), name="glowgenius-offer", daemon=True).start()
 
     def answer(self, seconds: float = SECONDS) -> Offer:
@@ -197,15 +197,17 @@ def download_adapter(service: ServiceClient | None, state_path: str, directory: 
     """
     from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
 
-    if not isinstance(service, tinker.ServiceClient):
-        raise CheckpointError(
-            f"the weights are on the service, at {state_path}; fetch them in PEFT's format with: "
-            f"tinker checkpoint download {state_path}"
-        )
+    by_hand = f"fetch them in PEFT's format with: tinker checkpoint download {state_path}"
+    if service is None or not isinstance(original(service), tinker.ServiceClient):
+        raise CheckpointError(f"the weights are on the service, at {state_path}; {by_hand}")
+    if not hasattr(tinker.TrainingClient, "save_weights_external"):
+        raise CheckpointError(f"the weights are on the service, at {state_path}; {lacks('exports of adapters')}")
     with mapped(f"export of {state_path}"):
-        client = service.create_training_client_from_state(state_path).result()
-        rest = tinker.RestClient(client.holder)
-        exported = client.save_weights_external("adapter", ttl_seconds=EXPORT_SECONDS).result().path
+        client: Any = adapted(service).create_training_client_from_state(state_path).result()
+        rest: Any = rest_client(client)
+        if rest is None:
+            raise CheckpointError(f"the weights are on the service, at {state_path}; {by_hand}")
+        exported: str = client.save_weights_external("adapter", ttl_seconds=EXPORT_SECONDS).result().path
         try:
             urls = rest.get_external_weights_urls(exported).result().urls
             for name, target in _targets(urls, directory).items():
@@ -252,8 +254,8 @@ def _store(answer: IO[bytes], target: Path) -> None:
                 file.write(part)
 
 
-def settle_place(client: TrainingClient) -> None:
-    """Return when every call made on *client* so far has its place in the order.
+def settle_place(client: TrainingClient, saved: FutureLike[object]) -> None:
+    """Return when *saved*, the last call made on *client*, has its place in the order.
 
     A training client numbers its calls, and that number is their order on the service. tinker 0.38 takes the number
     while the method is called, with one exception: `save_weights_for_sampler` takes it later, on the SDK's own thread.
@@ -262,14 +264,8 @@ def settle_place(client: TrainingClient) -> None:
     """
     from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
 
-    if isinstance(client, tinker.TrainingClient):
-        # Coroutines handed to the thread start in the order in which they were handed over, and the number is taken
-        # before the first pause: when this one has run, so has that part of all before it.
-        client.holder.run_coroutine_threadsafe(_nothing()).result()
-
-
-async def _nothing() -> None:
-    """Only its turn matters."""
+    if isinstance(original(client), tinker.TrainingClient):
+        wait_for_place(client, saved)
 
 
 FORMAT: Final = 1
@@ -525,8 +521,7 @@ def delete_checkpoint(client: TrainingClient, path: str) -> FutureLike[None] | N
     """
     from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
 
-    if isinstance(client, tinker.TrainingClient):
-        # Over the client's own connection: a RestClient of its own would ask the environment for a key, which need not
-        # be that of the service.
-        return tinker.RestClient(client.holder).delete_checkpoint_from_tinker_path(path)
+    if isinstance(original(client), tinker.TrainingClient):
+        rest = rest_client(client)
+        return None if rest is None else rest.delete_checkpoint_from_tinker_path(path)
     return client.delete_checkpoint(path) if isinstance(client, SupportsDeletion) else None

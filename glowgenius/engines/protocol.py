@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 
 from glowgenius._secrets import redact
 from glowgenius.engines.errors import mapped
-from glowgenius.errors import NotPicklableError
+from glowgenius.errors import EngineError, NotPicklableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -266,7 +266,15 @@ def sampler_handle(client: SamplingClient) -> str:
     Raises:
         NotPicklableError: The client belongs to an engine of this process, or its address holds a password.
     """
+    from glowgenius.engines import tinker_types as tinker
+    from glowgenius.engines.sdk import lacks, original
+
     make: Any = getattr(client, "get_sampler_handle", None)
+    if make is None and isinstance(original(client), tinker.SamplingClient):
+        raise NotPicklableError(
+            f"this Sampler cannot be pickled: {lacks('handles of samplers')}. Make one in the other process, from the "
+            "run folder or the checkpoint"
+        )
     if make is None:
         raise NotPicklableError(
             "a Sampler of an engine in this process cannot be pickled, as its weights live here; in the other process, "
@@ -297,6 +305,9 @@ def sampler_from_handle(handle: str, api_key: str | None) -> SamplingClient:
         EngineError: The service refused or failed.
     """
     from glowgenius.engines import tinker_types as tinker
+    from glowgenius.engines.sdk import adapted, lacks
 
     with mapped("from_sampler_handle"):
-        return tinker.SamplingClient.from_sampler_handle(handle, api_key=api_key)
+        if not hasattr(tinker.SamplingClient, "from_sampler_handle"):
+            raise EngineError(lacks("handles of samplers"))
+        return adapted(tinker.SamplingClient.from_sampler_handle(handle, api_key=api_key))

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from glowgenius._output import showable
 from glowgenius.engines.errors import mapped
+from glowgenius.engines.sdk import adapted
 from glowgenius.engines.tinker_types import AdamParams, Datum, ModelInput, SamplingParams
 from glowgenius.errors import EngineError, GlowGeniusError
 
@@ -96,7 +97,7 @@ def self_test(service: ServiceClient, base_model: str, *, seconds: float = 120.0
         base_model: A model that it has.
         seconds: The longest wait for one answer.
     """
-    test = _Test(service, base_model, seconds)
+    test = _Test(adapted(service), base_model, seconds)
     for name, question in (("loss", test.loss), ("gradient", test.gradient), ("resume", test.resume)):
         if not test.ask(name, question):
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from tinker import (
     AdamParams,
@@ -21,7 +21,6 @@ from tinker import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
-    BillingError,
     ConflictError,
     Datum,
     EncodedTextChunk,
@@ -35,7 +34,6 @@ from tinker import (
     PermissionDeniedError,
     RateLimitError,
     RequestFailedError,
-    RestClient,
     SampledSequence,
     SampleResponse,
     SamplingClient,
@@ -54,18 +52,29 @@ from tinker.types import (
     LossFnOutput,
     LossFnType,
     ModelData,
-    OptimizerConfig,
-    OptimParams,
     RequestErrorCategory,
-    SamplingClientKind,
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
     SupportedModel,
 )
-from tinker.types.topk_logprobs import MASK_LOGPROB, TopkLogprobs
 from typing_extensions import override
 
 from glowgenius.engines.process import HomeProcess
+
+if TYPE_CHECKING:
+    from tinker import RestClient
+    from tinker.types.topk_logprobs import MASK_LOGPROB, TopkLogprobs
+else:
+    # The same classes, where versions before 0.36 and 0.28 keep them.
+    try:
+        from tinker import RestClient
+    except ImportError:
+        from tinker.lib.public_interfaces.rest_client import RestClient
+    try:
+        from tinker.types.topk_logprobs import MASK_LOGPROB, TopkLogprobs
+    except ImportError:
+        from tinker.types.sample_response import MASK_LOGPROB
+        from tinker.types.topk_prompt_logprobs import TopkPromptLogprobs as TopkLogprobs
 
 __all__ = [
     "MASK_LOGPROB",
@@ -79,7 +88,6 @@ __all__ = [
     "AdamParams",
     "AuthenticationError",
     "BadRequestError",
-    "BillingError",
     "ConflictError",
     "Datum",
     "EncodedTextChunk",
@@ -93,9 +101,7 @@ __all__ = [
     "ModelData",
     "ModelInput",
     "NotFoundError",
-    "OptimParams",
     "OptimStepResponse",
-    "OptimizerConfig",
     "ParsedCheckpointTinkerPath",
     "PermissionDeniedError",
     "RateLimitError",
@@ -105,7 +111,6 @@ __all__ = [
     "SampleResponse",
     "SampledSequence",
     "SamplingClient",
-    "SamplingClientKind",
     "SamplingParams",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",

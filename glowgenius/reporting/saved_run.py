@@ -22,6 +22,7 @@ from glowgenius.data.trained import Trained
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.keys import KEY_SOURCES
 from glowgenius.engines.offered import context_length
+from glowgenius.engines.sdk import adapted
 from glowgenius.errors import (
     AuthenticationError,
     CheckpointError,
@@ -318,7 +319,7 @@ class Run:
         """
         given = self._given[1]
         if given is not None:
-            return given.service if isinstance(given, Connection) else given
+            return adapted(given.service if isinstance(given, Connection) else given)
         if self.engine not in ("local", "tinker"):
             raise ConfigError(
                 f"the run in {str(self.path)!r} was trained on a service of its own ({self.engine}); pass it, as in "

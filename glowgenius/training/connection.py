@@ -14,6 +14,7 @@ from glowgenius.engines.errors import mapped
 from glowgenius.engines.keys import KEY_SOURCES, check_address, check_server, find_key, has_stored_key, shown
 from glowgenius.engines.process import refuse_fork_of_sdk
 from glowgenius.engines.protocol import SupportsAlpha
+from glowgenius.engines.sdk import adapted, original, warn_of_newer
 from glowgenius.errors import (
     ConfigError,
     MissingDependencyError,
@@ -221,10 +222,11 @@ def _tinker(base_url: str | None, given: str | None, key: str | None, *, check: 
     from glowgenius.engines.tinker_types import ServiceClient as TinkerServiceClient
 
     refuse_fork_of_sdk()
+    warn_of_newer()
     if check and base_url is not None:
         check_server(base_url, key, sdk_version=SDK_VERSION)
     with mapped("connect"):
-        return TinkerServiceClient(base_url=base_url, api_key=given)
+        return adapted(TinkerServiceClient(base_url=base_url, api_key=given))
 
 
 @final
@@ -253,14 +255,14 @@ def choose_engine(
         return service
     if isinstance(service, Connection):
         if client is None:
-            return Engine(service=service.service, name=service.engine, line=str(service))
+            return Engine(service=adapted(service.service), name=service.engine, line=str(service))
         service = service.service
     if client is not None:
         name = engine_name(client)
-        return Engine(service=service, name=name, line=f"engine: {name}, because a training client was given")
+        return Engine(service=adapted(service), name=name, line=f"engine: {name}, because a training client was given")
     if service is not None:
         name = engine_name(service)
-        return Engine(service=service, name=name, line=f"engine: {name}, because service= was given")
+        return Engine(service=adapted(service), name=name, line=f"engine: {name}, because service= was given")
     connection = connect()
     chosen = connection.service
     if connection.engine == "local" and output_dir is not None:
@@ -272,7 +274,7 @@ def choose_engine(
 
 def engine_name(client: object) -> str:
     """`tinker` or `local` for clients of these engines, else the name of the class."""
-    kind = type(client)
+    kind = type(original(client))
     package = kind.__module__.split(".")
     if package[0] == "tinker":
         return "tinker"

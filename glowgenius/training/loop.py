@@ -455,7 +455,7 @@ class TrainingLoop:
                 pending.weights = self._client.save_weights_for_sampler(checkpoint_name(pending.step))
                 pending.sent.append(pending.weights)
             # Otherwise the next step may run first, and its update would be in the weights saved for this step.
-            settle_place(self._client)
+            settle_place(self._client, pending.weights)
 
     def _enqueue_evaluation(self, pending: Pending) -> None:
         """Evaluate the weights of *pending*, once, and save them if they could become the best."""

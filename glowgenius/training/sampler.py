@@ -18,6 +18,7 @@ from glowgenius.engines.errors import mapped
 from glowgenius.engines.keys import find_key
 from glowgenius.engines.process import HomeProcess
 from glowgenius.engines.protocol import sampler_from_handle, sampler_handle
+from glowgenius.engines.sdk import adapted
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import ConfigError, EngineError, Problem, SequenceTooLongError, nearest
 from glowgenius.training.prices import TokenUsage
@@ -112,7 +113,7 @@ class Sampler:
     ) -> None:
         self._context: int | Callable[[], int | None] | None = context_length
         self._trained = trained
-        self._client: SamplingClient | str = client
+        self._client: SamplingClient | str = adapted(client)
         self._renderer = renderer
         self._name = name
         self._home = HomeProcess()

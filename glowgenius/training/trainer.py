@@ -17,6 +17,7 @@ from glowgenius.engines.errors import mapped
 from glowgenius.engines.offered import context_length
 from glowgenius.engines.process import HomeProcess, refuse_fork_of_sdk
 from glowgenius.engines.protocol import checkpoint_directory
+from glowgenius.engines.sdk import adapted
 from glowgenius.errors import (
     ConfigError,
     GlowGeniusError,
@@ -167,7 +168,7 @@ class SupervisedTrainer:
         if not base_model:
             raise TrainingError("the training client does not say which base model it has")
         trainer = cls(base_model, renderer=renderer, service=service, config=config, callbacks=callbacks)
-        trainer._client = training_client
+        trainer._client = adapted(training_client)
         trainer._lora = None
         return trainer
 

@@ -431,7 +431,7 @@ class EngineContract:
         inputs, targets, _ = rows(19, 1)[0]
         whole = client.forward([datum(inputs, targets, [1.0] * len(inputs))], "cross_entropy")
         saved = client.save_weights_for_sampler("here")
-        settle_place(client)
+        settle_place(client, saved)
         snapshot = client.save_weights_and_get_sampling_client()
         train(client, range(3, 6))
         expected = near(whole.result().loss_fn_outputs[0]["logprobs"].to_numpy().tolist())

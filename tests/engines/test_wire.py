@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tinker
 
+from glowgenius.engines.sdk import adapted
 from glowgenius.testing import ScriptedService
 from tests.engines.contract import Engine, EngineContract, batch
 from tests.support.tiny_models import VOCABULARY_SIZE, write_tiny_model
@@ -19,7 +20,7 @@ CHUNKED = {"fwdbwd_max_chunk_len": 1}
 
 def sdk(server):
     """What a user writes, with the address of a server."""
-    return tinker.ServiceClient(base_url=server.url, api_key=server.api_key)
+    return adapted(tinker.ServiceClient(base_url=server.url, api_key=server.api_key))
 
 
 @pytest.fixture(scope="module")

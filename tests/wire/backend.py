@@ -95,9 +95,6 @@ class Backend:
         return self._promised("create_model", model_id, submit, finish, fault)
 
     def load_weights(self, body: dict[str, Any], fault: Fault | None) -> Reply:
-        if "session_id" not in body:
-            return json_reply(400, detail="this server knows load_weights as the first request of a model only")
-        model_id = f"{body['session_id']}:train:{body['model_seq_id']}"
         saved = self.saved.get(body["path"])
 
         def submit() -> Any:
@@ -115,7 +112,24 @@ class Backend:
             self._add(model_id, Run(client, saved.base_model, saved.rank, list(saved.history)))
             return json_reply(type="load_weights", path=body["path"])
 
-        return self._promised("load_weights", model_id, submit, finish, fault)
+        if "session_id" in body:  # since 0.38 always, before where the server's settings ask for it
+            model_id = f"{body['session_id']}:train:{body['model_seq_id']}"
+            return self._promised("load_weights", model_id, submit, finish, fault)
+
+        def finish_into(run: Run, client: Any) -> Reply:
+            assert saved is not None
+            run.loaded(client, saved)
+            return json_reply(type="load_weights", path=body["path"])
+
+        # Into a model that `create_model` has made of the checkpoint's base model and rank.
+        model_id = body["model_id"]
+        return self._ordered("load_weights", model_id, body["seq_id"], lambda _run: submit(), finish_into, fault)
+
+    def weights_info(self, body: dict[str, Any]) -> Reply:
+        saved = self.saved.get(body["tinker_path"])
+        if saved is None:
+            return json_reply(404, detail=f"there is no checkpoint {body['tinker_path']!r}")
+        return json_reply(base_model=saved.base_model, is_lora=True, lora_rank=saved.rank)
 
     def get_info(self, body: dict[str, Any]) -> Reply:
         run = self._runs.get(body["model_id"])
@@ -234,7 +248,7 @@ class Backend:
         sampler_id = str(request.sampling_session_id)
         if sampler_id not in self._samplers:
             return json_reply(404, detail=f"there is no sampler {sampler_id!r}")
-        if request.topk_sample_logprobs or request.prompt_alt_tokens_k:
+        if getattr(request, "topk_sample_logprobs", 0) or getattr(request, "prompt_alt_tokens_k", 0):
             return json_reply(400, detail="this server gives no top-k logprobs of samples and no alternative tokens")
         client, _ = self._samplers[sampler_id]
         promise, new = self.promises.make("asample", (sampler_id, request.seq_id))
@@ -320,7 +334,8 @@ class _Sampled:
 
         self._future: Future[Reply] = Future()
         prompt = request.prompt
-        scored = client.compute_logprobs(prompt, request.prompt_logprobs_last_n) if request.prompt_logprobs else None
+        last = getattr(request, "prompt_logprobs_last_n", None)  # since 0.33
+        scored = client.compute_logprobs(prompt, last) if request.prompt_logprobs else None
         sampled = client.sample(
             prompt, request.num_samples, request.sampling_params, topk_prompt_logprobs=request.topk_prompt_logprobs
         )

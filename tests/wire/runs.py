@@ -73,6 +73,10 @@ class Run:
         """The gradient of *batch* has been added."""
         self._gradients.append(batch)
 
+    def loaded(self, client: TrainingClient, saved: Saved) -> None:
+        """The run goes on from *saved* with another client of the engine."""
+        self.client, self.history = client, list(saved.history)
+
     def stepped(self, learning_rate: float) -> None:
         """The optimizer has made its step."""
         self.history.append(Update(tuple(self._gradients), learning_rate))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import tinker
 
+from glowgenius.engines.sdk import adapted
 from glowgenius.testing import ScriptedService
 from tests.engines.contract import batch
 from tests.wire.server import WireServer
@@ -22,7 +23,7 @@ SECONDS = 60
 @contextmanager
 def connected(server: WireServer) -> Generator[tinker.ServiceClient]:
     """A session of the SDK with *server*, closed at the end."""
-    service = tinker.ServiceClient(base_url=server.url, api_key=server.api_key)
+    service = adapted(tinker.ServiceClient(base_url=server.url, api_key=server.api_key))
     try:
         yield service
     finally:

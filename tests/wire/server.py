@@ -1,4 +1,4 @@
-"""A loopback server that speaks the protocol of tinker 0.38, for the unmodified SDK, and that can go wrong on demand.
+"""A loopback server for the unmodified SDK, that speaks what tinker 0.25 to 0.38 speak, and goes wrong on demand.
 
     with WireServer(glowgenius.local.ServiceClient()) as server:
         service = tinker.ServiceClient(base_url=server.url, api_key=server.api_key)
@@ -218,6 +218,7 @@ class WireServer:
             "get_info": lambda: backend.get_info(content),
             "create_sampling_session": lambda: backend.create_sampling_session(content),
             "samplers": lambda: backend.get_sampler(rest),
+            "weights_info": lambda: backend.weights_info(content),
             "retrieve_future": lambda: self._retrieve(content["request_id"]),
             "telemetry": lambda: self._phoned_home(content),
         }

@@ -110,7 +110,7 @@ def test_weights_to_sample_from_are_overtaken_unless_their_place_is_settled():
         for seed in range(12):
             submit_step(client, seed)
             saves.append(client.save_weights_for_sampler(f"step-{seed + 1}"))
-            settle_place(client)
+            settle_place(client, saves[-1])
         paths = [save.result(timeout=SECONDS).path for save in saves]
         assert [len(server.backend.saved[path].history) for path in paths] == list(range(1, 13))
 

@@ -11,6 +11,7 @@ import tinker
 from tinker.proto.request_conv import forward_backward_request_to_proto
 from tinker.types import ForwardBackwardInput, ForwardBackwardRequest
 
+from glowgenius.engines.offered import OfferQuestion
 from tests.engines.contract import batch
 from tests.wire.codec import read_forward_backward
 from tests.wire.runs import fingerprint
@@ -177,9 +178,8 @@ def test_bodies_may_be_compressed():
 
 def test_the_models_are_listed():
     with scripted_server() as server:
-        rest = tinker.RestClient(base_url=server.url, api_key=server.api_key)
-        models = rest.get_server_capabilities().result(timeout=60).supported_models
-        assert [model.model_name for model in models] == [MODEL]
+        service = tinker.ServiceClient(base_url=server.url, api_key=server.api_key)
+        assert [model.name for model in OfferQuestion(service).answer().models] == [MODEL]
 
 
 def test_nothing_is_left_of_a_closed_server():

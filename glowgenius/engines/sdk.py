@@ -1,0 +1,369 @@
+"""The versions of the Tinker SDK: what each lacks is found by looking for it, and made up for or said.
+
+A self-hosted server works with the SDK that it was made for, so the SDK may be any from 0.25 on. Before 0.38 a service
+returned clients where it now returns futures, and before 0.28 nothing was kept beside a checkpoint and no session was
+ended. `adapted` gives the clients of such a version the interface of `engines.protocol`; those of 0.38 have it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import warnings
+from concurrent.futures import Future
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
+
+from typing_extensions import override
+
+from glowgenius._output import logger
+from glowgenius.engines import tinker_types as tinker
+from glowgenius.engines.protocol import EngineFuture, completed
+from glowgenius.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from glowgenius.engines.protocol import FutureLike
+    from glowgenius.engines.tinker_types import (
+        AdamParams,
+        Datum,
+        ForwardBackwardOutput,
+        GetInfoResponse,
+        GetServerCapabilitiesResponse,
+        LossFnType,
+        ModelInput,
+        OptimStepResponse,
+        SampleResponse,
+        SamplingParams,
+        SaveWeightsForSamplerResponse,
+        SaveWeightsResponse,
+    )
+
+T = TypeVar("T")
+
+TRIED: Final = (0, 38)
+"""The newest version of the SDK that the tests have run with; a newer one is used, and warned about."""
+
+SINCE: Final = {
+    "metadata of checkpoints": "0.28",
+    "exports of adapters": "0.28",
+    "handles of samplers": "0.33",
+}
+"""What older versions lack and nothing can stand for, and the first version that has it."""
+
+_LOG = logger("glowgenius.engines")
+
+
+def lacks(what: str) -> str:
+    """That the SDK here does not have *what*, and which does, as a sentence without a final stop."""
+    return (
+        f"the Tinker SDK {tinker.SDK_VERSION} here has no {what}; tinker {SINCE[what]} and later have them, if the "
+        f"server speaks that version"
+    )
+
+
+def adapted(client: T) -> T:
+    """*client* with the interface of `engines.protocol`, if it is a client of the SDK that does not have it itself.
+
+    Whatever else is given, and a client of a version that has it, comes back as it is.
+    """
+    if _gives_futures(tinker.ServiceClient):
+        return client
+    older = {
+        tinker.ServiceClient: OlderService,
+        tinker.TrainingClient: OlderTraining,
+        tinker.SamplingClient: OlderSampling,
+    }
+    return next((cast("T", wrap(client)) for kind, wrap in older.items() if isinstance(client, kind)), client)
+
+
+def original(client: object) -> object:
+    """The SDK's own client that `adapted` has taken, else *client*."""
+    return client.sdk if isinstance(client, OlderService | OlderTraining | OlderSampling) else client
+
+
+def warn_of_newer() -> None:
+    """Warn, once for a version, where the SDK is newer than what was tried."""
+    _warn_of(tinker.SDK_VERSION)
+
+
+@cache
+def _warn_of(version: str) -> None:
+    numbers = version.split(".")[:2]
+    if all(number.isdecimal() for number in numbers) and tuple(map(int, numbers)) > TRIED:
+        newest = ".".join(map(str, TRIED))
+        warnings.warn(
+            f"the Tinker SDK {version} is newer than {newest}, the newest that was tried with this version of "
+            f"glowgenius; it is used all the same. If something fails that should not, install 'tinker<={newest}.*'",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _gives_futures(service: type[Any]) -> bool:
+    """Whether creating a client returns at once: what is returned is then something else than the client."""
+    told = inspect.signature(service.create_lora_training_client).return_annotation
+    return str(getattr(told, "__name__", told)).rpartition(".")[2] != "TrainingClient"
+
+
+def takes(method: Callable[..., object] | None, parameter: str) -> bool:
+    """Whether *method* is there and has *parameter*."""
+    return method is not None and parameter in inspect.signature(method).parameters
+
+
+def rest_client(client: object) -> tinker.RestClient | None:
+    """What manages checkpoints, over the connection of *client*: one of its own would look for a key elsewhere.
+
+    None where this version of the SDK lets nobody at the connection.
+    """
+    holder: Any = getattr(original(client), "holder", None)
+    return None if holder is None else tinker.RestClient(holder)
+
+
+def undeprecated(method: Callable[..., Any]) -> Callable[..., Any]:
+    """*method* of the SDK without the wrapper that warns, where what is in it can be called with a client alone."""
+    inner = inspect.unwrap(method)
+    needed = [one for one in inspect.signature(inner).parameters.values() if one.default is inspect.Parameter.empty]
+    return inner if len(needed) == 1 else method
+
+
+def wait_for_place(client: object, saved: FutureLike[object]) -> None:
+    """Return when the save *saved*, made on the SDK's *client*, has its place in the order.
+
+    Coroutines handed to the SDK's thread start in the order in which they were handed over, and the number is taken
+    before the first pause: when one of ours has run, so has that part of all before it. Where a version lets nobody at
+    its thread, the save itself is waited for.
+    """
+    run: Any = getattr(getattr(original(client), "holder", None), "run_coroutine_threadsafe", None)
+    if run is not None:
+        run(_nothing()).result()
+        return
+    # Its error belongs to whoever asks for the result.
+    saved.future().exception()
+
+
+async def _nothing() -> None:
+    """Only its turn matters."""
+
+
+def _in_background(make: Callable[[], T]) -> EngineFuture[T]:
+    """The result of *make*, which blocks, as a future."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="glowgenius-create", daemon=True).start()
+    return EngineFuture(future)
+
+
+@cache
+def _say_once(message: str) -> None:
+    _LOG.warning("%s", message)
+
+
+def _metadata(method: Callable[..., object], given: dict[str, str] | None) -> dict[str, Any]:
+    """*given* as an argument of *method*, if it takes any; what is lost is said once."""
+    if takes(method, "user_metadata"):
+        return {"user_metadata": given}
+    if given:
+        _say_once(f"{lacks('metadata of checkpoints')}. The run folder says the step of each all the same")
+    return {}
+
+
+class _Older:
+    """What is not here is the SDK's own."""
+
+    def __init__(self, sdk: Any) -> None:
+        self.sdk: Any = sdk
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sdk":  # while a copy is being made
+            raise AttributeError(name)
+        return getattr(self.sdk, name)
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sdk!r})"
+
+
+@final
+class OlderService(_Older):
+    """A `tinker.ServiceClient` from before 0.38."""
+
+    def create_lora_training_client(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: dict[str, str] | None = None,
+    ) -> FutureLike[OlderTraining]:
+        """As `ServiceClient` of the protocol says."""
+        return _in_background(
+            lambda: OlderTraining(
+                self.sdk.create_lora_training_client(
+                    base_model,
+                    rank=rank,
+                    seed=seed,
+                    train_mlp=train_mlp,
+                    train_attn=train_attn,
+                    train_unembed=train_unembed,
+                    user_metadata=user_metadata,
+                )
+            )
+        )
+
+    def create_training_client_from_state(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[OlderTraining]:
+        """As `ServiceClient` of the protocol says."""
+        make = self.sdk.create_training_client_from_state
+        return _in_background(lambda: OlderTraining(make(path, base_model=base_model, user_metadata=user_metadata)))
+
+    def create_training_client_from_state_with_optimizer(
+        self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[OlderTraining]:
+        """As `ServiceClient` of the protocol says."""
+        make = self.sdk.create_training_client_from_state_with_optimizer
+        return _in_background(lambda: OlderTraining(make(path, base_model=base_model, user_metadata=user_metadata)))
+
+    def create_sampling_client(
+        self, model_path: str | None = None, base_model: str | None = None
+    ) -> FutureLike[OlderSampling]:
+        """As `ServiceClient` of the protocol says."""
+        make = self.sdk.create_sampling_client
+        return _in_background(lambda: OlderSampling(make(model_path=model_path, base_model=base_model)))
+
+    def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
+        """What the server offers."""
+        return self.sdk.get_server_capabilities()
+
+    def close(
+        self, status: Literal["success", "errored", "interrupted"], detail: str | None = None
+    ) -> FutureLike[None]:
+        """End the session; a version that cannot leaves it to the server, which misses its heartbeats."""
+        close: Any = getattr(self.sdk, "close", None)
+        return completed(None) if close is None else close(status, detail)
+
+
+@final
+class OlderTraining(_Older):
+    """A `tinker.TrainingClient` from before 0.38."""
+
+    @property
+    def model_id(self) -> str:
+        """As `TrainingClient` of the protocol says."""
+        return self.sdk.model_id
+
+    def get_info(self) -> GetInfoResponse:
+        """As `TrainingClient` of the protocol says, but for one request."""
+        return self.sdk.get_info()
+
+    def forward(
+        self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> FutureLike[ForwardBackwardOutput]:
+        """As `TrainingClient` of the protocol says."""
+        return self.sdk.forward(data, loss_fn, loss_fn_config)
+
+    def forward_backward(
+        self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
+    ) -> FutureLike[ForwardBackwardOutput]:
+        """As `TrainingClient` of the protocol says."""
+        return self.sdk.forward_backward(data, loss_fn, loss_fn_config)
+
+    def optim_step(self, optim_params: AdamParams) -> FutureLike[OptimStepResponse]:
+        """As `TrainingClient` of the protocol says."""
+        return self.sdk.optim_step(optim_params)
+
+    def save_state(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        overwrite: bool = False,
+        user_metadata: dict[str, str] | None = None,
+    ) -> FutureLike[SaveWeightsResponse]:
+        """As `TrainingClient` of the protocol says; a version without metadata keeps none, and it is said."""
+        save = self.sdk.save_state
+        return save(name, ttl_seconds=ttl_seconds, overwrite=overwrite, **_metadata(save, user_metadata))
+
+    def save_weights_for_sampler(
+        self, name: str, ttl_seconds: int | None = None, user_metadata: dict[str, str] | None = None
+    ) -> FutureLike[SaveWeightsForSamplerResponse]:
+        """As `TrainingClient` of the protocol says; a version without metadata keeps none, and it is said."""
+        save = self.sdk.save_weights_for_sampler
+        return save(name, ttl_seconds=ttl_seconds, **_metadata(save, user_metadata))
+
+    def save_weights_and_get_sampling_client(self, name: str | None = None) -> FutureLike[OlderSampling]:
+        """As `TrainingClient` of the protocol says, but that it waits: only then is its place in the order sure."""
+        return completed(OlderSampling(self.sdk.save_weights_and_get_sampling_client(name)))
+
+    def create_sampling_client(self, model_path: str) -> FutureLike[OlderSampling]:
+        """As `TrainingClient` of the protocol says."""
+        return _in_background(lambda: OlderSampling(self.sdk.create_sampling_client(model_path)))
+
+    def save_weights_external(self, name: str, ttl_seconds: int | None = None) -> FutureLike[Any]:
+        """Export the adapter.
+
+        Raises:
+            EngineError: This version of the SDK cannot.
+        """
+        export: Any = getattr(self.sdk, "save_weights_external", None)
+        if export is None:
+            raise EngineError(lacks("exports of adapters"))
+        return export(name, ttl_seconds=ttl_seconds)
+
+
+@final
+class OlderSampling(_Older):
+    """A `tinker.SamplingClient` from before 0.38."""
+
+    def sample(
+        self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams, *, topk_prompt_logprobs: int = 0
+    ) -> FutureLike[SampleResponse]:
+        """As `SamplingClient` of the protocol says."""
+        answer = self.sdk.sample(prompt, num_samples, sampling_params, topk_prompt_logprobs=topk_prompt_logprobs)
+        return _awaitable(answer)
+
+    def compute_logprobs(
+        self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
+    ) -> FutureLike[list[float | None]]:
+        """As `SamplingClient` of the protocol says; a version that gives all of them gives too many, which are cut."""
+        compute = self.sdk.compute_logprobs
+        if prompt_logprobs_last_n is None:
+            return _awaitable(compute(prompt))
+        if takes(compute, "prompt_logprobs_last_n"):
+            return _awaitable(compute(prompt, prompt_logprobs_last_n=prompt_logprobs_last_n))
+        return _mapped(compute(prompt), lambda all_of_them: _last(all_of_them, prompt_logprobs_last_n))
+
+    def get_base_model(self) -> str:
+        """As `SamplingClient` of the protocol says."""
+        return self.sdk.get_base_model()
+
+
+def _last(values: list[float | None], n: int) -> list[float | None]:
+    before = max(len(values) - n, 0)
+    return [None] * before + values[before:]
+
+
+def _awaitable(answer: Any) -> FutureLike[Any]:
+    return EngineFuture(cast("Future[Any]", answer)) if isinstance(answer, Future) else answer
+
+
+def _mapped(answer: Future[T], change: Callable[[T], T]) -> EngineFuture[T]:
+    changed: Future[T] = Future()
+
+    def done(future: Future[T]) -> None:
+        try:
+            changed.set_result(change(future.result()))
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+            changed.set_exception(error)
+
+    answer.add_done_callback(done)
+    return EngineFuture(changed)
