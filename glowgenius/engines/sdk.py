@@ -19,10 +19,11 @@ from typing_extensions import override
 from glowgenius._output import logger
 from glowgenius.engines import tinker_types as tinker
 from glowgenius.engines.protocol import EngineFuture, completed
-from glowgenius.errors import EngineError
+from glowgenius.errors import EngineError, RequestRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
     from glowgenius.engines.protocol import FutureLike
     from glowgenius.engines.tinker_types import (
@@ -245,6 +246,12 @@ class OlderService(_Older):
         """What the server offers."""
         return self.sdk.get_server_capabilities()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close("success" if kind is None else "errored").result()
+
     def close(
         self, status: Literal["success", "errored", "interrupted"], detail: str | None = None
     ) -> FutureLike[None]:
@@ -340,7 +347,12 @@ class OlderSampling(_Older):
             return _awaitable(compute(prompt))
         if takes(compute, "prompt_logprobs_last_n"):
             return _awaitable(compute(prompt, prompt_logprobs_last_n=prompt_logprobs_last_n))
-        return _mapped(compute(prompt), lambda all_of_them: _last(all_of_them, prompt_logprobs_last_n))
+        if not 0 < prompt_logprobs_last_n < prompt.length:
+            raise RequestRejectedError(
+                f"prompt_logprobs_last_n must be between 1 and {prompt.length - 1}, all tokens of the prompt but its "
+                f"first, got {prompt_logprobs_last_n}"
+            )
+        return _mapped(compute(prompt), lambda values: _last(values, prompt_logprobs_last_n))
 
     def get_base_model(self) -> str:
         """As `SamplingClient` of the protocol says."""

@@ -64,10 +64,9 @@ def read_forward_backward(body: bytes) -> ForwardBackward:
         message.ParseFromString(body)
     except Exception as error:
         raise BadRequestBodyError(f"not a ForwardBackwardRequest: {error}") from error
-    config = {
-        key: value.text if value.WhichOneof("value") == "text" else value.number
-        for key, value in message.loss_fn_config_v2.items()
-    }
+    config: dict[str, Any] = dict(getattr(message, "loss_fn_config", {}))  # numbers only; all that 0.25 has
+    for key, value in getattr(message, "loss_fn_config_v2", {}).items():
+        config[key] = value.text if value.WhichOneof("value") == "text" else value.number
     return ForwardBackward(
         model_id=message.model_id,
         seq_id=message.seq_id,
