@@ -113,6 +113,11 @@ def takes(method: Callable[..., object] | None, parameter: str) -> bool:
     return method is not None and parameter in inspect.signature(method).parameters
 
 
+def sequence_name(name: str) -> dict[str, Any]:
+    """*name* as an argument of `SampledSequence`, whose sequences have had names since 0.26."""
+    return {"sequence_id": name} if takes(tinker.SampledSequence, "sequence_id") else {}
+
+
 def rest_client(client: object) -> tinker.RestClient | None:
     """What manages checkpoints, over the connection of *client*: one of its own would look for a key elsewhere.
 

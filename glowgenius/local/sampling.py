@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from glowgenius.engines.datum import MOST_ALTERNATIVES, topk_of
+from glowgenius.engines.sdk import sequence_name
 from glowgenius.engines.tinker_types import EngineFuture, SampledSequence, SampleResponse, completed
 from glowgenius.errors import RequestRejectedError
 from glowgenius.local import checkpoint
@@ -291,7 +292,7 @@ class SamplingClient:
     def _sequence(self, generated: Generated) -> SampledSequence:
         return SampledSequence(
             stop_reason="stop" if generated.stopped else "length",
-            sequence_id=f"local-{next(self._ids)}",
+            **sequence_name(f"local-{next(self._ids)}"),
             tokens_np=np.array(generated.tokens, dtype=np.int64),
             logprobs_np=np.array(generated.logprobs, dtype=np.float32),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from glowgenius.engines.datum import read_data, topk_of
+from glowgenius.engines.sdk import sequence_name
 from glowgenius.engines.tinker_types import (
     AdamParams,
     ForwardBackwardOutput,
@@ -375,7 +376,7 @@ class ScriptedSamplingClient:
         logprobs = self._model.logprobs(whole[:-1], whole[1:])[len(prompt) - 1 :]
         return SampledSequence(
             stop_reason=stop_reason,
-            sequence_id=f"{self._name}:{index}",
+            **sequence_name(f"{self._name}:{index}"),
             tokens_np=np.array(sampled, dtype=np.int32),
             logprobs_np=logprobs.astype(np.float32),
         )
