@@ -124,5 +124,7 @@ def sample_reply(response: tinker.SampleResponse, prompt_logprobs: list[float | 
     if (top := response.topk_prompt_logprobs_np) is not None:
         message.topk_prompt_logprobs.token_ids = top.token_ids.astype(np.int32).tobytes()
         message.topk_prompt_logprobs.logprobs = top.logprobs.astype(np.float32).tobytes()
-        message.topk_prompt_logprobs.length, message.topk_prompt_logprobs.k = top.token_ids.shape
+        sent_top = message.topk_prompt_logprobs
+        length, sent_top.k = top.token_ids.shape
+        setattr(sent_top, "length" if hasattr(sent_top, "length") else "prompt_length", length)  # before 0.28
     return Reply(body=message.SerializeToString(), content_type=PROTOBUF)
