@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from typing_extensions import override
 
 from glowgenius._output import logger
-from glowgenius.engines import tinker_types as tinker
-from glowgenius.engines.protocol import EngineFuture, completed
 from glowgenius.errors import EngineError, RequestRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
+    from glowgenius.engines import tinker_types
     from glowgenius.engines.protocol import FutureLike
     from glowgenius.engines.tinker_types import (
         AdamParams,
         Datum,
+        EngineFuture,
         ForwardBackwardOutput,
         GetInfoResponse,
         GetServerCapabilitiesResponse,
@@ -58,6 +58,8 @@ _LOG = logger("glowgenius.engines")
 
 def lacks(what: str) -> str:
     """That the SDK here does not have *what*, and which does, as a sentence without a final stop."""
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     return (
         f"the Tinker SDK {tinker.SDK_VERSION} here has no {what}; tinker {SINCE[what]} and later have them, if the "
         f"server speaks that version"
@@ -69,6 +71,10 @@ def adapted(client: T) -> T:
 
     Whatever else is given, and a client of a version that has it, comes back as it is.
     """
+    if not any(kind.__module__.partition(".")[0] == "tinker" for kind in type(client).__mro__):
+        return client
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     if _gives_futures(tinker.ServiceClient):
         return client
     older = {
@@ -86,6 +92,8 @@ def original(client: object) -> object:
 
 def warn_of_newer() -> None:
     """Warn, once for a version, where the SDK is newer than what was tried."""
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     _warn_of(tinker.SDK_VERSION)
 
 
@@ -115,14 +123,18 @@ def takes(method: Callable[..., object] | None, parameter: str) -> bool:
 
 def sequence_name(name: str) -> dict[str, Any]:
     """*name* as an argument of `SampledSequence`, whose sequences have had names since 0.26."""
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     return {"sequence_id": name} if takes(tinker.SampledSequence, "sequence_id") else {}
 
 
-def rest_client(client: object) -> tinker.RestClient | None:
+def rest_client(client: object) -> tinker_types.RestClient | None:
     """What manages checkpoints, over the connection of *client*: one of its own would look for a key elsewhere.
 
     None where this version of the SDK lets nobody at the connection.
     """
+    from glowgenius.engines import tinker_types as tinker  # it loads torch, where that is installed
+
     holder: Any = getattr(original(client), "holder", None)
     return None if holder is None else tinker.RestClient(holder)
 
@@ -155,6 +167,8 @@ async def _nothing() -> None:
 
 def _in_background(make: Callable[[], T]) -> EngineFuture[T]:
     """The result of *make*, which blocks, as a future."""
+    from glowgenius.engines.tinker_types import EngineFuture
+
     future: Future[T] = Future()
 
     def work() -> None:
@@ -261,6 +275,8 @@ class OlderService(_Older):
         self, status: Literal["success", "errored", "interrupted"], detail: str | None = None
     ) -> FutureLike[None]:
         """End the session; a version that cannot leaves it to the server, which misses its heartbeats."""
+        from glowgenius.engines.tinker_types import completed
+
         close: Any = getattr(self.sdk, "close", None)
         return completed(None) if close is None else close(status, detail)
 
@@ -314,6 +330,8 @@ class OlderTraining(_Older):
 
     def save_weights_and_get_sampling_client(self, name: str | None = None) -> FutureLike[OlderSampling]:
         """As `TrainingClient` of the protocol says, but that it waits: only then is its place in the order sure."""
+        from glowgenius.engines.tinker_types import completed
+
         return completed(OlderSampling(self.sdk.save_weights_and_get_sampling_client(name)))
 
     def create_sampling_client(self, model_path: str) -> FutureLike[OlderSampling]:
@@ -370,10 +388,14 @@ def _last(values: list[float | None], n: int) -> list[float | None]:
 
 
 def _awaitable(answer: Any) -> FutureLike[Any]:
+    from glowgenius.engines.tinker_types import EngineFuture
+
     return EngineFuture(cast("Future[Any]", answer)) if isinstance(answer, Future) else answer
 
 
 def _mapped(answer: Future[T], change: Callable[[T], T]) -> EngineFuture[T]:
+    from glowgenius.engines.tinker_types import EngineFuture
+
     changed: Future[T] = Future()
 
     def done(future: Future[T]) -> None:
