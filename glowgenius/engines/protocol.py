@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
-
-from glowgenius._secrets import redact
-from glowgenius.engines.errors import mapped
-from glowgenius.errors import EngineError, NotPicklableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -258,56 +252,3 @@ class SupportsContext(Protocol):
     def context_length(self, base_model: str) -> int | None:
         """The most tokens that a row or a prompt may have; None where *base_model* sets no limit."""
         ...
-
-
-def sampler_handle(client: SamplingClient) -> str:
-    """The handle of a sampler on Tinker.
-
-    Raises:
-        NotPicklableError: The client belongs to an engine of this process, or its address holds a password.
-    """
-    from glowgenius.engines import tinker_types as tinker
-    from glowgenius.engines.sdk import lacks, original
-
-    make: Any = getattr(client, "get_sampler_handle", None)
-    if make is None and isinstance(original(client), tinker.SamplingClient):
-        raise NotPicklableError(
-            f"this Sampler cannot be pickled: {lacks('handles of samplers')}. Make one in the other process, from the "
-            "run folder or the checkpoint"
-        )
-    if make is None:
-        raise NotPicklableError(
-            "a Sampler of an engine in this process cannot be pickled, as its weights live here; in the other process, "
-            "make one from the run folder or the checkpoint"
-        )
-    with mapped("get_sampler_handle"):
-        handle: str = make()
-    try:
-        held = base64.urlsafe_b64decode(handle).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
-        held = handle
-    if redact(held) != held:
-        raise NotPicklableError(
-            "this Sampler cannot be pickled, as the address of its server holds a password or key, and a pickle "
-            "travels; connect in the other process"
-        )
-    return handle
-
-
-def sampler_from_handle(handle: str, api_key: str | None) -> SamplingClient:
-    """The sampling client behind *handle*.
-
-    Args:
-        handle: From `sampler_handle`.
-        api_key: The key; None is what the SDK finds.
-
-    Raises:
-        EngineError: The service refused or failed.
-    """
-    from glowgenius.engines import tinker_types as tinker
-    from glowgenius.engines.sdk import adapted, lacks
-
-    with mapped("from_sampler_handle"):
-        if not hasattr(tinker.SamplingClient, "from_sampler_handle"):
-            raise EngineError(lacks("handles of samplers"))
-        return adapted(tinker.SamplingClient.from_sampler_handle(handle, api_key=api_key))

@@ -7,9 +7,12 @@ ended. `adapted` gives the clients of such a version the interface of `engines.p
 
 from __future__ import annotations
 
+import base64
+import binascii
 import inspect
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
@@ -17,14 +20,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 from typing_extensions import override
 
 from glowgenius._output import logger
-from glowgenius.errors import EngineError, RequestRejectedError
+from glowgenius._secrets import redact
+from glowgenius.engines.errors import mapped
+from glowgenius.errors import EngineError, NotPicklableError, RequestRejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
     from glowgenius.engines import tinker_types
-    from glowgenius.engines.protocol import FutureLike
+    from glowgenius.engines.protocol import FutureLike, SamplingClient
     from glowgenius.engines.tinker_types import (
         AdamParams,
         Datum,
@@ -195,7 +200,7 @@ def _metadata(method: Callable[..., object], given: dict[str, str] | None) -> di
     return {}
 
 
-class _Older:
+class _Older(ABC):
     """What is not here is the SDK's own."""
 
     def __init__(self, sdk: Any) -> None:
@@ -207,13 +212,17 @@ class _Older:
         return getattr(self.sdk, name)
 
     @override
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.sdk!r})"
+    @abstractmethod
+    def __repr__(self) -> str: ...
 
 
 @final
 class OlderService(_Older):
     """A `tinker.ServiceClient` from before 0.38."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"OlderService({self.sdk!r})"
 
     def create_lora_training_client(
         self,
@@ -285,6 +294,10 @@ class OlderService(_Older):
 class OlderTraining(_Older):
     """A `tinker.TrainingClient` from before 0.38."""
 
+    @override
+    def __repr__(self) -> str:
+        return f"OlderTraining({self.sdk!r})"
+
     @property
     def model_id(self) -> str:
         """As `TrainingClient` of the protocol says."""
@@ -354,6 +367,10 @@ class OlderTraining(_Older):
 class OlderSampling(_Older):
     """A `tinker.SamplingClient` from before 0.38."""
 
+    @override
+    def __repr__(self) -> str:
+        return f"OlderSampling({self.sdk!r})"
+
     def sample(
         self, prompt: ModelInput, num_samples: int, sampling_params: SamplingParams, *, topk_prompt_logprobs: int = 0
     ) -> FutureLike[SampleResponse]:
@@ -406,3 +423,54 @@ def _mapped(answer: Future[T], change: Callable[[T], T]) -> EngineFuture[T]:
 
     answer.add_done_callback(done)
     return EngineFuture(changed)
+
+
+def sampler_handle(client: SamplingClient) -> str:
+    """The handle of a sampler on Tinker.
+
+    Raises:
+        NotPicklableError: The client belongs to an engine of this process, or its address holds a password.
+    """
+    from glowgenius.engines import tinker_types as tinker
+
+    make: Any = getattr(client, "get_sampler_handle", None)
+    if make is None and isinstance(original(client), tinker.SamplingClient):
+        raise NotPicklableError(
+            f"this Sampler cannot be pickled: {lacks('handles of samplers')}. Make one in the other process, from the "
+            "run folder or the checkpoint"
+        )
+    if make is None:
+        raise NotPicklableError(
+            "a Sampler of an engine in this process cannot be pickled, as its weights live here; in the other process, "
+            "make one from the run folder or the checkpoint"
+        )
+    with mapped("get_sampler_handle"):
+        handle: str = make()
+    try:
+        held = base64.urlsafe_b64decode(handle).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        held = handle
+    if redact(held) != held:
+        raise NotPicklableError(
+            "this Sampler cannot be pickled, as the address of its server holds a password or key, and a pickle "
+            "travels; connect in the other process"
+        )
+    return handle
+
+
+def sampler_from_handle(handle: str, api_key: str | None) -> SamplingClient:
+    """The sampling client behind *handle*.
+
+    Args:
+        handle: From `sampler_handle`.
+        api_key: The key; None is what the SDK finds.
+
+    Raises:
+        EngineError: The service refused or failed.
+    """
+    from glowgenius.engines import tinker_types as tinker
+
+    with mapped("from_sampler_handle"):
+        if not hasattr(tinker.SamplingClient, "from_sampler_handle"):
+            raise EngineError(lacks("handles of samplers"))
+        return adapted(tinker.SamplingClient.from_sampler_handle(handle, api_key=api_key))

@@ -17,8 +17,7 @@ from glowgenius.engines.datum import read_top
 from glowgenius.engines.errors import mapped
 from glowgenius.engines.keys import find_key
 from glowgenius.engines.process import HomeProcess
-from glowgenius.engines.protocol import sampler_from_handle, sampler_handle
-from glowgenius.engines.sdk import adapted
+from glowgenius.engines.sdk import adapted, sampler_from_handle, sampler_handle
 from glowgenius.engines.tinker_types import ModelInput, SamplingParams
 from glowgenius.errors import ConfigError, EngineError, Problem, SequenceTooLongError, nearest
 from glowgenius.training.prices import TokenUsage
