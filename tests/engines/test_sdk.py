@@ -68,11 +68,11 @@ def test_metadata_that_cannot_be_kept_is_said_once_and_the_save_is_made(caplog):
     for _ in range(2):
         client.save_state("a", ttl_seconds=60, overwrite=True, user_metadata={"step": "1"})
     assert inner.saved == [("a", 60, True)] * 2
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == (
         f"the Tinker SDK {tinker.__version__} here has no metadata of checkpoints; tinker 0.28 and later have them, "
         "if the server speaks that version. The run folder says the step of each all the same"
-    ]
+    )
 
 
 @pytest.mark.parametrize(("last_n", "given"), [(None, [None, -1.0, -2.0]), (1, [None, None, -2.0])])
