@@ -54,7 +54,7 @@ TRIED: Final = (0, 38)
 SINCE: Final = {
     "metadata of checkpoints": "0.28",
     "exports of adapters": "0.28",
-    "handles of samplers": "0.33",
+    "handles of samplers": "0.32",
 }
 """What older versions lack and nothing can stand for, and the first version that has it."""
 
