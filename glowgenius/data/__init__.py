@@ -1,4 +1,4 @@
-"""Reading training data, checking it, and the values that rows become."""
+"""Data sets: reading training data, checking it, and the values that rows become."""
 
 from __future__ import annotations
 

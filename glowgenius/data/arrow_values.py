@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without the keys of objects that hold null, at every depth."""
+    """The value without null entries of objects, at every depth."""
     if isinstance(value, Mapping):
         items: Any = value.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return {key: without_nulls(item) for key, item in items if item is not None}
@@ -33,7 +33,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def true_tools(tools: object) -> object:
-    """The tools without nulls, where one of their schemas has a property that is null, as no schema can."""
+    """The tools without null entries, if one of their schemas has a null property, which no schema can have."""
     listed = as_list(tools)
     return without_nulls(listed) if listed is not None and any(map(_has_null_property, listed)) else tools
 
@@ -49,7 +49,7 @@ def _has_null_property(schema: object) -> bool:
 
 
 def without_invented(rows: Sequence[Conversation], positions: Sequence[int]) -> dict[int, Conversation]:
-    """The rows that change when invented nulls are taken out of their calls; none where nothing proves that there are.
+    """Rows without the null call arguments that Arrow added; empty if nothing proves that it added any.
 
     Args:
         rows: The rows.
@@ -74,7 +74,7 @@ def without_invented(rows: Sequence[Conversation], positions: Sequence[int]) -> 
 
 @final
 class _Place:
-    """What the objects at one place of the arguments have in common, by the name of the function."""
+    """Keys shared by the objects at one position of call arguments, per function name."""
 
     def __init__(self) -> None:
         self._keys: set[frozenset[str]] = set()
@@ -82,14 +82,14 @@ class _Place:
         self._always: dict[str, frozenset[str]] = {}  # keys that are not null in any call of it
 
     def add(self, name: str, inside: Mapping[str, Any]) -> None:
-        """The next object."""
+        """Add the next object."""
         held = frozenset(key for key, value in inside.items() if value is not None)
         self._keys.add(frozenset(inside))
         self._held[name] = self._held.get(name, frozenset()) | held
         self._always[name] = self._always.get(name, held) & held
 
     def betrays_a_union(self) -> bool:
-        """Whether all have the same keys, of which one belongs to one function and is null in all calls of another."""
+        """Whether all objects have the same keys, one of which only one function uses and others hold as null."""
         if len(self._keys) != 1 or len(self._held) == 1:
             return False
         (keys,) = self._keys
@@ -98,7 +98,7 @@ class _Place:
 
 
 def _calls(messages: Iterable[Message]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The name and the arguments of each call."""
+    """Name and arguments of each call."""
     for message in messages:
         for call in message.tool_calls:
             function = as_mapping(call.get("function")) or {}
@@ -108,7 +108,7 @@ def _calls(messages: Iterable[Message]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _objects(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Every object in the value with its place; the items of a list have one place."""
+    """Every object in the value with its position; items of a list share one position."""
     inside: Any = as_mapping(value)
     if inside is not None:
         yield path, inside
@@ -119,7 +119,7 @@ def _objects(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def _beyond_schema(name: str, arguments: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an argument is null that the function's schema does not have."""
+    """Whether a null argument is missing from the function's schema."""
     for tool in tools:
         function = as_mapping(tool.get("function")) or {}
         schema = as_mapping(function.get("parameters")) or {}
@@ -145,7 +145,7 @@ _MISSING: Final = ("NAType", "NaTType")
 
 
 def plain(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row with Python's own values: arrays as lists, NaN and the like as null, dates as ISO text."""
+    """A row with plain Python values: arrays as lists, NaN as null, dates as ISO text."""
     if all(type(value) in _PLAIN for value in row.values()):
         return row
     return {column: _plain(value) for column, value in row.items()}
@@ -172,7 +172,7 @@ def _plain(value: Any) -> Any:
 
 
 def _deep(value: Any) -> Any:
-    """What an array holds: rows of a Parquet file that pandas has read have arrays within arrays."""
+    """The values of an array as nested lists; Parquet rows read by pandas have nested arrays."""
     if isinstance(value, Mapping):
         return {key: _deep(item) for key, item in cast("Mapping[object, Any]", value).items()}
     if isinstance(value, list | tuple):
@@ -181,7 +181,7 @@ def _deep(value: Any) -> Any:
 
 
 def repeated(names: Iterable[object]) -> object | None:
-    """The first name that comes twice, or None."""
+    """The first repeated name, or None."""
     seen: set[object] = set()
     for name in names:
         if name in seen:
@@ -191,7 +191,7 @@ def repeated(names: Iterable[object]) -> object | None:
 
 
 def refuse_repeated(names: Iterable[object]) -> None:
-    """Refuse columns of which two have one name, since a row can hold one of them only.
+    """Refuse two columns with the same name, because a row can hold only one of them.
 
     Raises:
         UnreadableError: A name comes twice.

@@ -1,4 +1,4 @@
-"""Checks of a data set: duplicates, contradictions, leaks between splits, and doubtful rows."""
+"""Checks of a data set: duplicates, contradictions, leaks between splits, and suspicious rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _NEAR: Final = Kind(
 
 
 def near_status(near: bool | None) -> tuple[bool, str]:
-    """Whether to look for near duplicates, and what a report says about it.
+    """Whether to look for near duplicates, and the report's line about it.
 
     Args:
         near: As for `Dataset.check`.
@@ -79,7 +79,7 @@ def shared(
     test: Sequence[Conversation],
     key: Callable[[Conversation], Hashable] = question_key,
 ) -> list[tuple[int, int]]:
-    """`(training row, test row)` for each test row whose key a training row has; the first such training row.
+    """`(training row, test row)` for each test row with the key of a training row, the first such one.
 
     Exact and cheap: what a run can do before every training. A key that is None or empty is shared with nobody.
     """
@@ -94,7 +94,7 @@ def shared(
 
 
 def find_leaks(train: Sequence[Conversation], test: Sequence[Conversation], *, near: bool | None = None) -> LeakReport:
-    """Rows of *test* that *train* gives away.
+    """Rows of *test* that also occur in *train*, exactly or nearly.
 
     A question counts as the same whatever its case, spaces, quotes and dashes; the system message is not looked at.
     A leak by group or by question is a problem; nearly alike rows are a warning.
@@ -128,7 +128,7 @@ def find_leaks(train: Sequence[Conversation], test: Sequence[Conversation], *, n
 
 
 def _near_pairs(train: Sequence[Conversation], test: Sequence[Conversation], known: set[int]) -> list[tuple[int, int]]:
-    """`(training row, test row)` of rows that are nearly alike; test rows that are *known* to leak left out."""
+    """`(training row, test row)` of near duplicates; test rows *known* to leak are left out."""
     from glowgenius.data.grouping import near_duplicates
 
     border = len(train)
@@ -169,33 +169,33 @@ _NEAR_REMEDY: Final = Kind(
 
 
 class Rendered(Protocol):
-    """What a check asks of a rendered row."""
+    """What a check needs from a rendered row."""
 
     def __len__(self) -> int:
-        """All tokens."""
+        """Number of tokens."""
         ...
 
     @property
     def num_trained(self) -> int:
-        """Tokens that carry loss."""
+        """Number of tokens that carry loss."""
         ...
 
 
 class CountsTokens(Protocol):
-    """What a check asks of a renderer; every `glowgenius.Renderer` has it."""
+    """What a check needs from a renderer; every `glowgenius.Renderer` has it."""
 
     @property
     def description(self) -> str:
-        """What renders, in one line."""
+        """One line about the renderer."""
         ...
 
     def render_rows(self, conversations: Iterable[Conversation], /) -> Iterator[tuple[Rendered, ...] | RenderingError]:
-        """Each row as the examples it is trained as, or why it cannot be."""
+        """The training examples of each row, or the error why it cannot be rendered."""
         ...
 
 
 def duplicates(rows: Sequence[Conversation]) -> list[list[int]]:
-    """Positions of rows whose messages are the same to the letter, in the order of their first rows."""
+    """Positions of rows with exactly equal messages, in groups, in the order of their first rows."""
     from glowgenius.data.grouping import rows_by_key
 
     return rows_by_key(rows, row_key)
@@ -209,7 +209,7 @@ def same_questions(rows: Sequence[Conversation]) -> list[list[int]]:
 
 
 def contradictions(rows: Sequence[Conversation], same: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
-    """Positions of rows that ask the same and of which two accept no common answer, in the order of the first rows.
+    """Positions of rows with the same question, two of which share no accepted answer, by first row.
 
     Args:
         rows: The rows.
@@ -220,7 +220,7 @@ def contradictions(rows: Sequence[Conversation], same: Sequence[Sequence[int]] |
 
 
 def look_alikes(rows: Sequence[Conversation], same: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
-    """Positions of rows that ask the same in other characters, such as other quotes, and agree on the answer.
+    """Positions of rows whose questions differ only in characters such as quotes, with the same answer.
 
     Of rows that are the same to the letter, which `duplicates` has, only the first is among them.
 
@@ -256,7 +256,7 @@ def check_rows(
     problems: Sequence[Problem] = (),
     notes: Sequence[str] = (),
 ) -> DatasetReport:
-    """Everything about the rows, in one report; `Dataset.check` documents the arguments.
+    """Run every check, and return one report; `Dataset.check` documents the arguments.
 
     Raises:
         ConfigError: *max_length* without a renderer, or an argument of the wrong kind.
@@ -301,7 +301,7 @@ def _check_arguments(renderer: object, max_length: object) -> None:
 
 @final
 class _Walk:
-    """What one pass over the rows counts."""
+    """Counts collected in one pass over the rows."""
 
     def __init__(self) -> None:
         self.roles = Counter[str]()
@@ -312,7 +312,7 @@ class _Walk:
         self.places = defaultdict[str, list[int]](list)
 
     def add(self, position: int, row: Conversation) -> None:
-        """The next row."""
+        """Count the next row."""
         for message in row.messages:
             self.roles[message.role] += 1
         if row.split is not None:
@@ -334,7 +334,7 @@ def _walk(rows: Sequence[Conversation]) -> _Walk:
 
 
 def _same_findings(rows: Sequence[Conversation], *, look: bool) -> list[Finding]:
-    """Duplicates, contradictions and look-alikes, and where asked for near duplicates among what is left."""
+    """Duplicates, contradictions and look-alikes, and near duplicates among the other rows if requested."""
     exact, same = duplicates(rows), same_questions(rows)
     alike = look_alikes(rows, same)
     found = [
@@ -351,7 +351,7 @@ def _same_findings(rows: Sequence[Conversation], *, look: bool) -> list[Finding]
 
 
 def _split_findings(rows: Sequence[Conversation], walk: _Walk) -> list[Finding]:
-    """Leaks between the parts that the rows' own `split` names: each part against those before it."""
+    """Leaks between the splits named by the rows' `split`: each split against those before it."""
     names = list(walk.splits)
     found: list[Finding] = []
     for index, name in enumerate(names[1:], start=1):
@@ -375,7 +375,7 @@ def _leaks_between(rows: Sequence[Conversation], train: str, test: str) -> list[
 def _tokens(
     rows: Sequence[Conversation], renderer: CountsTokens, max_length: int | None
 ) -> tuple[TokenStatistics | None, list[Finding]]:
-    """The lengths of all rows that can be rendered, and findings about those that cannot, or are too long."""
+    """Token lengths of all renderable rows, and findings about rows that cannot be rendered or are too long."""
     from glowgenius.data.check_report import summary
 
     lengths, trained = array("q"), 0
@@ -434,7 +434,7 @@ _YES: Final = frozenset(("true", "yes", "y", "1", "1.0"))
 
 
 def judged(row: Mapping[str, Any], columns: Iterable[str], shape: Shape) -> list[Fault]:
-    """Why a row is not to be trained, by what those of its *columns* say that no format has."""
+    """Why a row should not be trained, from *columns* that rate its answer; else None."""
     return [
         fault
         for column in columns
@@ -477,7 +477,7 @@ def _number(text: str) -> float | None:
 
 
 def preference_fault(row: Mapping[str, Any]) -> Fault | None:
-    """What to do with a pair of answers of which one is preferred, where the values decide it; else None."""
+    """Advice about a pair of answers, one of them preferred, if the values tell which; else None."""
     if "chosen" not in row or "rejected" not in row or "messages" in row:
         return None
     asks = [column for column in row if column in ELSEWHERE or column in ("prompt", "question", "instruction", "input")]

@@ -43,7 +43,7 @@ _ROWS_SHOWN: Final = 5
 @final
 @frozen(kw_only=True)
 class Finding:
-    """One kind of thing that was found, with every place."""
+    """One kind of problem, with every place where it was found."""
 
     kind: str
     """What it is, as one word for programs: `contradiction`, `duplicate`, `leak` …"""
@@ -67,7 +67,7 @@ class Finding:
     """The first few places, as text."""
 
     def lines(self) -> tuple[str, ...]:
-        """The finding as lines of text."""
+        """The finding as text lines."""
         more = self.count - len(self.examples)
         return (
             f"{self.title}",
@@ -80,7 +80,7 @@ class Finding:
 @final
 @frozen(kw_only=True)
 class TokenStatistics:
-    """How long the rows are in tokens."""
+    """Statistics of the rows' lengths in tokens."""
 
     total: int
     """All tokens of all rows."""
@@ -110,7 +110,7 @@ class TokenStatistics:
     """What made the tokens."""
 
     def lines(self) -> tuple[str, ...]:
-        """The statistics as lines of text, with bars."""
+        """The statistics as text lines, with a bar chart."""
         most = max((rows for _, _, rows in self.histogram), default=0)
         width = max((len(f"{end:,}") for _, end, _ in self.histogram), default=0)
         shares = f"median {self.median:,}, 90 % ≤ {self.p90:,}, 99 % ≤ {self.p99:,}"
@@ -128,7 +128,7 @@ class TokenStatistics:
 @final
 @frozen(kw_only=True)
 class DatasetReport:
-    """What is in a data set, and what is wrong with it. Print it for one page."""
+    """Findings and statistics of a data set check; prints as one page."""
 
     name: str
     """The file, or what the rows are called."""
@@ -171,16 +171,16 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found but warnings."""
+        """Whether there are only warnings, or nothing."""
         return not self.problems and all(finding.severity != "problem" for finding in self.findings)
 
     def found(self, kind: str) -> Finding | None:
-        """The finding of that kind, such as `contradiction`; None where there is none."""
+        """The finding of one kind, such as `contradiction`; None if there is none."""
         return next((finding for finding in self.findings if finding.kind == kind), None)
 
     @property
     def exit_code(self) -> int:
-        """What a command ends with: 0 if `ok`, else 1."""
+        """Exit code of a command: 0 if `ok`, else 1."""
         return 0 if self.ok else 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class DatasetReport:
         return {"ok": self.ok, **thaw(asdict(self))}
 
     def lines(self) -> tuple[str, ...]:
-        """The report as lines of text."""
+        """The report as text lines."""
         groups = f", {self.num_groups:,} group{'s' * (self.num_groups > 1)}" if self.num_groups else ""
         read = f"{self.name}: {self.num_rows:,} {'row' if self.num_rows == 1 else 'rows'}, {self.format}{groups}"
         counts = [
@@ -219,7 +219,7 @@ class DatasetReport:
         return showable("\n".join(self.lines()))
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the page, with a table of the findings."""
+        """Notebook display: the report with a table of the findings."""
         head = [line for line in self.lines() if not line.startswith(("PROBLEM", "WARNING", "    "))]
         rows = [(one.severity, one.title, "\n".join(one.examples), one.advice) for one in self.findings]
         return fragment([tag("pre", "\n".join(head)), *_table(("", "found", "where", "what to do"), rows)])
@@ -228,7 +228,7 @@ class DatasetReport:
 @final
 @frozen(kw_only=True)
 class LeakReport:
-    """Rows to test on that were also trained, in the same words or nearly so. Print it for one page."""
+    """Test rows that also occur in the training rows, exactly or nearly; prints as one page."""
 
     num_train: int
     """Rows trained on."""
@@ -244,12 +244,12 @@ class LeakReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no test row was trained; nearly alike rows are warnings."""
+        """Whether no test row occurs in the training rows; near duplicates are only warnings."""
         return all(finding.severity != "problem" for finding in self.findings)
 
     @property
     def leaked(self) -> tuple[int, ...]:
-        """Positions of the test rows concerned, each once."""
+        """Positions of the leaked test rows, each once."""
         return tuple(sorted({rows[1] for finding in self.findings for rows in finding.rows}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class LeakReport:
 
 
 def table_of(title: str, rows: Sequence[Conversation]) -> str:
-    """The first rows as a table of HTML: question, answer, and what is known about them."""
+    """The first rows as an HTML table: question, answer, and metadata."""
     first = rows[:_ROWS_SHOWN]
     names = [name for name in ("id", "group", "split") if any(getattr(row, name) for row in first)]
     shown = [
@@ -317,7 +317,7 @@ def row_finding(
     count: int | None = None,
     notes: Sequence[str] = (),
 ) -> Finding:
-    """What was found in single rows.
+    """A finding about single rows.
 
     Args:
         rows: The rows.
@@ -343,7 +343,7 @@ def row_finding(
 def group_finding(
     rows: Sequence[Conversation], kind: str, groups: Sequence[Sequence[int]], words: Kind
 ) -> Finding | None:
-    """What was found in groups of rows; None where there are none."""
+    """A finding about groups of rows; None if there are none."""
     if not groups:
         return None
     involved = sum(map(len, groups))
@@ -368,7 +368,7 @@ def pair_finding(
     *,
     total: int | None = None,
 ) -> Finding | None:
-    """What was found in pairs of a training row and a test row; None where there are none.
+    """A finding about pairs of a training row and a test row; None if there are none.
 
     Args:
         train: The rows that the first position of a pair counts.
@@ -395,7 +395,7 @@ def pair_finding(
 
 
 def place(rows: Sequence[Conversation], position: int) -> str:
-    """Where a row stands: file and line if it was read from one, else its position, and its id if it has one."""
+    """Place of a row: file and line if it was read from one, else its position, and its id if it has one."""
     row = rows[position]
     where = f"row {position}" if row.source is None else str(row.source)
     return where if row.id is None else f"{where} (id {row.id!r})"
@@ -421,7 +421,7 @@ _STEPS: Final = (1, 2, 5)
 
 
 def summary(lengths: array[int], trained: int, renderer: str) -> TokenStatistics:
-    """The statistics of rows of these *lengths* in tokens; at least one row.
+    """Token statistics of rows with these *lengths*; at least one row.
 
     Percentiles are lengths that occur: the smallest that the share of the rows does not exceed.
     """
@@ -445,7 +445,7 @@ def summary(lengths: array[int], trained: int, renderer: str) -> TokenStatistics
 
 
 def _histogram(sizes: np.typing.NDArray[np.int64]) -> tuple[tuple[int, int, int], ...]:
-    """At most about ten bins of one width, which is 1, 2 or 5 times a power of ten."""
+    """Histogram with about ten equal bins at most; the bin width is 1, 2 or 5 times a power of ten."""
     low, high = int(sizes[0]), int(sizes[-1])
     power = 1
     while True:
@@ -461,7 +461,7 @@ def _histogram(sizes: np.typing.NDArray[np.int64]) -> tuple[tuple[int, int, int]
 
 
 class Kind(NamedTuple):
-    """The words of one kind of finding."""
+    """Text templates of one kind of finding."""
 
     severity: Severity
     title: str
@@ -517,7 +517,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def row_kinds(row: Conversation) -> Iterator[str]:
-    """The kinds of `ROW_KINDS` that the row has, each once."""
+    """The kinds of `ROW_KINDS` that apply to the row, each once."""
     messages = row.messages
     roles = [message.role for message in messages]
     if "user" not in roles:
@@ -539,13 +539,13 @@ def row_kinds(row: Conversation) -> Iterator[str]:
 
 
 def _late_system(roles: list[str]) -> bool:
-    """Whether a system message comes after somebody else has spoken; a developer's may follow the system's."""
+    """Whether a system message comes after another role's; a developer message may follow the system message."""
     first = next((at for at, role in enumerate(roles) if role not in ("system", "developer")), len(roles))
     return any(role in ("system", "developer") for role in roles[first:])
 
 
 def _answers_calls(messages: tuple[Message, ...]) -> bool:
-    """Whether every result comes behind a call, and behind the very call that it names."""
+    """Whether every tool result follows a call, and the call that it names."""
     called, ids = False, set[str]()
     for message in messages:
         called = called or bool(message.tool_calls)
@@ -577,7 +577,7 @@ _EXAMPLE: Final = 60
 @final
 @frozen(kw_only=True)
 class UntrainedColumn:
-    """A column of the data that is kept as metadata: neither the prompt nor the answer has it."""
+    """A column kept as metadata, which is in neither the prompt nor the answer."""
 
     name: str
     """The column."""
@@ -598,7 +598,7 @@ class UntrainedColumn:
 
 
 def untrained_columns(rows: Iterable[Conversation], format: str) -> tuple[UntrainedColumn, ...]:  # noqa: A002 - as in Dataset
-    """The columns that rows keep as metadata, in the order in which they first hold something.
+    """Columns that rows keep as metadata, in the order in which they first have a value.
 
     Args:
         rows: The rows.
@@ -608,7 +608,9 @@ def untrained_columns(rows: Iterable[Conversation], format: str) -> tuple[Untrai
     first: dict[str, object] = {}
     for row in rows:
         for name, value in row.metadata.items() if row.metadata else ():
-            ours = name == "answered_by" and REPLAY in row.tags  # who answered a replay row; make_replay writes it
+            ours = (
+                name == "answered_by" and REPLAY in row.tags
+            )  # written by make_replay: which model answered a replay row
             if value not in (None, "", (), {}) and not ours:
                 counts[name] = counts.get(name, 0) + 1
                 first.setdefault(name, value)

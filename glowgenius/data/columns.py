@@ -1,4 +1,4 @@
-"""Which columns a row may have, which format they make, and what to call the columns of other libraries."""
+"""Recognising the format of a row from its columns, and renaming the columns of other libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMON = ("id", "group", "split", "tags", "references", "tools", "weight", "meta
 
 
 class Fault(NamedTuple):
-    """What is wrong with one field of one row; the loader adds the place and makes a `Problem` of it."""
+    """A problem of one field of one row; the loader adds the place and makes a `Problem` of it."""
 
     field: str | None
     found: str
@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 @final
 @frozen(kw_only=True)
 class Shape:
-    """The columns of one format."""
+    """Columns of one format."""
 
     name: str
     """What `dataset.format` says and `format=` takes."""
@@ -40,7 +40,7 @@ class Shape:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column of the format, without the common ones."""
+        """All columns of the format, without the common ones."""
         return self.required + self.optional
 
 
@@ -172,7 +172,7 @@ _LETTERS: Final = frozenset("abcdefghij")
 
 
 def advised(columns: Mapping[str, str]) -> str:
-    """`columns={…}` as a user types it."""
+    """`columns={…}` as the user would type it."""
     return f"columns={dict(columns)!r}"
 
 
@@ -180,7 +180,7 @@ def advised(columns: Mapping[str, str]) -> str:
 def near_miss(
     column: str, known: tuple[str, ...] = tuple(n for n in OWN_NAMES if n not in _CLASSIFICATION)
 ) -> str | None:
-    """The known name that *column* is a slip of: other case, stray spaces, a plural, a letter or two.
+    """The known name closest to *column*: other case, stray spaces, a plural, or one or two characters off.
 
     Compounds (`question_id`, `answerSource`) are names of their own, and so are words of up to three letters.
     """
@@ -195,7 +195,7 @@ def near_miss(
 
 
 def recognise(columns: Iterable[str]) -> Shape | None:
-    """The format of a row with these columns, or None where they make none or more than one."""
+    """The format of a row with these columns; None if they match none or more than one."""
     present = tuple(columns)
     complete = complete_shapes(present)
     if complete:
@@ -206,19 +206,19 @@ def recognise(columns: Iterable[str]) -> Shape | None:
 
 
 def complete_shapes(columns: Iterable[str]) -> list[Shape]:
-    """The formats whose required columns are all there."""
+    """Formats whose required columns are all present."""
     present = frozenset(columns)
     complete = [shape for shape in SHAPES.values() if present.issuperset(shape.required)]
     if SHAPES["alpaca"] in complete and SHAPES["input/output"] in complete:
         complete.remove(SHAPES["input/output"])  # the `input` of Alpaca belongs to its instruction
     if len(complete) > 1 and complete[-1].name == "text/label":
-        complete.pop()  # beside a question and its answer, `label` is a mark and `text` one more text
+        complete.pop()  # beside a question and its answer, `label` is a rating and `text` is another text
     return complete
 
 
 @functools.lru_cache(maxsize=512)
 def class_columns(present: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """Which columns are the text and the label of a row to classify; None where none is, or more than one."""
+    """The text and label columns of a classification row; None if there is none or more than one choice."""
     found: list[str | None] = []
     for own, others in zip(_CLASSIFICATION, (_TEXTS, _LABELS), strict=True):
         named = [own] if own in present else [column for column in present if column.casefold() in others]
@@ -228,7 +228,7 @@ def class_columns(present: tuple[str, ...]) -> tuple[str | None, str | None]:
 
 @functools.lru_cache(maxsize=512)
 def likeliest(present: tuple[str, ...]) -> Shape | None:
-    """The format that most of the columns point to, by name, by slip or by another library's name; None if none do."""
+    """The format that most columns suggest, by name, misspelling or another library's name; None if none do."""
     complete = complete_shapes(present)
     if complete:
         return complete[0]
@@ -243,13 +243,13 @@ def likeliest(present: tuple[str, ...]) -> Shape | None:
 
 
 def _stand_in(name: str, present: Iterable[str], shape: Shape) -> str | None:
-    """The column that seems to be meant as *name*."""
+    """The column that is probably meant as *name*."""
     others = (column for column in present if column not in OWN_NAMES or column in _CLASSIFICATION)
     return next((column for column in others if meant(column, shape) == name), None)
 
 
 def meant(column: str, shape: Shape) -> str | None:
-    """What a column that is not ours should be called in a row of this format; None where nothing suggests itself."""
+    """The standard name for a foreign column in a row of this format; None if none fits."""
     if shape.name == "text/label" and column.casefold() in _CLASSES:
         return "label"
     candidates = ELSEWHERE.get(column.casefold())
@@ -261,7 +261,7 @@ def meant(column: str, shape: Shape) -> str | None:
 @final
 @frozen(kw_only=True)
 class Plan:
-    """What to do with a set of columns under a format; computed once for each set, not once a row."""
+    """How to read one set of columns in a format; computed once per set, not per row."""
 
     faults: tuple[Fault, ...]
     """Columns that cannot stay as they are."""
@@ -275,7 +275,7 @@ class Plan:
 
 @functools.lru_cache(maxsize=512)
 def plan(columns: tuple[str, ...], shape: Shape, *, forced: bool) -> Plan:
-    """Sort the columns of a row into those of its format, those to keep as metadata, and faults.
+    """Sort the columns of a row into columns of its format, metadata, and faults.
 
     A slip (`anser`) is always a fault. Another library's name (`response`) is one while our name is absent;
     beside a complete row it can only be something else, such as an older model's response, and is kept.
@@ -307,7 +307,7 @@ def plan(columns: tuple[str, ...], shape: Shape, *, forced: bool) -> Plan:
 def _sorted(
     columns: tuple[str, ...], shape: Shape, own: set[str], *, keep: bool
 ) -> tuple[tuple[str, ...], dict[str, str], dict[str, str]]:
-    """The columns to keep; of each that cannot stay the name to give it, and what it holds (a slip holds nothing)."""
+    """Metadata columns, and for each unusable column its suggested name and content (empty for a misspelling)."""
     kept, names, wrong = list[str](), dict[str, str](), dict[str, str]()
     options = offered(columns)
     whole = set(shape.required) <= set(columns)
@@ -347,7 +347,7 @@ def _sorted(
 
 
 def _held(column: str, shape: Shape, options: frozenset[str]) -> str:
-    """What a column holds that no row may hold beside its format; an empty string for any other column."""
+    """Content of a column that no row may hold beside its format; empty for any other column."""
     plain = column.casefold()
     if column in ("context", "choices"):
         return _UNSEEN
@@ -359,7 +359,7 @@ def _held(column: str, shape: Shape, options: frozenset[str]) -> str:
 
 
 def offered(columns: Iterable[str]) -> frozenset[str]:
-    """The columns that hold one choice each: `A` to `D`, `option_1` and its like."""
+    """Columns that hold one choice each: `A` to `D`, `option_1` and similar."""
     present = tuple(columns)
     lettered = {column for column in present if len(column) == 1 and column.casefold() in _LETTERS}
     several = {column.casefold() for column in lettered} >= {"a", "b"}
@@ -367,14 +367,14 @@ def offered(columns: Iterable[str]) -> frozenset[str]:
 
 
 def _foreign(column: str, shape: Shape, accepted: str | None = None) -> Fault:
-    """A column of another format; where the user named the format that the row does not have, the other may be it."""
+    """The fault for a column of another format; if the user named the wrong format, that one is suggested."""
     owner = next(other.name for other in SHAPES.values() if column in other.columns)
     found = f"a column of the format {owner!r}, in a row read as {shape.name!r}"
     return Fault(column, found, accepted or f"the columns of {shape.name!r}, or format={owner!r}")
 
 
 def _fault(column: str, holds: str, names: Mapping[str, str], together: Mapping[str, str], shape: Shape) -> Fault:
-    """A column that cannot stay as it is, with the `columns=` that reads the row."""
+    """The fault for an unusable column, with the `columns=` that would read the row."""
     name = names[column]
     use = advised(together or {column: name})
     if holds == SEVERAL:
@@ -453,7 +453,7 @@ _SCORES: Final = frozenset(
 
 @functools.lru_cache(maxsize=1024)
 def judging_kind(column: str, shape: Shape) -> str:
-    """Whether a column judges the answer: `good` where yes is praise, `bad` where it is blame, `score`, or nothing."""
+    """How a column rates the answer: `good` if true is praise, `bad` if true is blame, `score`, or empty."""
     plain = re.sub(r"[\W_]+", "", column).casefold()
     if column == "label" and shape.name == "text/label":
         return ""

@@ -1,4 +1,4 @@
-"""The data set: conversations in an order, read whole or not at all, never changed in place."""
+"""`Dataset`: an immutable sequence of training conversations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN_OF_FINGERPRINT = 12
 
 @final
 class Dataset(Sequence[Conversation]):
-    """Conversations in an order, each ending with the answer to learn.
+    """An immutable sequence of conversations, each ending with the answer to learn.
 
     A data set never changes: everything that looks like a change gives a new one.
     Two are equal if they hold the same rows in the same order, wherever those were read.
@@ -44,7 +44,7 @@ class Dataset(Sequence[Conversation]):
     __slots__ = ("_fingerprint", "_format", "_notes", "_rows")
 
     def __init__(self, conversations: Iterable[Conversation] = ()) -> None:
-        """A data set of conversations; unlike `from_records` it may be empty.
+        """Create a data set from conversations; unlike in `from_records` it may be empty.
 
         Raises:
             DatasetError: Some of them cannot be trained on, such as one that ends with a question.
@@ -57,7 +57,7 @@ class Dataset(Sequence[Conversation]):
 
     @classmethod
     def _of(cls, rows: Iterable[Conversation], format_: str, notes: tuple[str, ...] = ()) -> Dataset:
-        """A data set of rows that have been checked already."""
+        """A data set of rows that are already checked."""
         made = cls()
         made._rows = tuple(rows)
         made._format = format_
@@ -65,7 +65,7 @@ class Dataset(Sequence[Conversation]):
         return made
 
     def _with(self, rows: Iterable[Conversation]) -> Dataset:
-        """A data set of rows of this one."""
+        """A data set with rows of this one."""
         return Dataset._of(rows, self._format, self._notes)
 
     @classmethod
@@ -77,7 +77,7 @@ class Dataset(Sequence[Conversation]):
         columns: Mapping[str, str] | None = None,
         limits: ReadLimits | None = None,
     ) -> Dataset:
-        """Read a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file; each may be packed as `.gz`. Text is UTF-8.
+        """Read a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file, optionally with `.gz`. Text is UTF-8.
 
         The columns decide the format: `messages` (OpenAI), `question` + `answer`, `prompt` + `completion`,
         `instruction` + `output` (Alpaca, with `input`, `system`, `history`), `input` + `output`, or
@@ -111,7 +111,7 @@ class Dataset(Sequence[Conversation]):
         format: str | None = None,  # noqa: A002 - public name
         columns: Mapping[str, str] | None = None,
     ) -> Dataset:
-        """Rows from memory: mappings with the columns that files have, or conversations, or both.
+        """Create a data set from rows in memory: mappings with the same columns as files, or conversations.
 
         A `pandas` or `polars` data frame, an Arrow table and a `datasets.Dataset` are taken as well.
         In every column NaN is a value that is missing, an array is a list, and a date is its ISO text.
@@ -139,7 +139,7 @@ class Dataset(Sequence[Conversation]):
         format: str | None = None,  # noqa: A002 - public name
         columns: Mapping[str, str] | None = None,
     ) -> Dataset:
-        """Rows of a Hugging Face data set.
+        """Create a data set from a Hugging Face data set.
 
         Arrow fills in null wherever one row lacks what another has: columns, and keys of messages and tool calls.
         These nulls are taken out again, and so are those that were meant. Class labels become their names.
@@ -164,19 +164,19 @@ class Dataset(Sequence[Conversation]):
 
     @property
     def format(self) -> str:
-        """The format that the rows were recognised as, such as `question/answer`; several are joined by a plus sign."""
+        """The recognised format of the rows, such as `question/answer`; several are joined by a plus sign."""
         return self._format
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the rows in their order, as 64 hexadecimal digits.
+        """SHA-256 of the rows in order, as 64 hexadecimal digits.
 
         It depends on the content alone: not on the file, its format, the machine, or the version of Python.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256(_FINGERPRINT_KIND)
             for row in self._rows:
-                # Sorted keys and ASCII escapes: one spelling for one content. No line break can occur in a row.
+                # Sorted keys and ASCII escapes make equal content equal text, without line breaks inside a row.
                 text = json.dumps(row.to_record(), sort_keys=True, separators=(",", ":"), allow_nan=False)
                 digest.update(text.encode("ascii") + b"\n")
             self._fingerprint = digest.hexdigest()
@@ -184,24 +184,24 @@ class Dataset(Sequence[Conversation]):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names of the groups, each once, in the order of their first rows."""
+        """Names of the groups, each once, in the order of their first rows."""
         return tuple(dict.fromkeys(row.group for row in self._rows if row.group is not None))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was changed in the rows while they were read, in words; nothing, as a rule."""
+        """Changes made to the rows while reading, as sentences; usually empty."""
         return self._notes
 
     @property
     def untrained_columns(self) -> tuple[UntrainedColumn, ...]:
-        """The columns that are kept as metadata and not trained, each with an example and how to use it."""
+        """Columns kept as metadata and not trained, each with an example and how to use it."""
         from glowgenius.data.check_report import untrained_columns
 
         return untrained_columns(self._rows, self._format)
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The parts that the column `split` names, in the order of their first rows; rows without one are in none."""
+        """The splits named by the column `split`, in the order of their first rows; other rows are in none."""
         parts: dict[str, list[Conversation]] = {}
         for row in self._rows:
             if row.split is not None:
@@ -248,13 +248,13 @@ class Dataset(Sequence[Conversation]):
         return f"Dataset({rows}, format={self._format!r}{groups}, fingerprint {start}…)"
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the first rows as a table; all text in it is escaped."""
+        """Notebook display: the first rows as a table; all text in it is escaped."""
         from glowgenius.data.check_report import table_of
 
         return table_of(repr(self), self._rows)
 
     def map(self, function: Callable[[Conversation], Conversation]) -> Dataset:
-        """The data set of what *function* makes of each row; `attrs.evolve` changes single fields of one.
+        """Apply *function* to each row; `attrs.evolve` changes single fields of a row.
 
         Raises:
             DatasetError: Some results are no conversations that can be trained on.
@@ -264,12 +264,12 @@ class Dataset(Sequence[Conversation]):
         return self._with(changed)
 
     def filter(self, keep: Callable[[Conversation], bool]) -> Dataset:
-        """The rows for which *keep* is true, in their order; it may be none."""
+        """The rows for which *keep* is true, in order; possibly none."""
         _check_callable("filter", keep)
         return self._with(row for row in self._rows if keep(row))
 
     def select(self, indices: Iterable[int]) -> Dataset:
-        """The rows at these positions, in the order given; a negative position counts from the end.
+        """The rows at these positions, in the given order; negative positions count from the end.
 
         Raises:
             ConfigError: A position is no integer, or there is no row there.
@@ -278,11 +278,11 @@ class Dataset(Sequence[Conversation]):
         return self._with(self._rows[position] for position in positions)
 
     def shuffle(self, seed: int = 0) -> Dataset:
-        """The rows in an order that the seed decides, the same on every machine and version (see `permutation`)."""
+        """The rows in an order determined by the seed, the same on every machine and version (see `permutation`)."""
         return self.select(permutation(len(self), seed))
 
     def concatenate(self, *others: Dataset) -> Dataset:
-        """These rows, then those of each other data set."""
+        """These rows, followed by the rows of the other data sets."""
         for other in others:
             if not isinstance(other, Dataset):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
                 raise ConfigError(f"concatenate takes Dataset objects, got {other!r} ({type(other).__name__})")
@@ -299,7 +299,7 @@ class Dataset(Sequence[Conversation]):
     def train_test_split(
         self, test_size: float, seed: int = 0, by: Literal["group", "row", "label"] = "group"
     ) -> tuple[Dataset, Dataset]:
-        """Two data sets, to train on and to test on, each in the order of the data.
+        """Split into a training and a test set, each in the order of the data.
 
         Rows of one group stay on one side, and so do rows that ask the same question, whatever their groups.
         Since groups are not divided, the test side is as near to *test_size* as whole groups come.
@@ -322,7 +322,7 @@ class Dataset(Sequence[Conversation]):
         return self.select(train), self.select(test)
 
     def with_replay(self, replay: Dataset, share: float | None = None, seed: int = 0) -> Dataset:
-        """These rows, then rows that keep what the model knew, tagged `replay`.
+        """Add replay rows, which preserve what the model already knows; they are tagged `replay`.
 
         A model that is trained on new rows alone forgets how to answer others. Rows about anything else, best of all in
         its own words (`make_replay`), hold that still. The header of a run says how many there are.
@@ -349,7 +349,7 @@ class Dataset(Sequence[Conversation]):
         *,
         near: bool | None = None,
     ) -> DatasetReport:
-        """What is worth knowing before these rows are trained; print it for one page.
+        """Check the rows before training: duplicates, contradictions, lengths and more; prints as one page.
 
         Problems (`report.ok` is false): rows that are the same to the letter, the same question with different
         answers, the same question in two parts of `split`, rows that cannot be rendered or exceed *max_length*.
@@ -381,7 +381,7 @@ class Dataset(Sequence[Conversation]):
         )
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows so that `from_file` reads an equal data set; the file is there whole or not at all.
+        """Write the rows so that `from_file` reads an equal data set; the file is written completely or not at all.
 
         Raises:
             ConfigError: The name does not end in `.jsonl`.

@@ -1,4 +1,4 @@
-"""Files read as lines with their line numbers, files written atomically, and the limits of reading."""
+"""Reading files line by line within limits, and writing files atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATIO_FROM: Final = 1 << 24
 
 
 class UnreadableError(Exception):
-    """The rest of a file cannot be read; never leaves the package, the loader makes a `Problem` of it."""
+    """The rest of a file cannot be read; internal, the loader converts it to a `Problem`."""
 
     def __init__(self, found: str, accepted: str, *, line: int | None = None) -> None:
         Exception.__init__(self, found, accepted, line)
@@ -38,7 +38,7 @@ class UnreadableError(Exception):
 @final
 @frozen(kw_only=True)
 class ReadLimits:
-    """What a file may hold at most; None lifts a limit."""
+    """Limits of what a file may contain; None removes a limit."""
 
     line_bytes: int | None = field(default=1 << 26, validator=optional(integer(at_least=1)))
     """Bytes of one line, of one row of a JSON array, or of one cell of a table."""
@@ -57,7 +57,7 @@ class ReadLimits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> ReadLimits:
-        """The limits that the variable `GLOWGENIUS_READ_LIMITS` sets, as `name=number` with commas between them.
+        """The limits in the variable `GLOWGENIUS_READ_LIMITS`: `name=number`, separated by commas.
 
         Args:
             environment: Where the variable is looked up; the process's own by default.
@@ -79,7 +79,7 @@ class ReadLimits:
         return evolve(cls(), **changes)
 
     def check(self, name: str, found: int, what: str, *, line: int | None = None, whole: bool = True) -> None:
-        """Refuse *found* of something where a limit is lower.
+        """Refuse a count *found* that exceeds its limit.
 
         Args:
             name: The limit.
@@ -98,7 +98,7 @@ class ReadLimits:
         raise _above(amount, f"at most {limit:,} ({name})", {name: found if whole else None}, line)
 
     def check_all(self, *sizes: tuple[str, int, str]) -> None:
-        """Refuse what is above any limit, with one piece of advice for all of them.
+        """Refuse every count that exceeds its limit, with one piece of advice for all.
 
         Args:
             *sizes: For each limit its name, how much there is, and of what.
@@ -114,7 +114,7 @@ class ReadLimits:
             raise _above(amounts, f"at most {limits}", settings, None)
 
     def check_unpacked(self, unpacked: int, packed: int) -> None:
-        """Refuse a packed file that unfolds to too much.
+        """Refuse a compressed file that expands too much.
 
         Args:
             unpacked: Bytes that have been unpacked so far; there may be more.
@@ -139,7 +139,7 @@ def _above(found: str, accepted: str, settings: Mapping[str, int | None], line: 
 
 
 def limits_given(limits: object) -> ReadLimits:
-    """The limits that the user gave; None stands for those of the environment.
+    """The user's limits; None means those of the environment.
 
     Raises:
         ConfigError: They are no `ReadLimits`, or the environment's are wrong.
@@ -182,7 +182,7 @@ _SHORTEST = 3
 
 
 def nothing_there(*, empty: bool) -> str:
-    """What is found in a file without rows."""
+    """Description of a file without rows."""
     return "an empty file" if empty else "a file with nothing but white space"
 
 
@@ -202,7 +202,7 @@ class Line:
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:
-    """The path that a user means: `~` and `~name` stand for home folders, where there are such."""
+    """The user's path with `~` and `~name` expanded to home folders that exist."""
     path = Path(name)
     try:
         return path.expanduser()
@@ -211,7 +211,7 @@ def user_path(name: str | os.PathLike[str]) -> Path:
 
 
 def lines(path: Path, limits: ReadLimits) -> Iterator[Line]:
-    r"""Every line of a file, one at a time, split at `\n` only; a byte order mark is skipped.
+    r"""Lines of a file, one at a time, split at `\n` only; a byte order mark is skipped.
 
     JSON text may hold U+2028 and other characters that `str.splitlines` takes for line ends.
 
@@ -230,7 +230,7 @@ def lines(path: Path, limits: ReadLimits) -> Iterator[Line]:
 
 
 def text_parts(path: Path, limits: ReadLimits) -> Iterator[str]:
-    """The text of a file in parts of about a million letters, without a byte order mark.
+    """Text of a file in chunks of about a million characters, without a byte order mark.
 
     Raises:
         UnreadableError: The file cannot be opened, it is no text file, a byte is not UTF-8 (behind what is), or it
@@ -262,14 +262,14 @@ def text_parts(path: Path, limits: ReadLimits) -> Iterator[str]:
 
 
 def _parts(file: BinaryIO) -> Iterator[bytes]:
-    """First what the kind of the file can be told by, then the rest in parts."""
+    """The start of the file, from which its kind is recognised, then the rest in chunks."""
     yield file.read(_HEAD)
     while raw := file.read(_PART):
         yield raw
 
 
 def _lines(file: BinaryIO, limits: ReadLimits) -> Iterator[bytes]:
-    """Every line, none of them read further than a line may be long."""
+    """Every line, reading no further than the maximum line length."""
     longest = -1 if limits.line_bytes is None else limits.line_bytes + 1
     number = 0
     while raw := file.readline(longest):
@@ -279,7 +279,7 @@ def _lines(file: BinaryIO, limits: ReadLimits) -> Iterator[bytes]:
 
 
 def unpacked(path: Path, limits: ReadLimits) -> Iterator[bytes]:
-    """The bytes of a file that is packed by gzip, in parts.
+    """Bytes of a gzip file, in chunks.
 
     Raises:
         UnreadableError: The file cannot be opened, is damaged, or holds more than the limits allow.
@@ -289,7 +289,7 @@ def unpacked(path: Path, limits: ReadLimits) -> Iterator[bytes]:
 
 
 def _watch(path: Path, limits: ReadLimits) -> Callable[[int], None]:
-    """What looks at how much of a packed file has been unpacked."""
+    """The check of how much of a compressed file has been expanded."""
     if path.suffix.lower() != PACKED:
         return lambda _: None
     size = path.stat().st_size
@@ -297,7 +297,7 @@ def _watch(path: Path, limits: ReadLimits) -> Callable[[int], None]:
 
 
 def _reading(pieces: Iterable[bytes], watch: Callable[[int], None]) -> Iterator[bytes]:
-    """The *pieces* of a file; what goes wrong on the way is an `UnreadableError` after so many lines."""
+    """The *pieces* of a file; read errors become an `UnreadableError` with the number of lines read."""
     whole_lines = total = 0
     try:
         for raw in pieces:
@@ -339,7 +339,7 @@ def _refuse_binary(start: bytes) -> None:
 
 
 def check_there(path: Path) -> None:
-    """Refuse a path where no file can be opened, with the same words for every kind of file.
+    """Refuse a path that cannot be opened as a file, with the same message for every file type.
 
     Raises:
         UnreadableError: It cannot be opened.
@@ -368,20 +368,20 @@ def _not_there(path: Path) -> tuple[str, str]:
     if not folder.is_dir():
         return f"the folder {str(folder)!r} does not exist", "the path of a file that exists"
     names = _names(folder)
-    # By the stem: `.jsonl` alone would make any two names alike.
+    # Compares stems: a common suffix would make any two names similar.
     alike = [name for name in names if nearest(path.stem, [name.rpartition(".")[0].lower()])]
     accepted = f"the path of a file that exists{nearest(path.name, alike) or _listed(names)}"
     return f"no such file in {str(folder)!r}", accepted
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says what a file holds, in small letters; that of `.gz` left out."""
+    """The lower-case suffix that tells the file type, without `.gz`."""
     inner = path.with_suffix("") if path.suffix.lower() == PACKED else path
     return inner.suffix.lower()
 
 
 def _names(folder: Path) -> list[str]:
-    """The data files of a folder; none where it may not be listed."""
+    """Data files in a folder; empty if it may not be listed."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if kind_of(entry) in SUFFIXES)
     except OSError:
@@ -389,13 +389,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    """` (it holds a.csv, b.jsonl)`, or nothing where there are none."""
+    """` (it holds a.csv, b.jsonl)`, or empty if there are none."""
     more = ", …" if len(names) > _SHOWN_NEIGHBOURS else ""
     return f" (it holds {', '.join(names[:_SHOWN_NEIGHBOURS])}{more})" if names else ""
 
 
 def write_lines(path: Path, rows: Iterable[str]) -> None:
-    """Write a text file so that its name is there with all its lines or, if anything fails, as it was before.
+    """Write a text file atomically: with all its lines or, on failure, unchanged.
 
     Raises:
         StorageError: The folder is missing, or nothing can be written there.

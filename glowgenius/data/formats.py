@@ -1,4 +1,4 @@
-"""One row of columns to one conversation, or to everything that is wrong with it."""
+"""Conversion of one row's columns to a conversation, or to a list of its faults."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CHOICES: Final = "a list of choices, such as ['Dover', 'Leith'], or an object s
 
 
 def asked(row: Mapping[str, Any], question: str, faults: list[Fault]) -> str:
-    """The question with the row's context before it and its choices below it; what is wrong is added to *faults*."""
+    """The question with context before it and choices below it; problems are appended to *faults*."""
     if "context" not in row and "choices" not in row:
         return question
     context, wrong = _context_text(row.get("context"))
@@ -59,7 +59,7 @@ def asked(row: Mapping[str, Any], question: str, faults: list[Fault]) -> str:
 
 
 def _context_text(value: object) -> tuple[str, Fault | None]:
-    """Text as it is, texts with a blank line between them, and anything else (a table, a schema) as JSON."""
+    """Text unchanged, a list of texts joined by blank lines, anything else (a table, a schema) as JSON."""
     if isinstance(value, str):
         return (value if value.strip() else ""), None
     if value is None or value in ([], (), {}):
@@ -73,7 +73,7 @@ def _context_text(value: object) -> tuple[str, Fault | None]:
 
 
 def _choices_text(value: object) -> tuple[str, Fault | None]:
-    """One choice a line: `A) Dover`, with the marks that the data gives them, or letters."""
+    """One choice per line: `A) Dover`, labelled as in the data, or with letters."""
     if isinstance(value, str):
         if not value.lstrip().startswith(("[", "{")):
             return (value if value.strip() else ""), None
@@ -92,7 +92,7 @@ def _choices_text(value: object) -> tuple[str, Fault | None]:
 
 
 def _pairs(value: object) -> list[tuple[object, object]] | None:
-    """Each choice with its mark."""
+    """Each choice with its label."""
     items = as_list(value)
     if items is not None:
         mappings = [as_mapping(item) for item in items]
@@ -133,7 +133,7 @@ MISSING = "missing"
 
 
 def used_columns(row: Row) -> tuple[str, ...]:
-    """The row's columns, without those that hold null and would mean something: exports fill absent ones with it."""
+    """The row's columns without null ones that have a meaning here: exports write null for missing values."""
     return tuple(column for column, value in row.items() if value is not None or not _meaningful(column))
 
 
@@ -143,7 +143,7 @@ def _meaningful(column: str) -> bool:
 
 
 def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Conversation | tuple[Fault, ...]:
-    """The conversation of one row, or every fault of it.
+    """The conversation of one row, or all of its faults.
 
     Args:
         row: Column → value, as the file or the user gave it.
@@ -157,7 +157,7 @@ def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Co
     options["metadata"] = _read_metadata(row, columns.metadata, faults)
     found: list[Fault] = []
     messages = _READERS[shape.name](row, found)
-    # A column that is there under another name is not missing as well.
+    # A column present under another name is not reported as missing too.
     faults.extend(fault for fault in found if fault.found != MISSING or fault.field not in columns.renamed)
     faults.extend(judged(row, columns.metadata, shape))
     if faults:
@@ -181,7 +181,7 @@ _PYTHON = ("[{'", "{'", "[['", "[('")
 
 
 def _decoded(row: Row, faults: list[Fault]) -> Row:
-    """The row with the JSON text of lists and objects as what it says, and a transcript as its turns."""
+    """The row with JSON text decoded to lists and objects, and a transcript split into turns."""
     if is_transcript(row.get("messages")):
         return _spoken(row, faults)
     texts = {
@@ -207,7 +207,7 @@ def _decoded(row: Row, faults: list[Fault]) -> Row:
 
 
 def _spoken(row: Row, faults: list[Fault]) -> Row:
-    """The row with the turns of its transcript, and with the functions of its system message as its tools."""
+    """The row with its transcript's turns, and with the functions of its system message as tools."""
     messages = read_transcript("messages", row["messages"])
     if isinstance(messages, Fault):
         faults.append(messages)
@@ -225,26 +225,26 @@ def _spoken(row: Row, faults: list[Fault]) -> Row:
 
 
 def row_faults(conversation: Conversation) -> list[Fault]:
-    """Why a conversation that the user built cannot be a row of a data set."""
+    """Why a conversation built by the user cannot be a row of a data set."""
     faults = [blank_fault(f"messages[{i}].content", message) for i, message in enumerate(conversation.messages)]
     return [fault for fault in faults if fault is not None] or order_faults("messages", conversation.messages)
 
 
 def row_id(row: Row) -> str | None:
-    """The row's `id` for an error message, if it has one that can be shown."""
+    """The row's `id` for error messages, if it has a printable one."""
     value = row.get("id")
     return str(value) if (isinstance(value, str) and value.strip()) or is_integer(value) else None
 
 
 @functools.lru_cache(maxsize=_SHARED)
 def _message(role: str, content: str) -> Message:
-    """A message; the same object for the same text, since rows repeat their system message and short answers."""
+    """A message; equal ones share one object, since rows repeat system messages and short answers."""
     return Message(role, content)
 
 
 @functools.lru_cache(maxsize=_SHARED)
 def _shared(name: str) -> str:
-    """The name; the same object for equal names, since rows of one group are neighbours."""
+    """The name; equal names share one object."""
     return name
 
 
@@ -253,7 +253,7 @@ def _missing(row: Row, column: str) -> Fault:
 
 
 def _text(row: Row, column: str, faults: list[Fault]) -> str:
-    """The text of a required column."""
+    """Text of a required column."""
     value = row.get(column)
     fault = _missing(row, column) if value is None else text_fault(column, value)
     if fault is None:
@@ -265,7 +265,7 @@ def _text(row: Row, column: str, faults: list[Fault]) -> str:
 
 
 def _opening(row: Row, faults: list[Fault]) -> list[Message]:
-    """The system message, if the row has one; an empty one is meant, since many templates insert their own."""
+    """The system message, if the row has one; an empty one is kept, since many templates insert a default."""
     system = row.get("system")
     if system is None:
         return []
@@ -293,7 +293,7 @@ def _pair_reader(asks: str, answers: str) -> Any:
 
 
 def _read_class(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
-    """A text and the name of its class; a number stands for itself, since nobody has said what it means."""
+    """A text and its class name; a number stays a number if its meaning is unknown."""
     opening = _opening(row, faults)
     text, label = class_columns(used_columns(row))
     question = asked(row, _text(row, text or "text", faults), faults)
@@ -316,7 +316,7 @@ _RENDERED = re.compile(
 
 
 def _without_label(column: str, text: str) -> str:
-    """What to do about a row of one text, in which nothing says where an answer begins."""
+    """Advice about a row with one text and nothing that marks where an answer begins."""
     if is_transcript(text):
         return f"the class of the text; columns={{{column!r}: 'messages'}} reads the turns of a conversation"
     if _RENDERED.search(text):
@@ -328,7 +328,7 @@ def _without_label(column: str, text: str) -> str:
 
 
 def _read_alpaca(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
-    """Instruction and input make one message with a line break between them, as in LLaMA-Factory."""
+    """Instruction and input as one message joined by a newline, as in LLaMA-Factory."""
     opening = _opening(row, faults)
     opening += _read_history(row.get("history"), faults)
     instruction, output, given = _text(row, "instruction", faults), _text(row, "output", faults), row.get("input")
@@ -368,7 +368,7 @@ def _read_openai(row: Row, faults: list[Fault]) -> tuple[Message, ...]:
 
 
 def _opened(row: Row, messages: tuple[Message, ...], faults: list[Fault]) -> tuple[Message, ...]:
-    """The messages after the system message that stands in a column of its own; the same one is not said twice."""
+    """Messages with the separate system column as first message; two different system messages are a fault."""
     opening = _opening(row, faults)
     first = messages[0] if messages else None
     if not opening or first is None or first.role not in ("system", "developer"):
@@ -398,7 +398,7 @@ _READERS: dict[str, Any] = {
 
 
 def _read_common(row: Row, faults: list[Fault]) -> dict[str, Any]:
-    """The columns that every format may have, but for the metadata."""
+    """The columns every format may have, except metadata."""
     options: dict[str, Any] = {}
     for column in COMMON:
         value = row.get(column)
@@ -431,7 +431,7 @@ def _strings_fault(column: str, value: object) -> Fault | None:
 
 
 def _read_metadata(row: Row, columns: tuple[str, ...], faults: list[Fault]) -> dict[str, Any]:
-    """The `metadata` column and the columns that mean nothing here, together."""
+    """The `metadata` column merged with the unknown columns."""
     given = row.get("metadata")
     inner = as_mapping(NOTHING if given is None else given)
     if inner is None:

@@ -1,4 +1,4 @@
-"""Groups of questions that mean the same, exactly or nearly."""
+"""Grouping of questions with the same meaning, exactly or nearly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _END = " ?.!"
 
 
 def folded(text: str) -> str:
-    """The text as far as a reader tells texts apart.
+    """The text normalised for comparison.
 
     Case, white space, compatibility characters, kinds of quotes and dashes, letters of other scripts that look Latin,
     signs without width, and a closing question mark or full stop make no difference.
@@ -63,13 +63,13 @@ def folded(text: str) -> str:
 def _said(message: Message) -> str:
     if not message.tool_calls:
         return folded(message.content)
-    # An id is made anew at every call, and says nothing about it.
+    # Call ids are random, so they are not compared.
     calls = [thaw(call["function"]) for call in message.tool_calls]
     return f"{folded(message.content)} {json.dumps(calls, sort_keys=True)}"
 
 
 def question_key(conversation: Conversation) -> tuple[str, ...]:
-    """What two rows have in common that ask the same: the prompt's turns but for the system's, folded.
+    """Comparison key of a row's question: the prompt without system messages, folded.
 
     All turns count, since the last question of a long conversation is often no more than "and why?".
     """
@@ -81,19 +81,19 @@ def question_key(conversation: Conversation) -> tuple[str, ...]:
 
 
 def prompt_key(conversation: Conversation) -> tuple[str, ...]:
-    """As `question_key`, with the system's turns and the tools: under others another answer may be right."""
+    """Like `question_key`, with system messages and tools, under which another answer may be right."""
     turns = tuple(f"{message.role}: {_said(message)}" for message in conversation.prompt)
     return (*turns, _tools(conversation)) if conversation.tools else turns
 
 
 def answer_key(conversation: Conversation) -> str:
-    """The last assistant message, folded; empty where there is none."""
+    """The last assistant message, folded; empty if there is none."""
     last = conversation.messages[len(conversation.prompt) :][:1]
     return _said(last[0]) if last else ""
 
 
 def accepted_keys(conversation: Conversation) -> frozenset[str]:
-    """The answer and every reference, folded: two rows agree if they have one in common."""
+    """The answer and every reference, folded: two rows agree if they share one."""
     return frozenset((answer_key(conversation), *map(folded, conversation.references)))
 
 
@@ -102,7 +102,7 @@ def _tools(conversation: Conversation) -> str:
 
 
 def row_key(conversation: Conversation) -> tuple[tuple[str, str, str], ...]:
-    """What is the same in two rows that are trained the same: every turn, to the letter, and the tools."""
+    """Comparison key of a whole row: every message exactly, and the tools."""
     turns = tuple(
         (message.role, message.content, json.dumps(thaw(message.tool_calls), sort_keys=True))
         if message.tool_calls
@@ -133,7 +133,7 @@ _NUMBERS = re.compile(r"\d+")
 
 
 def runs(hashes: NDArray[np.int64] | NDArray[np.uint32]) -> list[list[int]]:
-    """Positions of equal values, where there is more than one; in the order of the first of each."""
+    """Positions of equal values that occur more than once, in the order of the first of each."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(order) else order
@@ -144,7 +144,7 @@ def runs(hashes: NDArray[np.int64] | NDArray[np.uint32]) -> list[list[int]]:
 
 
 def rows_by_key(rows: Sequence[Row], key: Callable[[Row], Key]) -> list[list[int]]:
-    """Positions of the rows that share a key with another, in the order of their first rows."""
+    """Positions of rows that share a key, in groups, in the order of their first rows."""
     hashes = np.fromiter((hash(key(row)) for row in rows), dtype=np.int64, count=len(rows))
     found: list[list[int]] = []
     for run in runs(hashes):
@@ -156,7 +156,7 @@ def rows_by_key(rows: Sequence[Row], key: Callable[[Row], Key]) -> list[list[int
 
 
 def near_duplicates(rows: Sequence[Conversation], skip: Iterable[int] = ()) -> list[list[int]]:
-    """Positions of rows that are nearly alike, in groups joined by pairs, in the order of their first rows.
+    """Positions of near duplicates, grouped by connected pairs, in the order of their first rows.
 
     Two rows are if their questions share at least `NEAR` of their character 5-grams (Jaccard, computed exactly for
     the pairs that MinHash proposes), and so do their answers; the numbers in both and answers of up to 40 characters
@@ -199,7 +199,7 @@ def _neighbours(run: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _band_hashes(rows: Iterable[Conversation], count: int) -> NDArray[np.uint32]:
-    """A hash per row and band `[N, bands]`; rows with different numbers or short answers have different ones."""
+    """A hash per row and band `[N, bands]`; never equal for rows with different numbers or short answers."""
     rensa = require("rensa", extra="check", purpose="looking for near duplicates")
     factors = np.random.default_rng(_SEED).integers(1, 2**62, size=_ROWS_OF_BAND, dtype=np.uint64) | np.uint64(1)
     hashes = np.empty((count, _BANDS), dtype=np.uint32)
@@ -217,17 +217,17 @@ def _band_hashes(rows: Iterable[Conversation], count: int) -> NDArray[np.uint32]
 
 
 def texts_of(row: Conversation) -> tuple[str, str]:
-    """The text of the question and of the answer, folded."""
+    """Question text and answer text, folded."""
     return "\n".join(turn.partition(": ")[2] for turn in question_key(row)), answer_key(row)
 
 
 def must_equal(question: str, answer: str) -> tuple[object, ...]:
-    """What two near duplicates share exactly."""
+    """The parts that must be equal in near duplicates."""
     return (*_NUMBERS.findall(question), "", *_NUMBERS.findall(answer), answer if len(answer) <= _SHORT else None)
 
 
 def grams(text: str) -> list[str]:
-    """Every 5 characters that follow each other in *text*; a shorter one is its own."""
+    """All 5-character substrings of *text*; a shorter text is its own."""
     return [text[at : at + _GRAM] for at in range(max(1, len(text) - _GRAM + 1))]
 
 

@@ -1,4 +1,4 @@
-"""JSON: strict decoding, and values that are immutable."""
+"""Strict JSON decoding, and immutable JSON values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _freeze_items(items: Mapping[str, Any]) -> dict[str, Any]:
 @final
 @frozen(eq=False, repr=False)
 class FrozenMapping(Mapping[str, Any]):
-    """A read-only, hashable mapping of JSON values; lists inside it are tuples.
+    """A read-only, hashable mapping of JSON values; its lists are tuples.
 
     It equals any mapping with the same content, so `tool_call == {"id": "a"}` works.
     `thaw` gives a plain dict back.
@@ -73,7 +73,7 @@ NOTHING = FrozenMapping({})
 
 
 def freeze(value: Any) -> Any:
-    """The same JSON value with objects as `FrozenMapping` and lists as tuples."""
+    """The JSON value with objects as `FrozenMapping` and lists as tuples."""
     if isinstance(value, FrozenMapping):
         return value
     if isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """The same JSON value as plain dicts and lists, as `json` and chat templates want them."""
+    """The JSON value as plain dicts and lists, for `json` and chat templates."""
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, list | tuple):
@@ -93,22 +93,22 @@ def thaw(value: Any) -> Any:
 
 
 def is_finite(value: object) -> bool:
-    """Whether *value* is an int or a float that a float can hold; `math.isfinite` raises for 10**400."""
+    """Whether *value* is a finite int or float; `math.isfinite` raises for 10**400."""
     return json_fault(value) is None and is_number(value)
 
 
 def as_mapping(value: object) -> Mapping[object, Any] | None:
-    """The value if it is a mapping, else None; for values that come from outside."""
+    """The value if it is a mapping, else None; for untyped input."""
     return cast("Mapping[object, Any]", value) if isinstance(value, Mapping) else None
 
 
 def as_list(value: object) -> Sequence[Any] | None:
-    """The value if it is a list or a tuple, else None; for values that come from outside."""
+    """The value if it is a list or a tuple, else None; for untyped input."""
     return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else None
 
 
 def unpaired_surrogate(text: str) -> str | None:
-    r"""The first half of a UTF-16 pair without its other half, as `\ud83d`; None in proper text.
+    r"""The first unpaired UTF-16 surrogate, as `\ud83d`; None in valid text.
 
     JSON can spell it, but it is no character: no file and no tokenizer can take it.
     """
@@ -122,7 +122,7 @@ def unpaired_surrogate(text: str) -> str | None:
 
 
 def json_fault(value: object, *, depth: int = 0) -> str | None:
-    """What makes *value* impossible to write as JSON and read back, as a phrase; None where nothing does."""
+    """Why *value* does not survive writing as JSON and reading back, as a phrase; None if it does."""
     if value is None or isinstance(value, (bool, FrozenMapping)):  # a union would be built anew for every value
         return None
     if isinstance(value, Mapping | list | tuple):
@@ -151,7 +151,7 @@ def _nested_fault(value: Mapping[object, object] | Sequence[object], depth: int)
 
 
 def describe(value: object) -> str:
-    """A value in the words of JSON, short enough for one line: `the number 5`, `a list of 2`, `the string 'usr'`."""
+    """Short description of a JSON value for messages: `the number 5`, `a list of 2`, `the string 'usr'`."""
     words = f"a Python {type(value).__name__}"
     match value:
         case None:
@@ -174,7 +174,7 @@ def describe(value: object) -> str:
 
 
 def shortened(text: str, limit: int = 40) -> str:
-    """The text, cut after *limit* characters with a mark that it was."""
+    """The text, truncated after *limit* characters with a mark."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -184,7 +184,7 @@ _MAX_DIGITS = 308
 
 
 class BrokenJSONError(Exception):
-    """Text that is no JSON; never leaves the package, the readers make a fault of it."""
+    """Invalid JSON text; internal, the readers convert it to a fault."""
 
     def __init__(self, reason: str, position: int, *, cut_off: bool) -> None:
         Exception.__init__(self, reason, position, cut_off)
@@ -198,7 +198,7 @@ class BrokenJSONError(Exception):
 
 @final
 class StrictDecoder:
-    """Decodes one value after the other and gives each the faults that were found in it.
+    """Decodes JSON values one after another, and collects the faults of each.
 
     The faults are collected, not raised: the value's end stays known, so the rows after it are read as well.
     """
@@ -215,7 +215,7 @@ class StrictDecoder:
         )
 
     def decode(self, text: str, start: int = 0) -> tuple[Any, int, tuple[Fault, ...]]:
-        """The value that begins at *start*, the position behind it, and what is wrong with it.
+        """The value that begins at *start*, the position after it, and its faults.
 
         Raises:
             BrokenJSONError: There is no JSON value at *start*.
@@ -232,7 +232,7 @@ class StrictDecoder:
         return value, end, tuple(self._faults)
 
     def decode_only(self, text: str) -> tuple[Any, tuple[Fault, ...]]:
-        """The one value that *text* holds, with white space around it, and what is wrong with it.
+        """The single value in *text*, surrounded by optional white space, and its faults.
 
         Raises:
             BrokenJSONError: The text is no JSON value, or more than one.
@@ -274,13 +274,13 @@ class StrictDecoder:
 
 
 def skip_space(text: str, position: int) -> int:
-    """The first position from *position* on that is not JSON white space."""
+    """The first position at or after *position* that is not JSON white space."""
     match = _SPACE.match(text, position)
     return match.end() if match else position
 
 
 def json_value(value: object) -> object:
-    """What JSON text says; any other value, and text that is no JSON without a fault, as it is."""
+    """The decoded value of JSON text; other values and invalid JSON are returned unchanged."""
     if not isinstance(value, str):
         return value
     try:

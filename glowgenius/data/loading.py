@@ -1,4 +1,4 @@
-"""Rows to conversations, from files or from memory: the problems of all rows become one error."""
+"""Loading rows as conversations from files or memory; all row problems become one error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FORMATS = ", ".join(" + ".join(shape.required) for shape in SHAPES.values())
 
 
 def shape_named(name: str | None) -> Shape | None:
-    """The format of that name; None stands for the one that the columns make.
+    """The format of that name; None means it is recognised from the columns.
 
     Raises:
         ConfigError: There is no such format.
@@ -44,7 +44,7 @@ def shape_named(name: str | None) -> Shape | None:
 @final
 @frozen(kw_only=True)
 class Loaded:
-    """The rows that can be used, and what is wrong with the others."""
+    """The valid rows, and the problems of the others."""
 
     conversations: tuple[Conversation, ...]
     """In their order; all rows only if there are no problems."""
@@ -65,7 +65,7 @@ class Loaded:
 def load(
     rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None
 ) -> tuple[tuple[Conversation, ...], str, tuple[str, ...]]:
-    """Every row as a conversation, the name of the format, and what was changed in the rows.
+    """All rows as conversations, the format's name, and notes about changes to the rows.
 
     Args:
         rows: As for `read_all`.
@@ -82,7 +82,7 @@ def load(
 
 
 def read_all(rows: Iterable[RawRow | Conversation], *, path: str | None, shape: Shape | None) -> Loaded:
-    """Every row as a conversation or as problems.
+    """Read every row as a conversation or as problems.
 
     Args:
         rows: Rows of a file or of memory; conversations pass as they are, if they can be trained on.
@@ -101,7 +101,7 @@ def read_all(rows: Iterable[RawRow | Conversation], *, path: str | None, shape: 
 
 @final
 class _Loader:
-    """What is known while the rows go by."""
+    """State of reading the rows of one source."""
 
     def __init__(self, path: str | None, shape: Shape | None) -> None:
         self._path = path
@@ -116,7 +116,7 @@ class _Loader:
         self._calls: list[int] = []  # which conversations have tool calls, and came from rows
 
     def add(self, row: RawRow | Conversation) -> None:
-        """The next row."""
+        """Read the next row."""
         position = self._total
         self._total += 1
         if isinstance(row, Conversation):
@@ -171,7 +171,7 @@ class _Loader:
         return Problem(path=self._path, line=line, row=position, row_id=name, **fault._asdict())
 
     def finish(self, broken: UnreadableError | None) -> Loaded:
-        """The conversations, their format, and all that is wrong."""
+        """The conversations, their format, and all problems."""
         shape = self._shape or next(filter(None, map(_guess, self._waiting)), None)
         for position, row in self._waiting:
             if shape is None:
@@ -194,7 +194,7 @@ class _Loader:
         )
 
     def _take_out_invented(self) -> tuple[str, ...]:
-        """Rows of Arrow that were written as JSON have arguments that no call had; see `without_invented`."""
+        """Remove null call arguments that Arrow added and an export wrote; see `without_invented`."""
         changed = without_invented(self._conversations, self._calls)
         for position, row in changed.items():
             self._conversations[position] = row
@@ -204,7 +204,7 @@ class _Loader:
         return (f"null arguments that Arrow has put into tool calls were taken out of {rows}",)
 
     def _ordered_problems(self) -> list[Problem]:
-        """By row; a column that is wrong in every row of a long file is one problem, not thousands of them."""
+        """Problems in row order; a column that is wrong in every row is reported once."""
         problems = list(self._problems)
         for fault, found in self._everywhere.items():
             if len(found) == self._total > PROBLEMS_SHOWN:
@@ -240,7 +240,7 @@ def _no_format(row: RawRow) -> Fault:
 
 
 def memory_rows(records: object, limits: ReadLimits) -> Iterable[RawRow | Conversation]:
-    """The rows that *records* holds, in whatever form.
+    """The rows of *records*, whatever container they are in.
 
     Raises:
         ConfigError: It is a string, one mapping, or cannot be iterated over.
@@ -269,13 +269,13 @@ def memory_rows(records: object, limits: ReadLimits) -> Iterable[RawRow | Conver
 
 
 def _is_a(value: object, package: str, *names: str) -> bool:
-    """Whether *value* is of one of the package's classes, without importing it: who has a value has its package."""
+    """Whether *value* is an instance of a package's class, without importing the package."""
     kinds = tuple(filter(None, (getattr(sys.modules.get(package), name, None) for name in names)))
     return isinstance(value, kinds)
 
 
 def _pandas_rows(frame: Any) -> Iterator[RawRow]:
-    """A row for each of a frame's, without what it lacks; the index is no column."""
+    """One row per row of a data frame, without missing values; the index is not a column."""
     names = [name if isinstance(name, str) else str(name) for name in frame.columns]
     refuse_repeated(names)
     for values in frame.itertuples(index=False, name=None):
@@ -292,7 +292,7 @@ def _check_records(records: object) -> None:
 
 
 def _record_row(record: object) -> RawRow | Conversation:
-    """One record as a row; a conversation passes as it is, and what is neither becomes a faulty row."""
+    """One record as a row; a conversation is kept, an invalid record becomes a faulty row."""
     if isinstance(record, Conversation):
         return record
     if isinstance(record, Mapping):

@@ -1,4 +1,4 @@
-"""`Message` and `Conversation`, and conversations from lists of turns."""
+"""`Message` and `Conversation`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def _string(owner: object, attribute: Attribute[Any], value: Any) -> None:
-    """Any string that can be written to a file; empty is allowed, since a model may answer with nothing."""
+    """A string that can be written to a file; empty is allowed, since a model may answer with nothing."""
     if not isinstance(value, str):
         raise reject(owner, attribute.name, "a string", value)
     if half := unpaired_surrogate(value):
@@ -69,7 +69,7 @@ def _tuple_of(kind: type) -> Any:
 
 def _float(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
-        return math.inf  # which the validator refuses; float() would raise an OverflowError
+        return math.inf  # refused by the validator; float() would raise an OverflowError
     return float(value) if is_number(value) else value
 
 
@@ -80,7 +80,7 @@ def _frozen_json(value: Any) -> Any:
 
 
 def _frozen(field_name: str, read: Callable[[str, object], FrozenMapping | Fault], values: Any) -> Any:
-    """What *read* makes of each of *values*; the validator refuses what is no list of them."""
+    """*read* applied to each of *values*; the validator refuses anything but a list of them."""
     items = as_list(values)
     if items is None:
         raise ConfigError(f"{field_name} must be a list, got {describe(values)}")
@@ -110,7 +110,7 @@ def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _reasoning(value: str | None) -> str | None:
-    """None for reasoning without a word in it: templates would write an empty thinking block for it."""
+    """None for blank reasoning: templates would write an empty thinking block for it."""
     given: Any = value
     blank = isinstance(given, str) and not given.strip()
     return None if blank else value
@@ -121,7 +121,7 @@ def _messages(values: Messages) -> tuple[Message, ...]:
 
 
 def _arguments(values: Mapping[str, Any]) -> list[str]:
-    """`name=value` of what is set, for a repr that can be read at a glance."""
+    """`name=value` of the fields that are set, for a short repr."""
     return [f"{name}={value!r}" for name, value in values.items()]
 
 
@@ -162,7 +162,7 @@ class Message:
         return f"Message({', '.join([repr(self.role), repr(self.content), *_arguments(options)])})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The message as chat templates take it: role, content and whatever else is set; never the weight."""
+        """The message in the form chat templates take: role, content and other set fields; never the weight."""
         fields: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.reasoning_content is not None:
             fields["reasoning_content"] = self.reasoning_content
@@ -175,7 +175,7 @@ class Message:
         return fields
 
     def to_record(self) -> dict[str, Any]:
-        """The message as a data file holds it: `to_dict`, and the weight where there is one."""
+        """The message as a data file stores it: `to_dict`, and the weight if there is one."""
         fields = self.to_dict()
         if self.weight is not None:
             fields["weight"] = self.weight
@@ -188,7 +188,7 @@ if TYPE_CHECKING:
 
 
 def as_messages(values: Messages, name: str = "messages") -> tuple[Message, ...]:
-    """*values* as messages; mappings such as `{"role": "user", "content": "Hi"}` are read as data files are.
+    """*values* as messages; mappings such as `{"role": "user", "content": "Hi"}` are read as in data files.
 
     Args:
         values: Messages, or mappings with `role` and `content` and whatever else a message has.
@@ -212,7 +212,7 @@ def as_messages(values: Messages, name: str = "messages") -> tuple[Message, ...]
 
 
 def as_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """*tools* in the one form that the library has.
+    """*tools* in the library's normal form.
 
     Raises:
         ConfigError: One is no tool.
@@ -231,7 +231,7 @@ def _as_message(field_name: str, value: Any, faults: list[Fault]) -> Message | N
 @final
 @frozen
 class Source:
-    """Where a row was read."""
+    """Where a row was read from."""
 
     path: str
     """The file, as the user named it."""
@@ -250,7 +250,7 @@ class Source:
 @final
 @frozen(kw_only=True, repr=False)
 class Conversation:
-    """One row of a data set: messages, and what is known about them.
+    """One row of a data set: messages and metadata.
 
     A row of a `Dataset` always ends with the assistant's answer.
     A conversation by itself may end earlier, as the prompt of a question that nobody has answered.
@@ -312,7 +312,7 @@ class Conversation:
         weight: float = 1.0,
         metadata: Mapping[str, Any] = NOTHING,
     ) -> Conversation:
-        """One question and its answer, after an optional system message."""
+        """A conversation of one question and its answer, with an optional system message."""
         opening = [] if system is None else [Message("system", system)]
         return cls(
             messages=[*opening, Message("user", question), Message("assistant", answer)],
@@ -330,36 +330,36 @@ class Conversation:
         return f"Conversation({', '.join(_arguments({**self.to_record(), 'messages': self.messages}))})"
 
     def _last(self, role: str, before: int) -> int | None:
-        """Position of the last message of *role* among the first *before*."""
+        """Position of the last message of *role* among the first *before* messages."""
         return next((i for i in range(before - 1, -1, -1) if self.messages[i].role == role), None)
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """Everything before the last assistant message; all of it where there is none."""
+        """All messages before the last assistant message; all messages if there is none."""
         return self.messages[: self._last("assistant", len(self.messages))]
 
     @property
     def question(self) -> str:
-        """Text of the last user message of the prompt; empty where no user speaks."""
+        """Text of the last user message of the prompt; empty if there is none."""
         position = self._last("user", len(self.prompt))
         return "" if position is None else self.messages[position].content
 
     @property
     def answer(self) -> str:
-        """Text of the last assistant message; empty where there is none."""
+        """Text of the last assistant message; empty if there is none."""
         position = self._last("assistant", len(self.messages))
         return "" if position is None else self.messages[position].content
 
     @property
     def accepted_answers(self) -> tuple[str, ...]:
-        """The answers that evaluation accepts: the references, else the answer, with a line of JSON for each call."""
+        """Answers that evaluation accepts: the references, else the answer, with one line of JSON per tool call."""
         if self.references:
             return self.references
         position = self._last("assistant", len(self.messages))
         return (self.answer,) if position is None else (answer_text(self.answer, self.messages[position].tool_calls),)
 
     def to_record(self) -> dict[str, Any]:
-        """The row as `Dataset.to_jsonl` writes it; what is not set is left out, so new fields change no fingerprint."""
+        """The row as `Dataset.to_jsonl` writes it; unset fields are left out, so new fields keep fingerprints."""
         record: dict[str, Any] = {"id": self.id, "group": self.group, "split": self.split}
         record = {column: value for column, value in record.items() if value is not None}
         record["messages"] = [message.to_record() for message in self.messages]
@@ -394,7 +394,7 @@ _SPEAKERS = ("human", "gpt", "user", "assistant", "system", "tool")
 
 
 def order_faults(field: str, turns: Sequence[Message]) -> list[Fault]:
-    """What makes these turns impossible to train on as a row: nobody answers, or the answer is not the end."""
+    """Why these messages cannot be trained as a row: no answer, or the answer is not last."""
     if not turns:
         return [Fault(field, "an empty list", "at least a user's and an assistant's message")]
     if turns[-1].role == "assistant":
@@ -411,7 +411,7 @@ def order_faults(field: str, turns: Sequence[Message]) -> list[Fault]:
 
 
 def blank_fault(field: str, message: Message) -> Fault | None:
-    """A turn that says nothing where something has to be said.
+    """The fault for an empty message where text is required.
 
     An empty system message is meant (many templates insert their own without it), and so is an empty tool result.
     """
@@ -420,7 +420,7 @@ def blank_fault(field: str, message: Message) -> Fault | None:
 
 
 def read_messages(field: str, value: object, faults: list[Fault]) -> tuple[Message, ...]:
-    """The messages of a `messages` column; what is wrong with them is added to *faults*."""
+    """Messages of a `messages` column; faults are appended to *faults*."""
     turns = as_list(value)
     if turns is None:
         faults.append(Fault(field, describe(value), "a list of messages with 'role' and 'content'"))
@@ -440,7 +440,7 @@ def _speaker(turn: object, key: str) -> object:
 
 
 def _joined(messages: Sequence[Message | None], speakers: Sequence[object]) -> tuple[Message, ...]:
-    """*messages*, with a call that has a turn of its own put into the assistant's message before it."""
+    """*messages*, with a tool call in a turn of its own merged into the assistant message before it."""
     joined: list[Message] = []
     for message, speaker in zip(messages, speakers, strict=True):
         if message is None:
@@ -462,7 +462,7 @@ def _read_message(field: str, turn: object, faults: list[Fault]) -> Message | No
 
 
 def read_sharegpt(field: str, value: object, faults: list[Fault]) -> tuple[Message, ...]:
-    """The messages of a `conversations` column; what is wrong with them is added to *faults*."""
+    """Messages of a `conversations` column; faults are appended to *faults*."""
     turns = as_list(value)
     if turns is None:
         faults.append(Fault(field, describe(value), "a list of turns with 'from' and 'value'"))

@@ -1,4 +1,4 @@
-"""The fields of one message, in every spelling in use, and its tools and tool calls."""
+"""Fields, tools and tool calls of one message, in every common spelling."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _A_SCHEMA = "a JSON schema, as an object or as text: {'type': 'object', 'propert
 
 
 def answer_text(content: str, calls: Iterable[Mapping[str, Any]]) -> str:
-    """An answer as text that can be compared: its content, and a line of JSON for each call it makes.
+    """An answer as comparable text: its content, and one line of JSON per tool call.
 
     Ids are left out and keys are sorted, so that the same calls are the same text however they were written.
     """
@@ -59,7 +59,7 @@ def answer_text(content: str, calls: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_tools(value: object) -> tuple[object, Fault | None]:
-    """The tools of a row as a list, or what is wrong with them.
+    """The tools of a row as a list, or the fault.
 
     Text is taken for JSON: tables cannot hold a list, and other libraries write the column so.
     """
@@ -78,7 +78,7 @@ def read_tools(value: object) -> tuple[object, Fault | None]:
 
 
 def read_tool(field: str, value: object) -> FrozenMapping | Fault:
-    """One tool as `{"type": "function", "function": {"name", "description", "parameters"}}`, or what is wrong with it.
+    """One tool as `{"type": "function", "function": {"name", "description", "parameters"}}`, or the fault.
 
     Also taken are the function alone, Anthropic's and MCP's names of its schema, and a schema written as JSON text.
     """
@@ -106,7 +106,7 @@ def read_tool(field: str, value: object) -> FrozenMapping | Fault:
 
 
 def read_calls(field: str, value: object) -> list[FrozenMapping] | Fault:
-    """The calls of a message in the library's form, or the first thing that is wrong with them."""
+    """The tool calls of a message in the library's form, or the first fault."""
     given = as_list(value)
     if given is None:
         return Fault(field, describe(value), f"a list of {CALL}")
@@ -120,7 +120,7 @@ def read_calls(field: str, value: object) -> list[FrozenMapping] | Fault:
 
 
 def read_call(field: str, value: object) -> FrozenMapping | Fault:
-    """One call with its arguments as an object, or what is wrong with it.
+    """One tool call with its arguments as an object, or the fault.
 
     OpenAI's own files have the arguments as JSON text; they are decoded here, once, so that every template gets what
     it asks for. Their keys stay in the order in which they were written.
@@ -151,7 +151,7 @@ def read_call(field: str, value: object) -> FrozenMapping | Fault:
 
 
 def _function(field: str, value: object, accepted: str) -> tuple[dict[str, Any] | None, dict[str, Any]] | Fault:
-    """What stands around the function of a tool or call, None where nothing does, and the function."""
+    """The wrapper of a tool or call, None if there is none, and the function."""
     given = as_mapping(value)
     wrapped = given is not None and "function" in given
     function = None if given is None else as_mapping(given["function"]) if wrapped else given
@@ -170,12 +170,12 @@ def _function(field: str, value: object, accepted: str) -> tuple[dict[str, Any] 
 
 
 def _without_nulls(given: Any, keep: tuple[str, ...] = ()) -> dict[str, Any]:
-    """*given* without the nulls that exports write for what is not there."""
+    """*given* without the null values that exports write for missing ones."""
     return {str(key): item for key, item in given.items() if item is not None or key in keep}
 
 
 def _ordered(function: dict[str, Any], first: tuple[str, ...]) -> dict[str, Any]:
-    """*function* with the keys that have a place in it first, and without the `type` of an unwrapped one."""
+    """*function* with its known keys first, and without the `type` of an unwrapped one."""
     ordered = {key: function[key] for key in first if key in function}
     return {**ordered, **{key: item for key, item in function.items() if key not in (*first, "type")}}
 
@@ -188,7 +188,7 @@ def _wrapped(outer: dict[str, Any] | None, function: dict[str, Any]) -> FrozenMa
 
 
 def _decoded(field: str, text: str, accepted: str) -> tuple[Any, Fault | None]:
-    """The JSON value in *text*, or what is wrong with it."""
+    """The JSON value in *text*, or the fault."""
     try:
         value, faults = StrictDecoder().decode_only(text)
     except BrokenJSONError as error:
@@ -204,7 +204,7 @@ def _decoded(field: str, text: str, accepted: str) -> tuple[Any, Fault | None]:
 
 
 def _schema_fault(field: str, schema: object) -> Fault | None:
-    """What makes *schema* no schema of a function's arguments."""
+    """Why *schema* is not a valid schema of function arguments."""
     given = as_mapping(schema)
     if given is None:
         return Fault(field, describe(schema), _A_SCHEMA)
@@ -273,7 +273,7 @@ _SAME_KEY = {
 
 
 def text_fault(field: str, value: object, *, may_be_blank: bool = False) -> Fault | None:
-    """What is wrong with a piece of text, if anything."""
+    """The fault of a text value, if any."""
     if not isinstance(value, str):
         return Fault(field, describe(value), "a string" if may_be_blank else SOME_TEXT)
     if not may_be_blank and not value.strip():
@@ -286,7 +286,7 @@ def text_fault(field: str, value: object, *, may_be_blank: bool = False) -> Faul
 def message_fields(
     field: str, turn: object, faults: list[Fault], *, may_be_blank: bool = False
 ) -> dict[str, Any] | None:
-    """The arguments of `Message` for a message given as a mapping; None where *faults* got what is wrong with it.
+    """Arguments of `Message` for a message given as a mapping; None if a fault was appended to *faults*.
 
     OpenAI's older `function_call` and role `function` become `tool_calls` and `tool`; a call that has a turn of its
     own becomes the assistant's.
@@ -295,7 +295,7 @@ def message_fields(
     if given is None:
         faults.append(Fault(field, describe(turn), "an object with 'role' and 'content'"))
         return None
-    # Exports write `"name": null`, `"tool_calls": []` and `"annotations": []`: nothing is what they hold.
+    # Exports write `"name": null`, `"tool_calls": []` and `"annotations": []` for absent fields.
     keys = {
         str(key): item for key, item in given.items() if item is not None and (key == "content" or item not in _EMPTY)
     }
@@ -319,7 +319,7 @@ _EMPTY: tuple[object, ...] = ([], (), {})
 
 
 def _in_our_words(field: str, keys: dict[str, Any]) -> list[Fault]:
-    """Put the roles and calls of other spellings into ours, within *keys*; what stands in the way of it."""
+    """Convert foreign roles and calls in *keys* to the library's form; returns the fault, if any."""
     role = keys.get("role")
     if role in TOOL_ROLES:
         keys["role"] = "tool"
@@ -346,7 +346,7 @@ def _in_our_words(field: str, keys: dict[str, Any]) -> list[Fault]:
 
 
 def calls_in_text(field: str, text: object) -> list[Any] | Fault:
-    """The call or calls that stand in *text* as JSON, each with name and arguments."""
+    """The tool call or calls written as JSON in *text*, each with name and arguments."""
     accepted = f"a call as JSON text, such as '{{\"name\": …, \"arguments\": {{…}}}}', or 'tool_calls': [{CALL}]"
     value = text
     if isinstance(text, str):
@@ -382,7 +382,7 @@ _PARTS_OF_OTHERS: Final = {
 
 
 def _join_parts(field: str, parts: Sequence[Any], keys: dict[str, Any]) -> list[Fault]:
-    """Put the text of a message that comes in parts in *keys*, without anything between the parts.
+    """Join the text parts of a message's content, without separators.
 
     Parts of kind `text`, and of the assistant also `thinking`, which becomes `reasoning_content`; others are faults.
     """
@@ -478,12 +478,12 @@ _TRANSCRIPT: Final = (
 
 
 def is_transcript(value: object) -> bool:
-    """Whether *value* is one text with all turns of a conversation, as glaive's data sets have it: `USER: …`."""
+    """Whether *value* is one text with all turns of a conversation, as in glaive's data sets: `USER: …`."""
     return isinstance(value, str) and value.lstrip().startswith(("USER:", "SYSTEM:")) and "ASSISTANT:" in value
 
 
 def read_transcript(field: str, text: str) -> list[dict[str, Any]] | Fault:
-    """The turns of a transcript as messages.
+    """Turns of a transcript as messages.
 
     A turn begins with its speaker at the beginning of a line; `<functioncall> {…}` is a call, `FUNCTION RESPONSE:` the
     result of one, and `<|endoftext|>` ends an answer. What does not alternate is refused: an answer might quote it.
@@ -519,7 +519,7 @@ def read_transcript(field: str, text: str) -> list[dict[str, Any]] | Fault:
 
 
 def functions_in_system(text: str) -> tuple[str, list[Any]]:
-    """A system message without `SYSTEM:` and without the functions that it lists, as glaive's do; and those functions.
+    """A system message without `SYSTEM:` and its listed functions, as in glaive's data sets; and the functions.
 
     Where what follows the sentence is not just JSON objects, the message stays whole.
     """

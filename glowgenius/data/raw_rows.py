@@ -1,4 +1,4 @@
-"""Rows as they were read, before their columns are interpreted, and columns renamed by `columns={...}`."""
+"""Raw rows before their columns are interpreted, and column renaming by `columns={...}`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLE = '{"question": "…", "answer": "…"}'
 @final
 @frozen(kw_only=True)
 class RawRow:
-    """What one row of a file, or one record, holds, and where it stands."""
+    """Content of one row of a file, or of one record, and its place."""
 
     columns: Mapping[str, Any]
     """Column → value; empty where the row could not be read."""
@@ -40,7 +40,7 @@ class RawRow:
 
 
 def row_of(value: object, line: int | None, faults: tuple[Fault, ...] = (), limits: ReadLimits | None = None) -> RawRow:
-    """The row that a decoded value is; a value that is no object is a faulty row.
+    """A row from a decoded value; a value that is not an object becomes a faulty row.
 
     Raises:
         UnreadableError: It has more columns than the limits allow.
@@ -60,7 +60,7 @@ def row_of(value: object, line: int | None, faults: tuple[Fault, ...] = (), limi
 
 
 def unreadable_row(line: int, found: str, accepted: str) -> RawRow:
-    """A row of which nothing is known but its line and what is wrong."""
+    """A row of which only the line number and the fault are known."""
     return RawRow(columns={}, line=line, faults=(Fault(None, found, accepted),))
 
 
@@ -69,10 +69,10 @@ _SHOWN = 8
 
 @final
 class Renaming:
-    """Names in the file → names here; the column that becomes `metadata` is kept there under its own name."""
+    """Mapping of column names in the file to names in the library; metadata columns keep their own name."""
 
     def __init__(self, columns: Mapping[str, str] | None) -> None:
-        """Check what the user gave.
+        """Check the user's mapping.
 
         Args:
             columns: Name in the file → name here. A pair that only makes sense the other way round is taken so.
@@ -103,11 +103,11 @@ class Renaming:
         return bool(self._ours)
 
     def name(self, column: str) -> str:
-        """What a column of the file is called here."""
+        """The library's name of a file column."""
         return self._ours.get(column, column)
 
     def settle(self, columns: Iterable[str]) -> None:
-        """Look which of two names of ours is the file's, such as in `{"answer": "label"}`: the one it has."""
+        """Decide which of two library names is the file's, as in `{"answer": "label"}`: the one it has."""
         present = frozenset(columns)
         for one, other in list(self._either.items()):
             if one in present or other in present:
@@ -117,7 +117,7 @@ class Renaming:
                     self._ours[other] = one
 
     def apply(self, rows: Iterable[RawRow | Conversation]) -> Iterator[RawRow | Conversation]:
-        """The rows under the names here; conversations have them already.
+        """The rows with library column names; conversations are unchanged.
 
         Raises:
             ConfigError: No row has one of the columns that are to be renamed.
@@ -142,7 +142,7 @@ class Renaming:
             )
 
     def _with_kept(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The row's columns, and those to be renamed that an earlier reading has put into its metadata."""
+        """The row's columns, plus columns to rename that an earlier read put into its metadata."""
         kept = as_mapping(columns.get("metadata"))
         inside = [] if kept is None else [name for name in self._ours if name in kept and name not in columns]
         if kept is None or not inside:
@@ -176,7 +176,7 @@ class Renaming:
 
 
 def _pair(one: object, other: object) -> tuple[str, str]:
-    """The name in the file and the name here."""
+    """Name in the file and name in the library."""
     if not isinstance(one, str) or not isinstance(other, str):
         raise ConfigError(f"columns must map names to names, got {one!r}: {other!r}")
     if other in OWN_NAMES:

@@ -1,4 +1,4 @@
-"""Which reader reads which source: JSON and JSON Lines files, tables, Hugging Face data sets."""
+"""Readers of JSON and JSON Lines files, tables and Hugging Face data sets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SAVED: Final = ("dataset_dict.json", "state.json")
 
 
 def read_huggingface(source: object, split: str | None) -> tuple[Iterator[RawRow], str | None]:
-    """The rows, and what they are called in messages.
+    """Rows of a Hugging Face data set, and its name in messages.
 
     Args:
         source: A name on the hub, a folder, or a `datasets.Dataset`, `DatasetDict` or iterable one.
@@ -79,7 +79,7 @@ def _loaded(library: ModuleType, name: str, split: str | None) -> Any:
 
 
 def _part(library: ModuleType, found: object, split: str | None) -> Any:
-    """The one data set that is meant."""
+    """The single data set that is meant."""
     if isinstance(found, _kinds(library)):
         own = getattr(found, "split", None)
         if split is not None and str(own) != split:
@@ -102,7 +102,7 @@ def _part(library: ModuleType, found: object, split: str | None) -> Any:
 
 
 def dataset_rows(found: Any) -> Iterator[RawRow]:
-    """The rows as Python values, labels by their names, without the nulls that Arrow filled in."""
+    """Rows as Python values, with label names and without the nulls that Arrow added."""
     features: Mapping[str, Any] = found.features or {}
     refuse_repeated(found.column_names or ())
     names = {column: kind.names for column, kind in features.items() if type(kind).__name__ == "ClassLabel"}
@@ -111,7 +111,7 @@ def dataset_rows(found: Any) -> Iterator[RawRow]:
 
 
 def read_jsonl(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
-    """One JSON object a line; blank lines are no rows.
+    """Rows of a JSON Lines file: one object per line; blank lines are skipped.
 
     Raises:
         UnreadableError: The file cannot be opened, or it is one JSON document over many lines.
@@ -140,7 +140,7 @@ def read_jsonl(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
 
 
 def _refuse_document(line: Line) -> None:
-    """A `.json` document under the wrong name would give one error a line; say the one thing that is wrong."""
+    """Refuse a JSON document named `.jsonl` with one error instead of one per line."""
     start = line.text.strip()
     if start in ("[", "{") or start.startswith(("[{", "[ {")):
         found = f"a JSON document that begins with {start[0]!r}, not one object a line"
@@ -148,7 +148,7 @@ def _refuse_document(line: Line) -> None:
 
 
 def read_json(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
-    """An array of objects, or `{"data": [...]}` around it and nothing else.
+    """Rows of a JSON file: an array of objects, or `{"data": [...]}` around it.
 
     The array is walked row by row, and no more of the file is held than the row at hand and what was read with it.
     So each row knows its line, a broken file still yields what came before, and a long file takes no memory.
@@ -184,30 +184,30 @@ _LONGEST_WORD = 16
 
 @final
 class _ArrayWalk:
-    """Reads the rows of one array in a text that comes in parts; knows lines, and how many rows it has given out."""
+    """Streams the rows of one array from chunks of text; tracks lines and row numbers."""
 
     def __init__(self, parts: Iterator[str], limits: ReadLimits) -> None:
         self._parts = parts
         self._limits = limits
         self._decoder = StrictDecoder()
         self._ended = False
-        self._fault: UnreadableError | None = None  # why the file cannot be read on
+        self._fault: UnreadableError | None = None  # why the rest of the file cannot be read
         self._text = ""  # the part of the file at hand
         self._at = 0  # the place in it that is read next
         self._first_line = self._line = 1
         self._left_of_text = 0  # letters of the first line that stand before the part at hand
-        self._end = (1, 1)  # where the text before the white space at the end of the file ends
+        self._end = (1, 1)  # end of the text, without trailing white space
         self._counted = 0  # how far line ends have been counted: forward only, so the whole walk is linear
         self._row_line: int | None = None  # of the row that is being read
         self._rows = 0
 
     @property
     def began(self) -> bool:
-        """Whether the file holds anything at all."""
+        """Whether the file contains anything."""
         return bool(self._text) or (self._line, self._left_of_text) != (1, 0)
 
     def skip(self) -> str:
-        """Step over white space; the letter that follows, nothing at the end of the file."""
+        """Skip white space; returns the next character, empty at the end of the file."""
         start = self._at
         place = None
         while True:
@@ -221,7 +221,7 @@ class _ArrayWalk:
             self._read_on()
 
     def place(self, position: int | None = None) -> tuple[int, int]:
-        """The 1-based line and column of a position in the part at hand; by default of the next letter."""
+        """1-based line and column of a position in the current chunk; by default of the next character."""
         position = self._at if position is None else position
         if position < self._counted:  # only when an error lies before what was counted
             self._line, self._counted = self._first_line, 0
@@ -231,7 +231,7 @@ class _ArrayWalk:
         return self._line, position - line_start if line_start >= 0 else self._left_of_text + position + 1
 
     def _read_on(self) -> None:
-        """Forget what has been read, and take in as much again as is left: long rows shall not cost a square."""
+        """Drop consumed text, and read as much again as is left, so that long rows do not take quadratic time."""
         if self._fault is not None:
             raise self._fault
         self._first_line, column = self.place()
@@ -253,7 +253,7 @@ class _ArrayWalk:
         self._line = self._first_line
 
     def _value(self) -> tuple[Any, tuple[Fault, ...]]:
-        """The value that comes next, and what is wrong with it."""
+        """The next value and its faults."""
         while True:
             try:
                 value, end, faults = self._decoder.decode(self._text, self._at)
@@ -270,7 +270,7 @@ class _ArrayWalk:
             self._read_on()
 
     def rows(self) -> Iterator[RawRow]:
-        """The rows of the array whose bracket comes next."""
+        """Rows of the array that starts next."""
         start = self.place()[0]
         self._at += 1
         if self.skip() == "]":
@@ -296,7 +296,7 @@ class _ArrayWalk:
                 )
 
     def enter_data(self) -> None:
-        """Step to the bracket of the array in `{"data": [...]}`; an object that is anything else is refused."""
+        """Advance to the array in `{"data": [...]}`; any other object is refused."""
         while len(self._text) - self._at < _LOOK_AHEAD and not self._ended:
             self._read_on()
         if match := _DATA.match(self._text, self._at):
@@ -313,7 +313,7 @@ class _ArrayWalk:
         raise UnreadableError(found, f'an array of rows, such as [{EXAMPLE}], or {{"data": [...]}} alone', line=line)
 
     def leave(self, mark: str, name: str) -> None:
-        """Step over *mark*, or over the end of the text if it is empty."""
+        """Skip *mark*, or the end of the text if it is empty."""
         found = self.skip()
         if mark == "}" and found == "," and self._text[self._at + 1 :].lstrip().startswith('"'):
             line = self.place()[0]
@@ -343,7 +343,7 @@ _LOOKED_AT: Final = 64
 
 
 def read_rows(path: Path, names: Renaming, limits: ReadLimits) -> Iterator[RawRow]:
-    """The rows of a file, by the end of its name, with its own names of columns.
+    """Rows of a file with its own column names, read by the reader of its suffix.
 
     Args:
         path: The file.
@@ -365,7 +365,7 @@ def read_rows(path: Path, names: Renaming, limits: ReadLimits) -> Iterator[RawRo
         case ".parquet":
             yield from read_parquet(path, limits)
         case suffix if path.is_dir():
-            yield from read_jsonl(path, limits)  # which says that it is a folder, and what it holds
+            yield from read_jsonl(path, limits)  # raises the error for a folder, with its contents
         case suffix:
             found = f"the suffix {suffix!r}" if suffix else "a file name without a suffix"
             raise UnreadableError(
@@ -374,7 +374,7 @@ def read_rows(path: Path, names: Renaming, limits: ReadLimits) -> Iterator[RawRo
 
 
 def _advice(path: Path, suffix: str) -> str:
-    """What to do with a file whose name says nothing of use."""
+    """Advice about a file with an unsupported suffix."""
     if suffix in _WORKBOOKS:
         return "; a workbook can be exported as CSV (UTF-8)"
     try:
@@ -407,7 +407,7 @@ def file_name(path: str | os.PathLike[str]) -> str:
 
 
 def file_rows(name: str, names: Renaming, limits: ReadLimits | None = None) -> Iterator[RawRow | Conversation]:
-    """The rows of a file with the names of columns that they have here.
+    """Rows of a file with the library's column names.
 
     Args:
         name: The file, as the user named it.
@@ -423,7 +423,7 @@ def file_rows(name: str, names: Renaming, limits: ReadLimits | None = None) -> I
 
 
 def counted(rows: Iterable[RawRow], limits: ReadLimits) -> Iterator[RawRow]:
-    """The *rows*, as many as the limits allow."""
+    """The *rows*, up to the limits."""
     for count, row in enumerate(rows, start=1):
         limits.check("rows", count, "rows", line=row.line, whole=False)
         yield row

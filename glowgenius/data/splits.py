@@ -1,4 +1,4 @@
-"""Splits by row and by group, and replay rows mixed in."""
+"""Train/test splits by row and by group, and mixing in replay rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LABELS_SHOWN = 5
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what is no seed; a negative one would give the order of its absolute value.
+    """Refuse an invalid seed; a negative one would give the order of its absolute value.
 
     Raises:
         ConfigError: The seed is no integer ≥ 0.
@@ -33,7 +33,7 @@ def check_seed(seed: int) -> None:
 
 
 def permutation(length: int, seed: int) -> list[int]:
-    """The positions 0 … length - 1 in an order that the seed decides: a Fisher-Yates shuffle from the end.
+    """The positions 0 … length - 1 in an order determined by the seed: a Fisher-Yates shuffle from the end.
 
     Step i (from length - 1 down to 1) swaps position i with position ⌊u · (i + 1)⌋, where u is the next value of
     `random.Random(seed).random()`. Python promises that sequence for all versions; it does not promise the
@@ -49,7 +49,7 @@ def permutation(length: int, seed: int) -> list[int]:
 
 
 def families(rows: Sequence[Conversation]) -> list[list[int]]:
-    """Positions of rows that must stay together: of one group or asking the same, and so on through others.
+    """Groups of row positions that must stay in one split: same group or same question, transitively.
 
     A row without a group that asks what no other row asks is a family of its own.
     """
@@ -68,7 +68,7 @@ def families(rows: Sequence[Conversation]) -> list[list[int]]:
         if question:
             keys.append(question)
         for key in keys:
-            # The smaller root wins, so that families come in the order of their first rows.
+            # The smaller root wins, so that groups come in the order of their first rows.
             low, high = sorted((root(first.setdefault(key, i)), root(i)))
             parent[high] = low
     members: dict[int, list[int]] = {}
@@ -80,7 +80,7 @@ def families(rows: Sequence[Conversation]) -> list[list[int]]:
 def split_positions(
     rows: Sequence[Conversation], test_size: float, *, seed: int, by: str
 ) -> tuple[list[int], list[int]]:
-    """The positions of the training rows and of the test rows, each in the order of the data.
+    """Positions of training rows and of test rows, each in the order of the data.
 
     Args:
         rows: The rows to split.
@@ -110,21 +110,21 @@ def split_positions(
 
 
 def _nearest(shuffled: Sequence[list[int]], wanted: int) -> list[int]:
-    """The rows of as many families as come nearest to the size wanted, without taking all; at least one family."""
+    """Rows of the number of groups closest to the wanted size; at least one group and never all."""
     total = sum(map(len, shuffled))
     test: list[int] = []
     for unit in shuffled:
-        # A family that would lead further away from the size wanted is passed over; smaller ones may still fit.
+        # A group that would move further from the wanted size is skipped; smaller ones may still fit.
         size = len(test) + len(unit)
         if size < total and abs(size - wanted) < abs(len(test) - wanted):
             test += unit
-    return test or min(shuffled, key=len)  # every family is more than twice the size wanted
+    return test or min(shuffled, key=len)  # every group is more than twice the wanted size
 
 
 def _by_label(
     rows: Sequence[Conversation], shuffled: Sequence[list[int]], wanted: int
 ) -> list[tuple[list[list[int]], int]]:
-    """The families of each label, and how many of their rows are for testing: shares by the largest remainder.
+    """Groups of each label, and how many of their rows are test rows, by the largest remainder method.
 
     A family whose rows have several labels counts as the commonest of them, the first among equals.
 
@@ -155,7 +155,7 @@ def _by_label(
 
 
 def _alone(labels: Sequence[str], total: int) -> str:
-    """Why answers that stand alone cannot be split, and what to do."""
+    """Why answers that occur once cannot be stratified, and what to do."""
     named = ", ".join(repr(shortened(label)) for label in labels[:_LABELS_SHOWN])
     more = f" and {len(labels) - _LABELS_SHOWN:,} more" if len(labels) > _LABELS_SHOWN else ""
     return (
@@ -166,7 +166,7 @@ def _alone(labels: Sequence[str], total: int) -> str:
 
 
 def parts_named(sizes: Mapping[str, int]) -> str:
-    """Why rows whose author divided them are not divided again, and what to do instead."""
+    """Why rows with a `split` column are not split again, and what to do instead."""
     first, second = list(sizes)[:2]
     parts = ", ".join(f"{name!r} ({count:,})" for name, count in sizes.items())
     return (
@@ -203,7 +203,7 @@ REPLAY: Final = "replay"
 def choose_replay(
     rows: Sequence[Conversation], replay: Sequence[Conversation], *, share: float | None, seed: int
 ) -> list[Conversation]:
-    """The replay rows for *rows*, tagged; see `Dataset.with_replay`."""
+    """Replay rows for *rows*, tagged; see `Dataset.with_replay`."""
     if not rows or not replay:
         raise DatasetError(f"with_replay needs rows on both sides, got {len(rows)} to learn and {len(replay)} to keep")
     if share is not None and (not is_number(share) or not 0 < share < 1):
@@ -222,7 +222,7 @@ def choose_replay(
 
 
 def _refuse_taught(rows: Sequence[Conversation], replay: Sequence[Conversation], chosen: Sequence[int]) -> None:
-    """A question that is taught and replayed would be pulled both ways."""
+    """Refuse questions that are both in the training rows and in the replay rows."""
     taught = {question_key(row): row.answer for row in rows}
     problems = [
         Problem(

@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet files, row by row."""
+"""Reading CSV, TSV and Parquet files row by row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
 def read_table(path: Path, separator: str, names: Renaming, limits: ReadLimits) -> Iterator[RawRow]:
-    """A table with a header line; blank lines are no rows, and quoted cells may span lines.
+    """Rows of a table with a header line; blank lines are skipped, and quoted cells may span lines.
 
     Raises:
         UnreadableError: The file cannot be opened, or has no usable header or no rows.
@@ -50,7 +50,7 @@ def read_table(path: Path, separator: str, names: Renaming, limits: ReadLimits) 
 
 @final
 class _Lines:
-    """The lines of a file for the csv module, which counts rows, not lines; remembers bytes that are not UTF-8."""
+    """Lines of a file for the csv module, which counts rows, not lines; records bytes that are not UTF-8."""
 
     def __init__(self, path: Path, limits: ReadLimits) -> None:
         self._lines = lines(path, limits)
@@ -69,7 +69,7 @@ class _Lines:
 
 @final
 class _Table:
-    """The state of reading one table."""
+    """State of reading one table."""
 
     def __init__(self, path: Path, separator: str, names: Renaming, limits: ReadLimits) -> None:
         self._lines = _Lines(path, limits)
@@ -81,7 +81,7 @@ class _Table:
         self._names = names
 
     def rows(self) -> Iterator[RawRow]:
-        """Every row below the header."""
+        """All rows below the header."""
         header_line, header = self._next_cells()
         if isinstance(header, RawRow):
             raise UnreadableError(header.faults[0].found, header.faults[0].accepted, line=header_line)
@@ -106,7 +106,7 @@ class _Table:
             line, cells = self._next_cells()
 
     def _next_cells(self) -> tuple[int, list[str] | RawRow | None]:
-        """The line on which the next row starts, and its cells, or what is wrong with it, or None at the end."""
+        """Line number of the next row and its cells, or the fault, or None at the end."""
         while True:
             line, self._lines.fault = self._lines.number + 1, None
             try:
@@ -130,7 +130,7 @@ class _Table:
         return RawRow(columns=columns, line=line, faults=tuple(faults), header_line=header_line)
 
     def _value(self, column: str, cell: str, faults: list[Fault]) -> Any:
-        """What a cell means in its column; only the columns of ours that are no text are more than text."""
+        """Value of a cell in its column; only non-text columns of the library are converted."""
         if column in _EMPTY_IS_ABSENT and not cell.strip():
             return None
         is_list = column in _LIST_COLUMNS and cell.lstrip().startswith("[")
@@ -140,7 +140,7 @@ class _Table:
             value, found = self._decoder.decode_only(cell)
         except BrokenJSONError as error:
             if column == "weight":
-                return cell  # whoever reads the row says what a weight is
+                return cell  # the row reader explains valid weights
             accepted = "JSON text of a list of strings, or one string"
             faults.append(Fault(column, f"no JSON at character {error.position + 1}: {error.reason}", accepted))
             return None
@@ -151,7 +151,7 @@ class _Table:
 
 
 def _quoting(error: str) -> tuple[str, str]:
-    """What a complaint of the csv module means, and what to do."""
+    """Meaning of a csv module error, and what to do."""
     if "end of data" in error:
         return "a quoted cell that is never closed", "a closing quote"
     if "new-line" in error:
@@ -182,7 +182,7 @@ _BATCH = 1024
 
 
 def read_parquet(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
-    """The rows of a Parquet file, a thousand at a time.
+    """Rows of a Parquet file, read a thousand at a time.
 
     Raises:
         MissingDependencyError: The package `pyarrow` is not installed.
@@ -192,7 +192,7 @@ def read_parquet(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
     parquet = require("pyarrow.parquet", extra="data", purpose="reading Parquet files")
     rows = 0
     try:
-        # A packed one has to be unpacked as a whole, since its columns are found from its end.
+        # A compressed file is expanded completely, since a Parquet file is read from its end.
         packed = path.suffix.lower() == PACKED
         source = io.BytesIO(b"".join(unpacked(path, limits))) if packed else str(path)
         with parquet.ParquetFile(source) as file:
@@ -218,7 +218,7 @@ def read_parquet(path: Path, limits: ReadLimits) -> Iterator[RawRow]:
 
 
 def _check_size(metadata: Any, size: int, limits: ReadLimits) -> None:
-    """What the file says of itself, before any of it is read."""
+    """Check the size in the file's metadata before reading."""
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     values = sum(group.column(at).num_values for group in groups for at in range(group.num_columns))
     size = max(1, size)
@@ -231,7 +231,7 @@ def _check_size(metadata: Any, size: int, limits: ReadLimits) -> None:
 
 
 def arrow_rows(batches: Iterable[Any], schema: Any, limits: ReadLimits) -> Iterator[RawRow]:
-    """The rows of Arrow batches, class labels by the names that the package `datasets` has written into the schema.
+    """Rows of Arrow batches, with class labels by the names that `datasets` stores in the schema.
 
     Raises:
         UnreadableError: Two columns, or two keys of an object, have one name.
@@ -245,7 +245,7 @@ def arrow_rows(batches: Iterable[Any], schema: Any, limits: ReadLimits) -> Itera
 
 
 def _refuse_repeated(fields: Any) -> None:
-    """Look through a schema, or the fields of an object in it, for names that come twice."""
+    """Refuse repeated names in a schema, or in the fields of a nested object."""
     kinds = [(field.name, field.type) for field in fields]
     refuse_repeated(name for name, _ in kinds)
     for _, kind in kinds:
@@ -257,7 +257,7 @@ def _refuse_repeated(fields: Any) -> None:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Column → the names of its classes, of tables that `datasets` has written."""
+    """Column → class names, for tables written by `datasets`."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         kinds = [(column, kind["names"]) for column, kind in features.items() if kind.get("_type") == "ClassLabel"]
@@ -267,7 +267,7 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]
 
 
 def labelled(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with the names of its classes for their numbers; -1 stands for a class that is not known."""
+    """The row with class names instead of numbers; -1 is an unknown class."""
     for column, known in names.items():
         number = row.get(column)
         if isinstance(number, int) and number < len(known):

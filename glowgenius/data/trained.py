@@ -1,4 +1,4 @@
-"""What was trained, as hashes: enough to tell later whether a question was among it, and too little to read it back."""
+"""Hashes of the training questions: enough to recognise a question later, without storing its text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _EMPTY: Final = np.uint32(0xFFFFFFFF)
 @final
 @frozen(kw_only=True, eq=False)
 class Trained:
-    """The training rows of a run, as hashes."""
+    """Hashes of the training rows of a run."""
 
     num_rows: int
     """How many rows were trained."""
@@ -81,7 +81,7 @@ class Trained:
         )
 
     def known(self, rows: Sequence[Conversation]) -> list[Known | None]:
-        """How each of *rows* was trained; None where it was not.
+        """How each of *rows* was trained (exactly, nearly, by group); None if it was not.
 
         Nearly the same are questions that share 80 % of their 5-grams, by their sketches, and all numbers, with the
         same answer where that is short.
@@ -118,7 +118,7 @@ class Trained:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], place: str) -> Trained:
-        """What `to_json` wrote.
+        """The hashes that `to_json` wrote.
 
         Raises:
             CheckpointError: It is not; *place* says where it stands.
@@ -135,7 +135,7 @@ class Trained:
 
 @final
 class _Index:
-    """Finds the rows whose sketches have values in common with a question's.
+    """Finds rows whose sketches share values with a question's sketch.
 
     Args:
         trained: Has the sketches.
@@ -149,7 +149,7 @@ class _Index:
         self._values = flat[self._order]
 
     def has_near(self, row: Conversation) -> bool:
-        """Whether a row nearly the same was trained."""
+        """Whether a near duplicate was trained."""
         question, answer = texts_of(row)
         if not self._width or not question:
             return False
@@ -168,7 +168,7 @@ class _Index:
 
 
 def without(rows: Dataset, held: Dataset) -> Dataset | None:
-    """*rows* less those of *held*, each as often as it is there; None where some are not among them."""
+    """*rows* minus those of *held*, with multiplicity; None if some are not among them."""
     left = Counter(json.dumps(row.to_record(), sort_keys=True) for row in held)
     kept: list[int] = []
     for at, row in enumerate(rows):
@@ -181,7 +181,7 @@ def without(rows: Dataset, held: Dataset) -> Dataset | None:
 
 
 def _hash(value: object) -> int:
-    """The same on every machine and in every process."""
+    """A hash that is the same on every machine and in every process."""
     return int.from_bytes(
         hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
     )
@@ -197,13 +197,13 @@ def _is_in(ordered: NDArray[np.uint64], value: int) -> bool:
 
 
 def _sketch(text: str, width: int) -> NDArray[np.uint32]:
-    """The smallest hashes of the 5-grams of *text*, at most *width* of them, in order."""
+    """Bottom-k sketch of *text*: the smallest hashes of its 5-grams, at most *width*, sorted."""
     hashes = {zlib.crc32(gram.encode("utf-8", "surrogatepass")) for gram in grams(text)} - {int(_EMPTY)}
     return np.array(sorted(hashes)[:width], dtype=np.uint32)
 
 
 def _alike(one: NDArray[np.uint32], padded: NDArray[np.uint32], width: int) -> float:
-    """The share of 5-grams that two texts have in common: exact where the sketches hold all, else by bottom-k."""
+    """Jaccard similarity of two texts' 5-grams: exact if the sketches hold all, else estimated by bottom-k."""
     other = padded[padded != _EMPTY]
     union = np.union1d(one, other)
     if max(len(one), len(other)) >= width:

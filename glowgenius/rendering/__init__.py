@@ -1,4 +1,4 @@
-"""From conversations to tokens with loss weights, and from sampled tokens back to messages."""
+"""Rendering: conversations to tokens with loss weights, and sampled tokens back to messages."""
 
 from glowgenius.rendering.chat_template import ChatTemplateRenderer
 from glowgenius.rendering.cookbook import CookbookRenderer, as_renderer
@@ -7,7 +7,7 @@ from glowgenius.rendering.preview import Preview, preview
 from glowgenius.rendering.question_answer import QuestionAnswerRenderer
 from glowgenius.rendering.renderer import ExampleBuilder, RenderedExample, Renderer, TrainOn, offer
 
-# The order of the offers is the order of preference of Renderer.for_model.
+# Renderer.for_model tries the factories in the order of registration.
 offer(lambda tokenizer: ChatTemplateRenderer(tokenizer) if tokenizer.chat_template else None)
 offer(QuestionAnswerRenderer)
 

@@ -1,4 +1,4 @@
-"""Markup of tool calls, and whether a template writes everything that a conversation says."""
+"""Markup of tool calls in chat templates, and the check that a template writes everything a conversation contains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _A_NAME: Final = r"[^\s<>\"'(){}\[\],|]+"
 @final
 @frozen(kw_only=True)
 class CallMarkup:
-    """Where the calls of a turn begin, how each is written, what stands between them and behind the last."""
+    """How a template writes tool calls: where they begin, their form, and the text between and after them."""
 
     core: str
     """What stands right before the first name, or the first JSON object, whatever was said before; may be nothing."""
@@ -66,7 +66,7 @@ class CallMarkup:
     """What stands around reasoning before a call, where that is otherwise than before an answer."""
 
     def read(self, text: str, plain: Callable[[str], Message]) -> Message | None:
-        """The message in *text*, whose part before the calls *plain* reads; None where no calls can be read."""
+        """The message in *text* with its tool calls; *plain* parses the rest. None if no call can be parsed."""
         at = text.find(self.core) if self.core else 0
         if at < 0:
             return None
@@ -104,7 +104,7 @@ class CallMarkup:
 @final
 @frozen(kw_only=True)
 class _Form:
-    """How one call is written: as a JSON object, as a name and a JSON object, or as a name and pairs."""
+    """Form of one call: a JSON object, a name and a JSON object, or a name and key-value pairs."""
 
     keys: tuple[str, str] | None = None
     """The names of name and arguments in a JSON object that holds both."""
@@ -116,7 +116,7 @@ class _Form:
     """How keys and values are written, where they are no JSON."""
 
     def read(self, text: str, at: int) -> tuple[dict[str, Any], int] | None:
-        """The function that is called at place *at* of *text*, and the place behind it."""
+        """The function called at position *at* of *text*, and the position after it."""
         if self.keys is not None:
             found = _json_at(text, at)
             if found is None or not {*self.keys} <= {*found[0]}:
@@ -138,7 +138,7 @@ class _Form:
 @final
 @frozen(kw_only=True)
 class _Pairs:
-    """How keys and values are written."""
+    """Form of arguments written as key-value pairs."""
 
     colon: str
     """Between key and value."""
@@ -159,7 +159,7 @@ class _Pairs:
     """Whether quotes and line breaks within a string are escaped as in Python."""
 
     def read(self, text: str, at: int, opening: str) -> tuple[dict[str, Any], int] | None:
-        """The arguments that begin at place *at* of *text* with *opening*, and the place behind them."""
+        """The arguments that begin at position *at* of *text* with *opening*, and the position after them."""
         if not text.startswith(opening, at) or (self.empty.startswith(opening) and text.startswith(self.empty, at)):
             return ({}, at + len(self.empty)) if text.startswith(self.empty, at) else None
         arguments: dict[str, Any] = {}
@@ -178,7 +178,7 @@ class _Pairs:
             at += len(self.comma)
 
     def _value(self, text: str, at: int) -> tuple[Any, int] | None:
-        """The value at place *at*: the shortest stretch that is one and that a comma or the end follows."""
+        """The value at position *at*: the shortest valid one that a comma or the end follows."""
         opening, closing = self.quotes
         if opening and text.startswith(opening, at):
             start = at + len(opening)
@@ -207,7 +207,7 @@ class _Pairs:
         return None
 
     def _decoded(self, written: str) -> tuple[bool, Any]:
-        """Whether *written* is a value other than a string, and which."""
+        """Whether *written* is a non-string value, and the value."""
         with suppress(ValueError):
             value = json.loads(written)
             return not isinstance(value, str), value
@@ -227,7 +227,7 @@ class _Pairs:
 
 
 def learn(write: Write, thoughtful: str | None) -> CallMarkup | None:
-    """How calls are written by *write*, which takes calls and content and gives what a model would sample.
+    """The call markup of a template, learned from *write*, which renders calls and content as sampled text.
 
     *thoughtful* is what it samples for the reasoning `THINKS` and one call, where reasoning is written there.
 
@@ -272,7 +272,7 @@ EXAMPLE: Final = {"id": "callgg001", "function": {"name": _NAME, "arguments": _W
 
 
 def _between(form: _Form, two: str | None, start: int) -> re.Pattern[str] | None:
-    """What stands between two calls, of which the first begins at *start* of *two*; None where there is only one."""
+    """The text between two calls, the first of which begins at *start* of *two*; None if there is only one."""
     found = None if two is None or two.count(_SECOND) == 0 else form.read(two, start)
     if found is None or two is None:
         return None
@@ -281,7 +281,7 @@ def _between(form: _Form, two: str | None, start: int) -> re.Pattern[str] | None
 
 
 def _json_form(one: str) -> tuple[_Form, int, str] | None:
-    """The form of a call whose arguments are JSON, where it begins in *one*, and what stands behind it."""
+    """The form of a call with JSON arguments that begins in *one*, and the text after it."""
     for place in (found.start() for found in re.finditer(r"\{", one)):
         value = _json_at(one, place)
         if value is None:
@@ -300,7 +300,7 @@ def _json_form(one: str) -> tuple[_Form, int, str] | None:
 def _pair_form(
     one: str, number: str, none: str | None, two: str | None, *, escapes: bool
 ) -> tuple[_Form, int, str] | None:
-    """As `_json_form`, of a call whose arguments are written as pairs."""
+    """Like `_json_form`, for a call with arguments as key-value pairs."""
     words, figures = (_pieces(text, values) for text, values in ((one, _WORDS), (number, _NUMBERS)))
     if words is None or figures is None or none is None or _NAME not in none:
         return None
@@ -310,7 +310,7 @@ def _pair_form(
     shared = _shared_end(closing, behind)
     tail, empty = closing.removesuffix(shared), behind.removesuffix(shared)
     if not tail and shared:
-        # Nothing but what ends the call ends its last value: as much of it as stands between two calls as well.
+        # The last value ends only where the call ends: at the text that two calls have between them as well.
         first = None if two is None else _pieces(two, _NUMBERS)
         ends = len(shared) if first is None else num_shared(shared, first[4])
         tail, empty, shared = shared[:ends], behind[: len(behind) - len(shared) + ends], shared[ends:]
@@ -319,7 +319,7 @@ def _pair_form(
 
 
 def _pieces(text: str, values: Mapping[str, Any]) -> tuple[int, str, str, str, str] | None:
-    """Where the name begins, and what stands behind name, key, value and last value."""
+    """Start of the name, and the text after name, key, value and last value."""
     places: list[tuple[int, int]] = []
     at = text.find(_KEYS[0])
     name = text.rfind(_NAME, 0, at)
@@ -338,13 +338,13 @@ def _pieces(text: str, values: Mapping[str, Any]) -> tuple[int, str, str, str, s
 
 
 def _shared_end(one: str, other: str) -> str:
-    """What both texts end with."""
+    """Common suffix of two texts."""
     number = num_shared(one[::-1], other[::-1])
     return one[len(one) - number :]
 
 
 def _json_at(text: str, at: int) -> tuple[dict[str, Any], int] | None:
-    """The JSON object at place *at*, and the place behind it."""
+    """The JSON object at position *at*, and the position after it."""
     with suppress(ValueError, RecursionError):
         value, end = _DECODER.raw_decode(text, at)
         return (cast("dict[str, Any]", value), end) if isinstance(value, dict) else None
@@ -411,7 +411,7 @@ _REMEDY_OF_RENDERER: Final = {
 @final
 @frozen
 class _Loss:
-    """What a template leaves out of conversations of one form."""
+    """Fields that a template leaves out of conversations of one form."""
 
     fields: tuple[tuple[int, str], ...]
     """Message and field, such as `content`, `name` or `tool_calls[0]`."""
@@ -425,7 +425,7 @@ class _Loss:
 
 @final
 class LossCheck:
-    """Tells what a renderer leaves out, by texts of our own in the place of everything that a conversation says.
+    """Detects fields of a conversation that a renderer leaves out, with marker texts in their place.
 
     So what one message says is never taken for another that says the same. What is left out depends on who speaks
     when, not on the words, so conversations of one form are looked at once.
@@ -435,7 +435,7 @@ class LossCheck:
     def __init__(
         self, write: WriteConversation, *, by: str = "the chat template", spell: Callable[[str], str] | None = None
     ) -> None:
-        """Look at what *write* makes of messages and tools.
+        """Check the output of *write*, which renders messages and tools.
 
         Args:
             write: Gives the text of messages and tools.
@@ -452,11 +452,11 @@ class LossCheck:
 
     @property
     def num_forms(self) -> int:
-        """How many forms of conversations are remembered."""
+        """Number of conversation forms remembered."""
         return len(self._found)
 
     def refuse(self, messages: Sequence[Message], tools: Tools, text: str, answers: Container[int] = ()) -> None:
-        """Refuse *text* where it lacks something that *messages* or *tools* say.
+        """Raise an error if *text* lacks something in *messages* or *tools*.
 
         Args:
             messages: The conversation.
@@ -492,7 +492,7 @@ class LossCheck:
         return _written(content, text) or (self._spell is not None and holds(text, self._spell(content)))
 
     def _loss(self, messages: Sequence[Message], tools: Tools) -> _Loss | None:
-        """What is left out of conversations like this one; None where our own words are refused in it."""
+        """Fields left out of conversations of this form; None if the template refuses the marker texts."""
         form = (*map(_form, messages), bool(tools))
         if form not in self._found:
             if len(self._found) >= _FORMS_KEPT:
@@ -522,7 +522,7 @@ class LossCheck:
         return _Loss(tuple(fields), lost_tools, ids=any(found not in text for found in ids))
 
     def _is_lost(self, messages: Sequence[Message], index: int, field: str, tools: Tools, text: str) -> bool:
-        """Whether *text* lacks a field, and, of an assistant's message, lacked it while that was the last as well."""
+        """Whether *text* lacks a field; for an assistant message, also while it was the last message."""
         message = messages[index]
         said = str(getattr(message, field) or "")
         if not said.strip() or said in text:
@@ -530,11 +530,11 @@ class LossCheck:
         if message.role != "assistant":
             return True
         if index == len(messages) - 1:
-            return self._spell is not None  # an answer that a template writes is compared to the letter elsewhere
+            return self._spell is not None  # rendered answers are compared exactly elsewhere
         return said not in self._write(messages[: index + 1], tools)
 
     def _refuse_disorder(self, messages: Sequence[Message]) -> None:
-        """Refuse results in another order than their calls, where only their order tells which is which."""
+        """Refuse tool results in another order than their calls if only the order connects them."""
         open_calls: list[str] = []
         for index, message in enumerate(messages):
             if message.role != "tool":
@@ -551,7 +551,7 @@ class LossCheck:
 
 
 def _kind(index: int, message: Message, field: str) -> str:
-    """Which remedy a lost *field* of a message has."""
+    """Which advice applies to a lost *field* of a message."""
     if field.endswith(".id"):
         return "id"
     if field == "content" and message.role == "tool":
@@ -564,7 +564,7 @@ def _kind(index: int, message: Message, field: str) -> str:
 
 
 def _form(message: Message) -> tuple[Any, ...]:
-    """What of a message decides how a template writes it, its words aside."""
+    """The properties of a message that decide how a template writes it, without its text."""
     return (
         message.role,
         bool(message.content.strip()),
@@ -580,12 +580,12 @@ def _form(message: Message) -> tuple[Any, ...]:
 
 
 def _is_named(call: Mapping[str, Any]) -> bool:
-    """Whether the id of a call holds the name of its function."""
+    """Whether the id of a call contains the name of its function."""
     return str(call["function"]["name"]) in str(call.get("id") or "")
 
 
 def _stand_ins(messages: Sequence[Message]) -> list[Message]:
-    """*messages* with words of our own, each of which occurs once; results keep the calls that they answer."""
+    """*messages* with unique marker texts; results keep the ids of the calls they answer."""
     ids: dict[str, str] = {}
     names: dict[str, str] = {}
     made: list[Message] = []
@@ -597,7 +597,7 @@ def _stand_ins(messages: Sequence[Message]) -> list[Message]:
             arguments = {_KEY.format(number): _VALUE.format(number)} if call["function"]["arguments"] else {}
             stand_in: dict[str, Any] = {"function": {"name": _CALL.format(number), "arguments": arguments}}
             if call.get("id") is not None:
-                # Nine letters, which Mistral asks for; Kimi writes an id in the place of the name that it holds.
+                # Nine characters, as Mistral requires; Kimi writes the id in place of the function name it contains.
                 stand_in["id"] = ids[call["id"]] = (
                     call["id"].replace(call["function"]["name"], _CALL.format(number))
                     if _is_named(call)
@@ -622,17 +622,17 @@ def _stand_ins(messages: Sequence[Message]) -> list[Message]:
 
 
 def lost(field: str, accepted: str, *, by: str = "the chat template") -> RenderingError:
-    """The error for something that *by* does not write."""
+    """The error for something that the renderer *by* leaves out."""
     return unrenderable(f"{by} does not write it", accepted, field=field)
 
 
 def holds(text: str, part: str) -> bool:
-    """Whether *part* stands in *text*, white space aside: templates trim and indent."""
+    """Whether *text* contains *part*, ignoring white space: templates trim and indent."""
     return part in text or "".join(part.split()) in "".join(text.split())
 
 
 def _written(content: str, text: str) -> bool:
-    """Whether *text* has *content*: as it is, as JSON, or without the switches that templates take out."""
+    """Whether *text* contains *content*: verbatim, as JSON, or without the switches that templates remove."""
     if content in text or holds(text, content):
         return True
     return json.dumps(content, ensure_ascii=False)[1:-1] in text or holds(text, _SWITCH.sub("", content))

@@ -1,4 +1,4 @@
-"""Rendering with the tokenizer's own chat template, the one its model was trained with."""
+"""`ChatTemplateRenderer`: renders with the chat template of the model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @final
 class ChatTemplateRenderer(Renderer):
-    """The tokenizer's chat template decides every token; positions decide what is trained.
+    """Renders with the tokenizer's chat template; loss masks come from token positions.
 
     The tokens are exactly those of `tokenizer.apply_chat_template(messages)`.
     An assistant message is trained from where its generation prompt ends up to and including the token that stops it.
@@ -69,7 +69,7 @@ class ChatTemplateRenderer(Renderer):
         max_characters: int = MAX_CHARACTERS,
         max_loops: int = MAX_LOOPS,
     ) -> None:
-        """Learn the shape of the template's turns.
+        """Find out how the template delimits turns.
 
         Args:
             tokenizer: It has to have a chat template.
@@ -197,7 +197,7 @@ class ChatTemplateRenderer(Renderer):
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
-        """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out.
+        """The assistant message in sampled *tokens*, without the stop token and anything after it.
 
         What the template writes around an answer (an empty thinking block, a space before the stop token) is taken off.
         White space around the answer is stripped exactly where the template strips it too.
@@ -235,7 +235,7 @@ class ChatTemplateRenderer(Renderer):
         return rendered
 
     def _split(self, rendered: RenderedText, train_on: TrainOn) -> tuple[RenderedExample, ...]:
-        """The whole conversation first; what it has in another form than sampling is trained by shorter ones."""
+        """The whole conversation as one example, and shorter ones for turns it writes differently from sampling."""
         messages, tools = rendered.given.messages, rendered.given.tools
         trained = _Trained.of(messages, train_on)
         examples: list[RenderedExample] = []
@@ -252,7 +252,7 @@ class ChatTemplateRenderer(Renderer):
             rendered = self._render(messages, tools)
 
     def _example(self, rendered: RenderedText, trained: _Trained) -> tuple[RenderedExample, dict[int, Rewritten]]:
-        """The example of *rendered*, and those to be trained that it has in another form than sampling."""
+        """The example of *rendered*, and the trained messages it writes differently from sampling."""
         messages = rendered.given.messages
         spans: list[tuple[Span, float]] = []
         rewritten: dict[int, Rewritten] = {}
@@ -266,7 +266,7 @@ class ChatTemplateRenderer(Renderer):
             else:
                 spans += [(span, weight) for span in found]
         if trained.everything:
-            # Nothing comes before the first token to predict it from.
+            # No context precedes the first token, so it is not predicted.
             left_out = [rendered.rewritten_answer(index) for index in sorted(rewritten)]
             edges = [1, *(edge for span in left_out for edge in span), len(rendered.tokens)]
             spans = [((edges[at], edges[at + 1]), trained.weights[0]) for at in range(0, len(edges), 2)]
@@ -275,7 +275,7 @@ class ChatTemplateRenderer(Renderer):
     def _found(
         self, rendered: RenderedText, index: int, role: str, trained: _Trained, marked: Sequence[Span] | None
     ) -> Sequence[Span] | Rewritten:
-        """Where the trained tokens of message *index* lie."""
+        """Token span of the trained part of message *index*."""
         if trained.everything:
             try:
                 return [] if role != "assistant" else _listed(rendered.answer(index))
@@ -291,7 +291,7 @@ class ChatTemplateRenderer(Renderer):
 @final
 @frozen(kw_only=True)
 class _Trained:
-    """What of a conversation is to be trained."""
+    """Which messages of a conversation are trained, with their weights."""
 
     weights: tuple[float, ...]
     """The weight of each message; 0 is not trained."""
@@ -309,7 +309,7 @@ class _Trained:
         return cls(weights=weights, whole=whole, everything=whole and len(set(weights)) == 1 and weights[0] > 0)
 
     def only(self, chosen: Container[int], number: int) -> _Trained:
-        """The *chosen* of the first *number* messages; their headers were trained with the whole conversation."""
+        """The *chosen* of the first *number* messages, without headers, which the whole conversation trains."""
         weights = tuple(weight if at in chosen else 0.0 for at, weight in enumerate(self.weights[:number]))
         return _Trained(weights=weights, whole=self.whole and not self.everything, everything=False)
 
@@ -319,7 +319,7 @@ def _listed(span: Span | Rewritten) -> Sequence[Span] | Rewritten:
 
 
 def _build(tokens: Sequence[int], spans: Sequence[tuple[Span, float]]) -> RenderedExample:
-    """All *tokens*, those of *spans* with their weights; a token that two neighbours share belongs to the first."""
+    """All *tokens* with the weights of *spans*; a token shared by two spans belongs to the first."""
     builder = ExampleBuilder()
     for (start, end), weight in spans:
         builder.add(tokens[len(builder) : start], 0.0)

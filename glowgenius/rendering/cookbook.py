@@ -1,4 +1,4 @@
-"""Renderers written for tinker-cookbook, used as they are; neither tinker nor torch is imported for it."""
+"""Adapter for renderers of tinker-cookbook; imports neither tinker nor torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _UNREAD_KEPT: Final = 1024
 
 
 def as_renderer(renderer: object) -> Renderer:
-    """*renderer* itself, or a cookbook renderer in our interface.
+    """*renderer* itself, or a cookbook renderer wrapped in a `Renderer`.
 
     Raises:
         ConfigError: It is neither; the message lists the methods that are missing.
@@ -70,14 +70,14 @@ def as_renderer(renderer: object) -> Renderer:
 
 @final
 class CookbookRenderer(Renderer):
-    """A renderer of tinker-cookbook: its tokens and its weights, unchanged."""
+    """Wraps a renderer of tinker-cookbook; its tokens and weights are unchanged."""
 
     def __init__(self, renderer: Any) -> None:
         self._given = renderer
         self._unread: deque[str] = deque(maxlen=_UNREAD_KEPT)
         self._day: date | None = None
         if getattr(renderer, "use_system_prompt", False) and getattr(renderer, "current_date", "") is None:
-            # That of gpt-oss writes the day on which it is asked; here it stays the day on which it was taken.
+            # The gpt-oss renderer writes the current date; here it stays the date on which it was wrapped.
             self._day = date.today()  # noqa: DTZ011 - the day where the user is, as there
             renderer = _on_day(renderer, self._day)
         self._renderer = renderer
@@ -169,7 +169,7 @@ class CookbookRenderer(Renderer):
     def _refuse_lost(
         self, messages: Sequence[Message], tools: Tools, tokens: Sequence[int], answers: Container[int]
     ) -> None:
-        """Refuse *tokens* that lack something that was said, where there is a tokenizer to read them with."""
+        """Refuse *tokens* that lack part of the conversation, if there is a tokenizer to decode them."""
         if getattr(self._renderer, "tokenizer", None) is not None:
             self._losses.refuse(messages, tools, self._text(tokens), answers)
 
@@ -186,7 +186,7 @@ class CookbookRenderer(Renderer):
         return self._text(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _refuse_cut(self, messages: Sequence[Message], tokens: Sequence[int]) -> None:
-        """Refuse an answer that mentions the end of reasoning, where the wrapped renderer cuts it there."""
+        """Refuse an answer whose text contains the end-of-reasoning tag, if the wrapped renderer cuts it there."""
         for index, message in enumerate(messages):
             mentions = message.role == "assistant" and "</think>" in message.content
             if not mentions or begins_with_reasoning(message.content):
@@ -202,7 +202,7 @@ class CookbookRenderer(Renderer):
     def split_messages(
         self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
     ) -> tuple[RenderedExample, ...]:
-        """One example, or one for each trained answer where the wrapped renderer writes earlier answers otherwise.
+        """One example, or one per trained answer if the wrapped renderer rewrites earlier answers.
 
         The cookbook says which by `has_extension_property`, and splits with `build_supervised_examples`.
         Here that is done message by message, so that `TrainOn.CUSTOMIZED` can be split as well.
@@ -225,9 +225,7 @@ class CookbookRenderer(Renderer):
                 field="messages",
             )
         for index, message in enumerate(messages):
-            _to_cookbook(
-                index, message, train_on
-            )  # which refuses weights that a renderer of the cookbook cannot express
+            _to_cookbook(index, message, train_on)  # refuses weights that a cookbook renderer cannot express
         plain = [evolve(message, weight=None) for message in messages]
         last = TrainOn.LAST_ASSISTANT_MESSAGE
         return tuple(self.render_messages(plain[: index + 1], last, tools) for index in answers)
@@ -248,7 +246,7 @@ class CookbookRenderer(Renderer):
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
-        """The wrapped renderer's own reading of *tokens*; thinking parts become `reasoning_content`."""
+        """The wrapped renderer's own parse of *tokens*; thinking parts become `reasoning_content`."""
         message, _ = self._renderer.parse_response([int(token) for token in tokens])
         self._unread += [str(call.raw_text) for call in message.get("unparsed_tool_calls", ())]
         return _from_cookbook(message)
@@ -258,7 +256,7 @@ class CookbookRenderer(Renderer):
         return any(raw in message.content for raw in self._unread)
 
     def _rows(self, messages: Sequence[Message], train_on: TrainOn | None, tools: Tools) -> list[dict[str, Any]]:
-        """*messages* as the cookbook takes them, with *tools* in front as the wrapped renderer words them."""
+        """*messages* in the cookbook's form, preceded by the wrapped renderer's message about *tools*."""
         if any("<think" in message.content for message in messages) and self._thinks:
             messages = split_reasoning(messages)
         messages = match_results(messages)
@@ -275,7 +273,7 @@ class CookbookRenderer(Renderer):
 
     @cached_property
     def _thinks(self) -> bool:
-        """Whether the wrapped renderer writes reasoning as a part of its own."""
+        """Whether the wrapped renderer represents reasoning as a separate part."""
         answer = [{"type": "thinking", "thinking": "glowgenius ponders"}, {"type": "text", "text": "So."}]
         rows = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": answer}]
         try:
@@ -296,7 +294,7 @@ class CookbookRenderer(Renderer):
 
 
 def _on_day(renderer: Any, day: date) -> Any:
-    """A copy of *renderer* that writes *day*."""
+    """A copy of *renderer* that writes the date *day*."""
     twin = copy.copy(renderer)
     twin.current_date = day.isoformat()
     return twin
@@ -309,7 +307,7 @@ def _train_on_what(train_on: TrainOn) -> Any:
 
 
 def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict[str, Any]:
-    """*message* as the cookbook's renderers take it."""
+    """*message* in the form of the cookbook's renderers."""
     row = message.to_dict()
     reasoning = row.pop("reasoning_content", None)
     if reasoning is not None:
@@ -335,7 +333,7 @@ def _to_cookbook(index: int, message: Message, train_on: TrainOn | None) -> dict
 
 
 def _tool_calls(index: int, calls: Sequence[Any]) -> list[Any]:
-    """The calls as the cookbook's own class, which is there when one of its renderers is."""
+    """The calls as the cookbook's own class, which is loaded whenever one of its renderers is."""
     try:
         kind: Any = importlib.import_module("tinker_cookbook.renderers").ToolCall
         return [kind.model_validate(_with_text(call)) for call in calls]
@@ -348,14 +346,14 @@ def _tool_calls(index: int, calls: Sequence[Any]) -> list[Any]:
 
 
 def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:
-    """*call* with its arguments as JSON text, which the cookbook asks for."""
+    """*call* with its arguments as JSON text, as the cookbook requires."""
     function = call["function"]
     text = json.dumps(function["arguments"], ensure_ascii=False)
     return {**call, "function": {**function, "arguments": text}}
 
 
 def _from_cookbook(message: Mapping[str, Any]) -> Message:
-    """The cookbook's message as ours; calls that it could not read stay in the text."""
+    """The cookbook's message as a `Message` mapping; calls it could not parse stay in the text."""
     content: Any = message["content"]
     parts: Sequence[Mapping[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     text = "".join(str(part["text"]) for part in parts if part["type"] == "text")
@@ -363,7 +361,7 @@ def _from_cookbook(message: Mapping[str, Any]) -> Message:
     unread: Sequence[Any] = message.get("unparsed_tool_calls", ())
     calls: Sequence[Any] = message.get("tool_calls", ())
     if calls:
-        text = text.rstrip("\n")  # which the wrapped renderers write in front of a call
+        text = text.rstrip("\n")  # the wrapped renderers write it before a call
     return Message(
         str(message["role"]),
         text + "".join(str(call.raw_text) for call in unread),

@@ -1,4 +1,4 @@
-"""Text to token ids: word cache, control tokens, shared prefixes."""
+"""Text to token ids, with a word cache and control tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLES: Final = 6
 
 @final
 class ControlTokens:
-    """The control tokens of a tokenizer, by text and by id.
+    """Control tokens of a tokenizer, by text and by id.
 
     They are the named special tokens and every added token that decoding with `skip_special_tokens` leaves out.
     The second kind matters: `all_special_tokens` knows only those with a name, so that a `<|im_start|>` that is
@@ -43,35 +43,35 @@ class ControlTokens:
         self._ids: Final = {text: token for text, token in found.items() if token is not None}
         self.ids: Final = frozenset(self._ids.values())
         """Their ids."""
-        # The longest first: of two tokens that begin alike, the tokenizer takes the longer one.
+        # The longest first: of two tokens with a common prefix, the tokenizer takes the longer one.
         self._pattern = re.compile("|".join(re.escape(text) for text in texts)) if texts else None
         self._named = [text for text in tokenizer.all_special_tokens if text in self._ids]
 
     def samples(self) -> list[tuple[str, int]]:
-        """A few of them with their ids, the named ones first."""
+        """A few control tokens with their ids, named ones first."""
         texts = dict.fromkeys([*self._named, *self._ids])
         return [(text, self._ids[text]) for text in list(texts)[:_SAMPLES]]
 
     def first_in(self, text: str) -> tuple[int, str] | None:
-        """Where the first control token of *text* begins, and which one it is."""
+        """Position and text of the first control token in *text*."""
         match = None if self._pattern is None else self._pattern.search(text)
         return None if match is None else (match.start(), match.group())
 
     def marked(self, text: str, mark: str) -> str:
-        """*text* with *mark* behind the first letter of every control token."""
+        """*text* with *mark* after the first character of every control token."""
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: f"{found.group()[0]}{mark}{found.group()[1:]}", text)
 
     def all_in(self, text: str) -> list[tuple[int, int, int | None]]:
-        """Start, end and id of every control token of *text*."""
+        """Start, end and id of every control token in *text*."""
         if self._pattern is None:
             return []
         return [(match.start(), match.end(), self._ids.get(match.group())) for match in self._pattern.finditer(text)]
 
 
 def double_bos(tokens: Sequence[int], tokenizer: Tokenizer) -> RenderingError | None:
-    """The error for tokens that begin with two BOS tokens, where they do."""
+    """The error for tokens that begin with two BOS tokens; None otherwise."""
     bos = tokenizer.bos_token_id
     if bos is None or list(tokens[:2]) != [bos, bos]:
         return None
@@ -142,7 +142,7 @@ _SIDE_BY_SIDE: Final = 64
 
 @final
 class WordEncoder:
-    """Encodes texts by their words, each of them once.
+    """Encodes texts word by word, and caches the tokens of each word.
 
     A byte-level tokenizer divides a text into words by a pattern and encodes every word by itself.
     So a text can be cut wherever that pattern cannot but begin a new word, and every piece be remembered.
@@ -150,7 +150,7 @@ class WordEncoder:
     """
 
     def __init__(self, added: Mapping[str, int], encode: Encode) -> None:
-        """Encode by *encode* what was not met before; *added* are the texts that are one token, with their ids."""
+        """Create an encoder that calls *encode* for new words; *added* maps single-token texts to their ids."""
         longest_first = sorted(added, key=lambda text: (-len(text), text))
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._given = {text: [token] for text, token in added.items()}
@@ -161,9 +161,9 @@ class WordEncoder:
 
     @classmethod
     def of(cls, backend: Any, encode: Encode) -> WordEncoder | None:
-        """One for the Rust tokenizer *backend*, which *encode* calls; None where its words may depend on each other."""
+        """A word encoder for the Rust tokenizer *backend*; None if a word's tokens may depend on its neighbours."""
         added = backend.get_added_tokens_decoder()
-        # One that is looked for in normalised text, or that takes white space with it, is not where it is written.
+        # A token matched in normalised text, or with adjacent white space, is not found at its literal position.
         moving = ("normalized", "lstrip", "rstrip", "single_word")
         moved = any(getattr(token, setting) for token in added.values() for setting in moving)
         spaced = any(re.search(r"\s", token.content) for token in added.values())
@@ -178,7 +178,7 @@ class WordEncoder:
         new = list({word for words in divided for word in words if word not in known})
         letters = sum(map(len, new))
         if letters * 2 > sum(map(len, texts)):
-            return self._encode(texts)  # hardly a word comes again
+            return self._encode(texts)  # the cache would hardly be hit
         if new:
             known.update(zip(new, self._learnt(new), strict=True))
         tokens = [list(chain.from_iterable(map(known.__getitem__, words))) for words in divided]
@@ -189,7 +189,7 @@ class WordEncoder:
         return tokens
 
     def _learnt(self, words: Sequence[str]) -> Iterator[list[int]]:
-        """The tokens of each word; they are encoded side by side, as the tokenizer takes long to begin with a text."""
+        """Tokens of each word, encoded in one batch because each call to the tokenizer is slow to start."""
         text, edge = self._edge
         rows = self._encode([text.join(words[at : at + _SIDE_BY_SIDE]) for at in range(0, len(words), _SIDE_BY_SIDE)])
         for tokens in rows:
@@ -203,7 +203,7 @@ class WordEncoder:
             yield word
 
     def _words(self, text: str) -> list[str]:
-        """*text* in pieces that are encoded alike wherever they stand."""
+        """*text* split into pieces whose tokens do not depend on their context."""
         words: list[str] = []
         for at, part in enumerate(self._added.split(text)):
             if at % 2:
@@ -214,11 +214,11 @@ class WordEncoder:
 
 
 def _allows_cuts(backend: Any) -> bool:
-    """Whether what *backend* does to a text between its added tokens is done to each word alone."""
+    """Whether *backend* processes text between added tokens word by word."""
     model = backend.model
     if type(model).__name__ != "BPE" or model.dropout or backend.pre_tokenizer is None:
         return False
-    # NFC joins nothing to a space or a line break, and leaves ASCII letters before one alone.
+    # NFC never composes across a space or newline, nor changes ASCII letters before one.
     normalizer = backend.normalizer
     if normalizer is not None and _settings(normalizer) != {"type": "NFC"}:
         return False
@@ -229,12 +229,12 @@ def _allows_cuts(backend: Any) -> bool:
 
 
 def _settings(part: Any) -> Mapping[str, Any]:
-    """What a part of a Rust tokenizer is made of, as `tokenizer.json` has it."""
+    """Settings of one component of a Rust tokenizer, as in `tokenizer.json`."""
     return cast("Mapping[str, Any]", json.loads(part.__getstate__()))
 
 
 def _kind(step: Mapping[str, Any]) -> str | None:
-    """Whether a step of the pre-tokenizer begins a new word at every cut, at least hinders none, or cannot be told."""
+    """Whether a pre-tokenizer step splits at every cut (`cutting`), allows it (`neutral`), or is unknown (None)."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": use_regex}:
             return "cutting" if use_regex else "neutral"
@@ -261,7 +261,7 @@ _UNITS_KEPT: Final = 4096
 
 @final
 class Encoder:
-    """The tokens of texts in which control tokens are written out, as chat templates write them.
+    """Encodes texts that contain control tokens, as chat templates write them.
 
     Fast tokenizers divide a text at its control tokens before they do anything else.
     So what stands before one is encoded the same whatever comes behind it; this is checked on samples when the encoder
@@ -269,7 +269,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, control: ControlTokens) -> None:
-        """Try out how *tokenizer* treats control tokens."""
+        """Test how *tokenizer* treats control tokens."""
         self._tokenizer: Any = tokenizer
         self._control = control
         self._backend = _backend(tokenizer, control)
@@ -282,17 +282,17 @@ class Encoder:
         """Whether text that reads like a control token can be encoded as text."""
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, `N × [T]`; no BOS is added."""
+        """Tokens of each text, `N × [T]`, without an added BOS."""
         if self._backend is None or any(MARK in text for text in texts):
             return [self._encode(text) for text in texts]
         return self._encode_fast(texts) if self._words is None else self._words.encode_all(texts)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of one text, `[T]`."""
+        """Tokens of one text, `[T]`."""
         return self.encode_all([text])[0]
 
     def rows(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """*messages* as chat templates take them, with every control token in their text made harmless.
+        """*messages* in the form chat templates take, with control tokens in their text neutralised.
 
         A template pastes the text of a message between its own control tokens and encodes the whole, so that
         `<|im_end|>` within an answer would end the turn, and the model would learn to stop in mid-answer.
@@ -304,7 +304,7 @@ class Encoder:
         return [self.values(message.to_dict(), f"messages[{index}]") for index, message in enumerate(messages)]
 
     def values(self, value: Any, name: str) -> Any:
-        """A JSON value with the mark in every control token of its strings, the value itself where there are none."""
+        """A JSON value with a mark in every control token of its strings; the same object if there are none."""
         if isinstance(value, str):
             return self._marked(value, name)
         if isinstance(value, dict):
@@ -332,16 +332,16 @@ class Encoder:
         return marked
 
     def encode_text(self, text: str) -> list[int]:
-        """The tokens of *text* without a control token among them, where `rows` let it pass."""
+        """Tokens of *text* without control tokens; for text that `rows` has accepted."""
         return self.encode(text) if self._control.first_in(text) is None else self.encode_data(text)
 
     def encode_data(self, text: str) -> list[int]:
-        """The tokens of *text* with nothing in it taken for a control token."""
+        """Tokens of *text* with every control token in it encoded as plain text."""
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return tokens
 
     def num_tokens(self, beginning: str, text: TokenizedText) -> int | None:
-        """How many tokens of *text* make up its *beginning*; None where the tokenizer divides that otherwise by itself.
+        """Number of tokens of *text* in its prefix *beginning*; None if the tokenization changes across the boundary.
 
         Args:
             beginning: *text* starts with it.
@@ -357,7 +357,7 @@ class Encoder:
         return end if text.tokens[first:end] == tokens else None
 
     def _unit(self, text: str) -> list[int]:
-        """The tokens of a control token and what stands behind it, which is mostly a header seen before."""
+        """Tokens of a control token and the text after it, which is mostly a repeated header."""
         if text not in self._units:
             if len(self._units) >= _UNITS_KEPT:
                 self._units.clear()
@@ -382,7 +382,7 @@ class Encoder:
 
     def _encode_fast(self, texts: Sequence[str]) -> list[list[int]]:
         backend = self._backend
-        # Settings that an earlier call through transformers may have left behind.
+        # An earlier call through transformers may have changed these settings.
         if backend.encode_special_tokens:
             backend.encode_special_tokens = False
         if backend.truncation is not None:
@@ -392,7 +392,7 @@ class Encoder:
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _divides(self, samples: Sequence[tuple[str, int]]) -> bool:
-        """Whether encoding a text is encoding its parts, cut in front of a control token."""
+        """Whether texts can be encoded in parts split before control tokens."""
         if self._backend is not None:
             added = self._backend.get_added_tokens_decoder().values()
             if any(token.lstrip or token.single_word for token in added):
@@ -404,7 +404,7 @@ class Encoder:
         return all(tokens == [*one, *other] for tokens, one, other in zip(whole, left, right, strict=True))
 
     def _writes_data(self, samples: Sequence[tuple[str, int]]) -> bool:
-        """Whether what follows a control token is encoded as it is by itself, and control tokens can be spelt out."""
+        """Whether text is encoded alike after any control token, and control tokens can be encoded as text."""
         try:
             spelt = [self.encode_data(text) for text, _ in samples]
         except TypeError:  # a tokenizer of another make, without the setting
@@ -419,7 +419,7 @@ class Encoder:
 
 @final
 class TokenizedText:
-    """A text with its tokens, and where its control tokens are in both."""
+    """A text with its tokens and the positions of its control tokens in both."""
 
     def __init__(self, text: str, tokens: list[int], control: ControlTokens) -> None:
         self.text = text
@@ -429,7 +429,7 @@ class TokenizedText:
         self._places: list[tuple[int, int, int]] | None = None
 
     def last_control_within(self, length: int) -> tuple[int, int] | None:
-        """The last control token of the first *length* letters: its letter and its token; None where there is none.
+        """Character and token position of the last control token in the first *length* characters, or None.
 
         None also where the control tokens of the text are not one for one those among the tokens.
         """
@@ -443,7 +443,7 @@ class TokenizedText:
         return found
 
     def _aligned(self) -> list[tuple[int, int, int]]:
-        """Start and end of each control token in the text, and its place among the tokens."""
+        """Start and end of each control token in the text, and its token index."""
         written = self._control.all_in(self.text)
         ids = self._control.ids
         there = [(at, token) for at, token in enumerate(self.tokens) if token in ids]
@@ -453,7 +453,7 @@ class TokenizedText:
 
 
 def _backend(tokenizer: Any, control: ControlTokens) -> Any:
-    """The Rust tokenizer behind *tokenizer*, where that encodes as *tokenizer* itself does; else None."""
+    """The Rust tokenizer of *tokenizer*, if it encodes exactly like *tokenizer*; else None."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not callable(getattr(backend, "encode_batch_fast", None)) or getattr(tokenizer, "split_special_tokens", False):
         return None
@@ -465,6 +465,6 @@ def _backend(tokenizer: Any, control: ControlTokens) -> Any:
 
 
 def num_shared(first: Sequence[object], second: Sequence[object]) -> int:
-    """How many items, or letters, the two begin with in common."""
+    """Length of the common prefix, in items or characters."""
     pairs = zip(first, second, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

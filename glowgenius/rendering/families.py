@@ -1,4 +1,4 @@
-"""Renderers written by hand for one family of models each: the door to the package `renderers`."""
+"""`FamilyRenderer`: adapter for the package `renderers`, which has one hand-written renderer per model family."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _DAY: Final = "conversation_start_date"
 
 
 def _as_day(said: object) -> date | None:
-    """The day that an option says; None for a word that is no date, which is written as it is."""
+    """The date in an option; None if it is another word, which is written as it is."""
     with suppress(TypeError, ValueError):
         return date.fromisoformat(str(said))
     return None
@@ -60,7 +60,7 @@ def _library() -> ModuleType:
 
 
 def family_names() -> tuple[str, ...]:
-    """The families that there are renderers for, such as `qwen3` or `glm-4.5`.
+    """Names of the supported model families, such as `qwen3` or `glm-4.5`.
 
     Raises:
         MissingDependencyError: The package `renderers` is not installed.
@@ -75,7 +75,7 @@ def family_names() -> tuple[str, ...]:
 
 @final
 class FamilyRenderer(Renderer):
-    """A renderer of the package `renderers`, which writes the tokens of one family of models without its template.
+    """Wraps a renderer of the package `renderers`, which writes one model family's tokens without a template.
 
     For models whose chat template `ChatTemplateRenderer` refuses. It says of each token whether the model would sample
     it; those are trained. As everywhere, each answer is checked to follow the tokens that sampling starts from, and
@@ -83,7 +83,7 @@ class FamilyRenderer(Renderer):
     """
 
     def __init__(self, tokenizer: Tokenizer, family: str, **options: JSON) -> None:
-        """Set the renderer up.
+        """Set up the renderer of a model family.
 
         Args:
             tokenizer: The tokenizer of a model of that family.
@@ -108,7 +108,7 @@ class FamilyRenderer(Renderer):
                 raise ConfigError(
                     f"the family {family!r} has the options {listed}, not {option!r}{nearest(option, fields)}"
                 )
-        # The family of gpt-oss writes the day into every prompt; here it stays the day on which the renderer was made.
+        # gpt-oss writes the date into every prompt; here it stays the date on which the renderer was created.
         self._options = dict(options)
         self._unread: deque[str] = deque(maxlen=_UNREAD_KEPT)
         self._switches = "enable_thinking" in fields
@@ -197,10 +197,10 @@ class FamilyRenderer(Renderer):
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
-        """The assistant's message in sampled *tokens*; calls that could not be read stay in the text."""
+        """The assistant message in sampled *tokens*; calls that cannot be parsed stay in the text."""
         ids = [int(token) for token in tokens]
         found: Any = self._renderer.parse_response(ids)
-        # Strings that are no JSON are called invalid there, though arguments in tags are written so.
+        # The package reports non-JSON strings as invalid, although arguments in tags are written that way.
         good = [call for call in found.tool_calls if call.name and isinstance(call.arguments, dict)]
         bad = [str(call.raw) for call in found.tool_calls if call not in good]
         self._unread += bad
@@ -220,7 +220,7 @@ class FamilyRenderer(Renderer):
     def _example(
         self, messages: Sequence[Message], weights: Sequence[float], tools: Tools, *, whole: bool
     ) -> tuple[RenderedExample, list[int]]:
-        """The example, and the messages to be trained that it has in another form than sampling."""
+        """The example, and the trained messages it writes differently from sampling."""
         tokens, owners, sampled, content = self._columns(messages, tools)
         if double := double_bos(tokens, self._tokenizer):
             raise double
@@ -246,7 +246,7 @@ class FamilyRenderer(Renderer):
     def _answer(
         self, messages: Sequence[Message], index: int, tools: Tools, tokens: Sequence[int], own: Any, sampled: Any
     ) -> tuple[int, int] | None:
-        """Where an answer lies, from the end of its prompt up to and including its stop token.
+        """Token span of an answer, from the end of its prompt through its stop token.
 
         None where the tokens are not those that sampling would go through.
         """
@@ -267,7 +267,7 @@ class FamilyRenderer(Renderer):
         return (start, end) if list(alone[:end]) == list(tokens[:end]) else None
 
     def _columns(self, messages: Sequence[Message], tools: Tools) -> tuple[list[int], Any, Any, Any]:
-        """The tokens; of each the message it belongs to, whether the model samples it, whether a message holds it.
+        """The tokens, and for each its message, whether it is sampled, and whether it is message content.
 
         Where a model stops by the header of the next turn (GLM does), a last answer has no stop token of its own.
         It gets the one that it has as soon as somebody answers.
@@ -315,7 +315,7 @@ class FamilyRenderer(Renderer):
             ) from error
 
     def _rewritten(self, messages: Sequence[Message], index: int) -> RenderingError:
-        """The error for an answer that does not go on from its prompt."""
+        """The error for an answer that does not continue its prompt."""
         accepted = "each turn as an example of its own, as render_examples() makes them"
         if index == len(messages) - 1:
             thinks = bool(messages[index].reasoning_content)
@@ -340,7 +340,7 @@ class FamilyRenderer(Renderer):
         return self._text(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _refuse_mention(self, messages: Sequence[Message]) -> None:
-        """Refuse an answer that mentions the end of reasoning: these renderers cut it there."""
+        """Refuse an answer whose text contains the end-of-reasoning tag: these renderers cut it there."""
         for index, message in enumerate(messages):
             if message.role == "assistant" and "</think>" in message.content:
                 if begins_with_reasoning(message.content):
@@ -352,7 +352,7 @@ class FamilyRenderer(Renderer):
                 )
 
     def _refuse_control(self, value: Any, name: str) -> None:
-        """Refuse text that reads like a control token, which these renderers would encode as one."""
+        """Refuse text that contains a control token, which these renderers would encode as one."""
         if isinstance(value, dict):
             for key, item in value.items():  # pyright: ignore[reportUnknownVariableType] - JSON
                 self._refuse_control(item, f"{name}.{key}")
@@ -369,7 +369,7 @@ class FamilyRenderer(Renderer):
 
 
 def _listed(rendered: Any) -> tuple[list[int], list[int], list[bool], list[bool]]:
-    """Of each token: itself, its message, whether the model samples it, whether a message holds it."""
+    """For each token: its id, its message, whether it is sampled, whether it is message content."""
     columns = (rendered.token_ids, rendered.message_indices, rendered.sampled_mask, rendered.is_content)
     if len({len(column) for column in columns}) > 1:
         raise RenderingError(

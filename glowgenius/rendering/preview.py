@@ -38,7 +38,7 @@ _LOSS_SHOWN_FULL: Final = 6.0
 @final
 @frozen(kw_only=True)
 class TokenPiece:
-    """One token, or the few that make up one letter."""
+    """One token, or the few tokens that make up one character."""
 
     text: str
     """What it decodes to."""
@@ -64,7 +64,7 @@ def token_pieces(
     losses: Sequence[float] | None = None,
     max_length: int | None = None,
 ) -> tuple[TokenPiece, ...]:
-    """The tokens of one example, as far as possible one by one.
+    """The tokens of one example as text, one by one where each is whole characters.
 
     Args:
         tokens: Token ids, `[T]`.
@@ -100,7 +100,7 @@ def token_pieces(
 
 
 def tokens_html(pieces: Sequence[TokenPiece]) -> Markup:
-    """*pieces* as HTML: trained ones marked, their loss as colour and number, and where the limit cuts.
+    """*pieces* as HTML: trained tokens marked, losses as colour and number, and the length limit.
 
     Neighbours that look alike share an element, unless their losses are shown.
     """
@@ -121,7 +121,7 @@ def tokens_html(pieces: Sequence[TokenPiece]) -> Markup:
 
 
 def printable(text: str) -> str:
-    """*text* without characters that would steer a terminal; lines and tabs stay."""
+    """*text* without terminal control characters; newlines and tabs stay."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
         for letter in text
@@ -156,7 +156,7 @@ def _control_ids(tokenizer: Tokenizer) -> set[int]:
 def _end_of_letter(
     tokens: Sequence[int], weights: Sequence[float], tokenizer: Tokenizer, start: int, control: set[int]
 ) -> int:
-    """Behind the tokens that it takes to have whole letters, with one weight and no control token among them."""
+    """End of the tokens that form whole characters, with one weight and without control tokens."""
     if int(tokens[start]) in control:
         return start + 1
     for end in range(start + 1, min(len(tokens), start + _LONGEST_LETTER) + 1):
@@ -187,7 +187,7 @@ _DEAREST: Final = 3
 @final
 @frozen(kw_only=True)
 class PreviewRun:
-    """Neighbouring tokens with the same weight."""
+    """Adjacent tokens with the same weight."""
 
     text: str
     """What they decode to, control tokens by name."""
@@ -202,7 +202,7 @@ class PreviewRun:
 @final
 @frozen(kw_only=True)
 class TokenView:
-    """The tokens of a row, with what each trained one costs a model."""
+    """The tokens of a row with the loss of each trained token."""
 
     name: str
     """Whose losses they are; empty where none are shown."""
@@ -212,7 +212,7 @@ class TokenView:
 
     @property
     def mean_loss(self) -> float | None:
-        """The mean loss of the pieces that have one, weighted as in training, in nats; None where none has."""
+        """Weighted mean loss of the tokens that have one, in nats; None if none has."""
         costs = [(piece.loss * piece.weight, piece.weight) for piece in self.pieces if piece.loss is not None]
         return math.fsum(cost for cost, _ in costs) / math.fsum(weight for _, weight in costs) if costs else None
 
@@ -244,7 +244,7 @@ class PreviewRow:
 @final
 @frozen(kw_only=True)
 class Preview:
-    """Rendered rows to look at: `print` it, or let a notebook show it."""
+    """Rendered rows with their loss masks; `print` it or display it in a notebook."""
 
     header: str
     """The renderer, and what is trained."""
@@ -274,7 +274,7 @@ class Preview:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """A self-contained piece of HTML; all text in it is escaped."""
+        """A self-contained HTML fragment; all text in it is escaped."""
         views = [
             [(_said(view) if view.name else "", tokens_html(view.pieces)) for view in row.views] for row in self.rows
         ]
@@ -282,7 +282,7 @@ class Preview:
         return rendered("preview.html", header=self.header, rows=rows, num_hidden=self.num_hidden)
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """Notebook display."""
         return self.to_html()
 
     def _summary(self, row: PreviewRow) -> str:
@@ -296,7 +296,7 @@ class Preview:
         )
 
     def _marked(self, row: PreviewRow, *, color: bool) -> str:
-        """The text of *row* for a terminal."""
+        """The text of *row* for a terminal, with trained text marked."""
         parts: list[str] = []
         cut = False
         for run in row.runs:
@@ -323,7 +323,7 @@ def preview(
     losses: Mapping[str, Sequence[Sequence[float]]] | None = None,
     max_shown: int = MAX_SHOWN,
 ) -> Preview:
-    """The first rows as they will be trained.
+    """Render the first rows, and show which tokens are trained.
 
     A conversation that has to be divided by turn is shown as the examples that it becomes.
 
@@ -408,7 +408,7 @@ def _row(
 
 
 def _parts(number: int, max_shown: int) -> list[tuple[int, int]]:
-    """Which of a *number* of tokens are shown: all, or the first and the last."""
+    """Token ranges to show: all, or the first and the last."""
     if number <= max_shown:
         return [(0, number)]
     first = max_shown // 2
@@ -426,7 +426,7 @@ def _pieces(
     max_length: int | None,
     parts: Sequence[tuple[int, int]],
 ) -> list[TokenPiece]:
-    """The tokens of the *parts* that are shown, with a note where others are left out."""
+    """Tokens of the shown *parts*, with a note where others are left out."""
     trained = np.flatnonzero(example.weights)
     if costs is not None and len(costs) != len(trained):
         raise ConfigError(f"losses must have one number for each trained token, got {len(costs)} for {len(trained)}")
@@ -446,7 +446,7 @@ def _pieces(
 
 
 def _said(view: TokenView) -> str:
-    """Whose losses a view shows, and which tokens are the dearest."""
+    """Which models' losses are shown, and which tokens have the highest loss."""
     dearest = sorted((piece for piece in view.pieces if piece.loss is not None), key=lambda piece: -(piece.loss or 0.0))
     listed = ", ".join(f"{piece.text!r} {piece.loss:.2f}" for piece in dearest[:_DEAREST])
     return f"{view.name}: {view.mean_loss or 0.0:.3f} nats per trained token; most for {listed}"
@@ -455,7 +455,7 @@ def _said(view: TokenView) -> str:
 def _runs(
     example: RenderedExample, tokenizer: Tokenizer, max_length: int | None, start: int, end: int
 ) -> list[PreviewRun]:
-    """The text of *example* from token *start* to *end*, cut where the weight changes and at *max_length*.
+    """Text of *example* from token *start* to *end*, split where the weight changes and at *max_length*.
 
     Tokens are decoded together, since a letter may take several of them.
     """
@@ -473,7 +473,7 @@ def _runs(
 
 
 def _stop(example: RenderedExample, renderer: Renderer) -> str:
-    """What the last trained token is: the stop token, or something else, which a reader should know."""
+    """Describes the last trained token: the stop token or another one."""
     last = int(example.tokens[int(np.flatnonzero(example.weights)[-1])])
     name = _decoded_run(renderer.tokenizer, [last])
     if last in renderer.stop_sequences:

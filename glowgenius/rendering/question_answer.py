@@ -34,7 +34,7 @@ _SPEAKERS: Final = ("user", "assistant")
 
 @final
 class QuestionAnswerRenderer(Renderer):
-    r"""`Question: …\nAnswer: …`, for base models; the stop token is the tokenizer's EOS.
+    r"""Renders `Question: …\nAnswer: …` for base models; the stop token is the tokenizer's EOS.
 
     A system message stands first as a paragraph of its own, further questions follow after a blank line,
     and every answer ends with EOS. A BOS comes first where the tokenizer would put one.
@@ -46,7 +46,7 @@ class QuestionAnswerRenderer(Renderer):
     keeps_prompts = True
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Learn which BOS and EOS the tokenizer has.
+        """Read BOS and EOS of the tokenizer.
 
         Raises:
             RenderingError: It has no EOS, so that a model could never learn to stop.
@@ -103,7 +103,7 @@ class QuestionAnswerRenderer(Renderer):
 
     @override
     def parse(self, tokens: Sequence[int]) -> Message:
-        """The answer in sampled *tokens*: up to EOS, without the one space that follows `Answer:`."""
+        """The answer in sampled *tokens*: up to EOS, without the space after `Answer:`."""
         ids = [int(token) for token in tokens]
         if self._eos in ids:
             ids = ids[: ids.index(self._eos)]
@@ -111,12 +111,12 @@ class QuestionAnswerRenderer(Renderer):
         return Message("assistant", text.removeprefix(" "))
 
     def _build(self, messages: Sequence[Message], weights: Sequence[float], *, headers: bool) -> ExampleBuilder:
-        """The tokens of *messages*; *headers* says whether the words around a message are trained with it.
+        """Tokens of *messages*; *headers* says whether the words around a message are trained too.
 
         A stretch of text between two EOS is encoded as one, so that its tokens are those of running text.
         """
         _refuse_inexpressible(messages)
-        self._encoder.rows(messages)  # which refuses text that can only be encoded as a control token
+        self._encoder.rows(messages)  # refuses text that can only be encoded as a control token
         builder = ExampleBuilder()
         builder.add(self._bos, 0.0)
         stretch = _Stretch(self._encoder)
@@ -140,18 +140,18 @@ class QuestionAnswerRenderer(Renderer):
 
 @final
 class _Stretch:
-    """Text between two EOS, gathered in parts and encoded as one."""
+    """Text between two EOS tokens, collected in parts and encoded at once."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._parts: list[tuple[str, float, int | None]] = []
 
     def add(self, text: str, weight: float, *, index: int | None = None) -> None:
-        """Append *text*; with *index*, it is the answer that message *index* gives, and sampling starts with it."""
+        """Append *text*; *index* marks it as the answer of message *index*, where sampling starts."""
         self._parts.append((text, weight, index))
 
     def move_to(self, builder: ExampleBuilder) -> None:
-        """Encode what was gathered, add it to *builder*, and begin anew.
+        """Encode the collected text, add it to *builder*, and start a new stretch.
 
         A token that reaches over the edge between two parts takes the larger weight of the two.
         Where an answer begins there must be no such token: sampling starts exactly there.
@@ -193,7 +193,7 @@ def _refuse_tools(tools: Tools) -> None:
 
 
 def _refuse_inexpressible(messages: Sequence[Message]) -> None:
-    """Refuse what cannot be said in questions and answers."""
+    """Refuse messages that the question-answer format cannot express."""
     for index, message in enumerate(messages):
         before = messages[index - 1].role if index else None
         extras = [

@@ -1,4 +1,4 @@
-"""`Renderer`, `Example`, and which messages are trained."""
+"""`Renderer`, `RenderedExample`, and the choice of trained messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def as_token_array(tokens: Any) -> TokenArray:
-    """A fresh, read-only `[T]` array of token ids; anything that is not a list of integers is refused."""
+    """A read-only `[T]` copy of token ids; anything but a list of integers is refused."""
     given = np.asarray(tokens)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise RenderingError(f"tokens must be integers of shape [T], got {given.dtype} of shape {list(given.shape)}")
@@ -38,7 +38,7 @@ def as_token_array(tokens: Any) -> TokenArray:
 
 
 def as_weight_array(weights: Any) -> WeightArray:
-    """A fresh, read-only `[T]` array of loss weights; negative and non-finite ones are refused."""
+    """A read-only `[T]` copy of loss weights; negative and non-finite ones are refused."""
     given = np.asarray(weights)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "biuf"):
         raise RenderingError(f"weights must be numbers of shape [T], got {given.dtype} of shape {list(given.shape)}")
@@ -53,7 +53,7 @@ def as_weight_array(weights: Any) -> WeightArray:
 @final
 @frozen(eq=False)
 class RenderedExample:
-    """A conversation as the model sees it; equal when tokens and weights are."""
+    """Tokens of a conversation and their loss weights; equal if tokens and weights are."""
 
     tokens: TokenArray = field(converter=as_token_array)
     """Token ids, `[T]`, read-only."""
@@ -82,13 +82,13 @@ class RenderedExample:
 
     @property
     def num_trained(self) -> int:
-        """How many tokens carry loss; the first token never counts, as nothing before it predicts it."""
+        """Number of tokens that carry loss; never the first, because no context predicts it."""
         return int(np.count_nonzero(self.weights[1:]))
 
 
 @final
 class ExampleBuilder:
-    """Grows tokens and weights together, so that a mask is never looked for afterwards."""
+    """Builds tokens and weights together, so that the mask is never searched for afterwards."""
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
@@ -104,7 +104,7 @@ class ExampleBuilder:
         self._runs.append((weight, len(self._tokens) - before))
 
     def build(self) -> RenderedExample:
-        """The example so far; its first token is not trained, as nothing comes before it to predict it from."""
+        """The example so far; its first token is never trained, because no context predicts it."""
         weights = np.repeat([weight for weight, _ in self._runs], [number for _, number in self._runs])
         weights[:1] = 0
         return RenderedExample(np.array(self._tokens, dtype=np.int64), weights)
@@ -152,7 +152,7 @@ class TrainOn(StrEnum):
 
 
 def message_weights(messages: Sequence[Message], train_on: TrainOn) -> list[float]:
-    """The loss weight of each message: 0 where *train_on* leaves it out, else its own `weight` or 1."""
+    """Loss weight of each message: 0 if *train_on* excludes it, else its own `weight` or 1."""
     return [
         (1.0 if message.weight is None else message.weight) if chosen else 0.0
         for message, chosen in zip(messages, _chosen(messages, train_on), strict=True)
@@ -160,7 +160,7 @@ def message_weights(messages: Sequence[Message], train_on: TrainOn) -> list[floa
 
 
 def _chosen(messages: Sequence[Message], train_on: TrainOn) -> list[bool]:
-    """Whether each message is trained, before its own weight."""
+    """Whether *train_on* includes each message."""
     roles = [message.role for message in messages]
     match train_on:
         case TrainOn.LAST_ASSISTANT_MESSAGE:
@@ -190,12 +190,12 @@ _CHUNK: Final = 256
 
 
 def offer(factory: Factory) -> None:
-    """Let `Renderer.for_model` try *factory*, after those offered before it; it returns None to pass."""
+    """Register *factory* for `Renderer.for_model`, after those registered before; it returns None for other models."""
     _FACTORIES.append(factory)
 
 
 def as_day(today: object) -> date:
-    """*today*, if it is a date.
+    """*today*, if it is a date; else an error.
 
     Raises:
         ConfigError: It is none; a datetime would bring the hour along.
@@ -206,13 +206,13 @@ def as_day(today: object) -> date:
 
 
 def unrenderable(found: str, accepted: str, *, field: str | None = None) -> RenderingError:
-    """The error for one conversation, ready to be raised; `Renderer.render` adds file, line and id."""
+    """The error for one conversation that cannot be rendered; `Renderer.render` adds file, line and id."""
     problem = Problem(found=found, accepted=accepted, field=field)
     return RenderingError("the conversation cannot be rendered", [problem])
 
 
 class Renderer(ABC):
-    """Turns conversations into tokens with loss weights, and sampled tokens back into messages.
+    """Renders messages to tokens with loss weights, and parses sampled tokens back to messages.
 
     The renderer of training is the renderer of sampling.
     Its laws: `render_prompt(messages[:-1])` is a prefix of the rendered conversation that ends in an assistant message,
@@ -229,35 +229,35 @@ class Renderer(ABC):
     @property
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer behind the tokens."""
+        """The tokenizer that encodes the text."""
 
     @property
     @abstractmethod
     def stop_sequences(self) -> tuple[int, ...] | tuple[str, ...]:
-        """Where sampling stops: token ids or strings, as `SamplingParams.stop` takes them."""
+        """Stop token ids or stop strings for sampling, in the form of `SamplingParams.stop`."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A sha256 in hexadecimal of everything that decides the tokens: kind, template, vocabulary, settings."""
+        """SHA-256 in hexadecimal of everything that decides the tokens: kind, template, vocabulary, settings."""
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """What renders, in one line for the header of a run."""
+        """One line about the renderer for the header of a run."""
 
     @property
     def day(self) -> date | None:
-        """The day that is written into the prompts; None where they are the same on every day."""
+        """The date written into prompts; None if they contain no date."""
         return None
 
     def on_day(self, day: date) -> Renderer:  # noqa: ARG002 - for those that write it
-        """The same renderer on another *day*; itself where no day is written, or where its day was chosen."""
+        """This renderer with the date *day*; the same object if no date is written or the user chose it."""
         return self
 
     @abstractmethod
     def render_messages(self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()) -> RenderedExample:
-        """The tokens and weights of *messages* as one example, before the weight of the conversation.
+        """*messages* as one example, without the weight of the conversation.
 
         Args:
             messages: The conversation.
@@ -270,7 +270,7 @@ class Renderer(ABC):
 
     @abstractmethod
     def render_prompt(self, messages: Messages, tools: Tools = ()) -> TokenArray:
-        """The tokens `[T]` of *messages* and *tools*, up to where the assistant starts to speak.
+        """Tokens `[T]` of *messages* and *tools*, up to where the assistant's answer starts.
 
         A message may be a mapping such as `{"role": "user", "content": "Hi"}`.
 
@@ -281,16 +281,16 @@ class Renderer(ABC):
 
     @abstractmethod
     def parse(self, tokens: Sequence[int]) -> Message:
-        """The assistant's message in sampled *tokens*; the stop token and anything behind it is left out."""
+        """The assistant message in sampled *tokens*, without the stop token and anything after it."""
 
     def holds_unread_call(self, message: Message) -> bool:  # noqa: ARG002 - for those that can tell
-        """Whether the content of a *message* that `parse` gave holds a call that could not be read."""
+        """Whether the content of a parsed *message* contains a tool call that could not be parsed."""
         return False
 
     def split_messages(
         self, messages: Sequence[Message], train_on: TrainOn, tools: Tools = ()
     ) -> tuple[RenderedExample, ...]:
-        """As `render_messages`, in as many examples as it takes to train every turn in the context of sampling.
+        """Like `render_messages`, with as many examples as needed to train every turn in its sampling context.
 
         One, unless a renderer writes an earlier turn otherwise once later ones follow.
 
@@ -302,7 +302,7 @@ class Renderer(ABC):
     def split_all(
         self, conversations: Sequence[Conversation], train_on: TrainOn
     ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
-        """`split_messages` of each conversation, with the error as a value; a renderer may work on all at once."""
+        """`split_messages` for each conversation, with errors as values; a renderer may process them in a batch."""
         for conversation in conversations:
             try:
                 yield self.split_messages(conversation.messages, train_on, *_given(conversation.tools))
@@ -310,7 +310,7 @@ class Renderer(ABC):
                 yield error
 
     def render(self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE) -> RenderedExample:
-        """The tokens of *conversation* and the loss weight of each.
+        """Tokens and loss weights of *conversation* as one example.
 
         Args:
             conversation: Its `weight` multiplies the weight of every token.
@@ -331,7 +331,7 @@ class Renderer(ABC):
     def render_examples(
         self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
     ) -> tuple[RenderedExample, ...]:
-        """As `render`, in as many examples as it takes to train every turn in the context in which it is sampled.
+        """Like `render`, with as many examples as needed to train every turn in its sampling context.
 
         That is one for most renderers. Thinking models drop the reasoning of earlier turns, so that no one text has
         every turn as it is sampled: then each example ends with a turn, and no message is trained in two of them.
@@ -353,7 +353,7 @@ class Renderer(ABC):
     def render_rows(
         self, conversations: Iterable[Conversation], train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
     ) -> Iterator[tuple[RenderedExample, ...] | RenderingError]:
-        """`render_examples` of one conversation after the other; many are encoded at once.
+        """`render_examples` of each conversation, encoded in batches.
 
         Args:
             conversations: Taken a few hundred at a time, so they may be more than fit into memory.
@@ -371,7 +371,7 @@ class Renderer(ABC):
 
     @staticmethod
     def for_model(name_or_directory: str, *, tokenizer: Tokenizer | None = None, today: date | None = None) -> Renderer:
-        """The renderer that fits a model: its chat template where it has one, else `Question: …` and `Answer: …`.
+        """The renderer of a model: its chat template if it has one, else `Question: …` and `Answer: …`.
 
         Args:
             name_or_directory: A hub name, a local directory or a name of the catalogue.
@@ -398,12 +398,12 @@ class Renderer(ABC):
 
 
 def _given(tools: Tools) -> tuple[Tools, ...]:
-    """The argument for *tools*, where there are any: a renderer of a user's may know none."""
+    """The `tools` argument, only if there are tools: a user's renderer may not accept it."""
     return (tools,) if tools else ()
 
 
 def fingerprint_of(kind: str, tokenizer: Tokenizer, settings: Mapping[str, JSON]) -> str:
-    """The sha256 of a renderer's kind and settings and of its tokenizer's vocabulary and special tokens."""
+    """SHA-256 of a renderer's kind and settings and of its tokenizer's vocabulary and special tokens."""
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), separators=(",", ":"))
     content = {
         "kind": kind,
@@ -419,7 +419,7 @@ def fingerprint_of(kind: str, tokenizer: Tokenizer, settings: Mapping[str, JSON]
 def _finished(
     examples: tuple[RenderedExample, ...] | RenderingError, conversation: Conversation, train_on: TrainOn
 ) -> tuple[RenderedExample, ...] | RenderingError:
-    """*examples* with the weight of their conversation, or an error that says where it stands."""
+    """*examples* with the conversation's weight, or an error with its place."""
     if isinstance(examples, RenderingError):
         error = _located(examples, conversation)
         error.__cause__ = examples.__cause__
@@ -435,14 +435,14 @@ def _finished(
 
 
 def _result(found: tuple[RenderedExample, ...] | RenderingError) -> tuple[RenderedExample, ...]:
-    """What was found, if it is no error."""
+    """The value, or raise it if it is an error."""
     if isinstance(found, RenderingError):
         raise found
     return found
 
 
 def _located(error: RenderingError, conversation: Conversation) -> RenderingError:
-    """*error* again, with the place of *conversation* in each of its problems."""
+    """*error* with the place of *conversation* added to each of its problems."""
     source = conversation.source
     place = (
         {"path": None, "line": None, "row": None}
@@ -459,7 +459,7 @@ def _located(error: RenderingError, conversation: Conversation) -> RenderingErro
 
 
 def _why_nothing_is_trained(conversation: Conversation, train_on: TrainOn) -> Problem:
-    """What left every weight at zero."""
+    """The reason why every weight is zero."""
     last = conversation.messages[-1].role
     match train_on:
         case TrainOn.LAST_ASSISTANT_MESSAGE if last != "assistant":
@@ -479,12 +479,12 @@ _OPENED: Final = re.compile(r"\s*<(think|thinking)>")
 
 
 def begins_with_reasoning(content: str) -> bool:
-    """Whether an answer begins with `<think>`; one that only mentions it does not."""
+    """Whether an answer begins with `<think>`; later mentions do not count."""
     return "<think" in content and _OPENED.match(content) is not None
 
 
 def match_results(messages: Sequence[Message]) -> Sequence[Message]:
-    """*messages* in which every result says which call it answers, as far as they tell.
+    """*messages* with the call id added to every tool result, as far as it can be inferred.
 
     A result without an id answers the first open call, of its own name if it has one; so does every result where calls
     have no ids. It gets the id of its call, or its name where there is none. A result before any call stays as it is.
@@ -506,7 +506,7 @@ def match_results(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _matched(index: int, result: Message, ids: set[str], pending: list[Mapping[str, Any]]) -> Message:
-    """*result* with its call, which is taken from the *pending* ones."""
+    """*result* with the id of its call, which is removed from *pending*."""
     answers = result.tool_call_id
     if answers in ids:
         pending[:] = [call for call in pending if call.get("id") != answers]
@@ -528,7 +528,7 @@ def _matched(index: int, result: Message, ids: set[str], pending: list[Mapping[s
 
 
 def split_reasoning(messages: Sequence[Message]) -> Sequence[Message]:
-    """*messages* with the reasoning that an assistant's content begins with as its `reasoning_content`.
+    """*messages* with leading `<think>` reasoning of assistant content moved to `reasoning_content`.
 
     White space around both parts goes: the template writes its own. What is only mentioned stays text.
 

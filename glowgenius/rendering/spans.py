@@ -1,4 +1,4 @@
-"""Where each message lies among the tokens of its conversation: by position, verified, never by search."""
+"""Token span of each message in its conversation, computed by position and verified."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Span = tuple[int, int]
 @final
 @frozen
 class Rewritten:
-    """What is found instead of a span where later messages make the template write an earlier one otherwise."""
+    """What replaces a span if later messages make the template rewrite an earlier one."""
 
     error: RenderingError
     """What to raise where the conversation cannot be divided."""
@@ -37,7 +37,7 @@ class Rewritten:
 
 @final
 class RenderedText:
-    """One conversation rendered by its chat template, as text and as tokens, ready to be divided."""
+    """One conversation rendered by its chat template, as text and tokens, ready to find spans in."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class RenderedText:
         text: str,
         tokens: list[int],
     ) -> None:
-        """Refuse what the template leaves out; *text* and *tokens* are all of what is *given*."""
+        """Check that the template leaves nothing out; *text* and *tokens* are the rendering of *given*."""
         self._template = template
         self._shape = shape
         self.given = given
@@ -60,7 +60,7 @@ class RenderedText:
         template.refuse_lost(given, text)
 
     def answer(self, index: int) -> Span | Rewritten:
-        """Where assistant message *index* lies, from its generation prompt up to and including its stop token.
+        """Token span of assistant message *index*, from its generation prompt through its stop token.
 
         Raises:
             RenderingError: Sampling would not produce it at this place, or it does not end with the stop token.
@@ -93,7 +93,7 @@ class RenderedText:
         return end if isinstance(end, Rewritten) else (start, end)
 
     def marks(self) -> list[Span]:
-        """The tokens between generation markers, as stretches in order; a token with a marked letter is marked.
+        """Token spans between generation markers, in order; a token with one marked character counts.
 
         Raises:
             RenderingError: The template writes something else when it is asked for them.
@@ -115,7 +115,7 @@ class RenderedText:
         return stretches
 
     def marked_answer(self, index: int, marks: Sequence[Span]) -> list[Span] | Rewritten:
-        """The parts of assistant message *index* that generation markers cover.
+        """The parts of assistant message *index* inside generation markers.
 
         Raises:
             RenderingError: As `answer`, or the markers leave the stop token out.
@@ -124,7 +124,7 @@ class RenderedText:
         if isinstance(span, Rewritten):
             return span
         start, stop = span
-        # A stretch that covers the stop token may go on to the white space behind it.
+        # A span that covers the stop token may extend to the white space after it.
         parts = [(max(first, start), end) for first, end in marks if first < stop and end > start]
         if not any(first < stop <= end for first, end in parts):
             covered = "its text but not its stop token" if any(first < stop for first, _ in parts) else "nothing of it"
@@ -136,7 +136,7 @@ class RenderedText:
         return parts
 
     def rewritten_answer(self, index: int) -> Span:
-        """Where assistant message *index* lies in the form that later messages see, header included if that differs.
+        """Token span of assistant message *index* as later messages see it, with the header if that differs.
 
         Raises:
             RenderingError: Its beginning cannot be told.
@@ -152,7 +152,7 @@ class RenderedText:
         return start, len(self.tokens) if stop is None else stop + 1
 
     def content(self, index: int) -> Span:
-        """Where the content of message *index* lies, whoever speaks, with the stop token where that follows at once.
+        """Token span of the content of message *index*, of any role, with the stop token if it follows directly.
 
         Raises:
             RenderingError: The template does not write the content as it is.
@@ -173,13 +173,13 @@ class RenderedText:
             )
         end = len(self._text) - after
         end += len(self._shape.stop) if self._text.startswith(self._shape.stop, end) else 0
-        # A token that reaches over an edge holds some of the content, so it counts as content:
-        # what lies surely outside are the tokens that the text before has too, and those that the text behind has too.
+        # A token that crosses a boundary contains some of the content, so it counts as content:
+        # surely outside are only the tokens shared with the text before it or with the text after it.
         head, rest = (self._template.encoder.encode(text) for text in (self._text[:before], self._text[end:]))
         return num_shared(head, self.tokens), len(self.tokens) - num_shared(rest[::-1], self.tokens[::-1])
 
     def piece(self, index: int) -> Span | Rewritten:
-        """Everything that message *index* adds to the tokens, its header included; the first token is left out."""
+        """Token span that message *index* adds, header included; the first token is left out."""
         start = 0 if index == 0 else self._tokens_of(self._written(index), index)
         if isinstance(start, Rewritten):
             return start
@@ -189,38 +189,38 @@ class RenderedText:
         return end if isinstance(end, Rewritten) else (max(start, 1), end)
 
     def _edge(self, place: int, *, behind: bool = False) -> int:
-        """The token in which the letter at *place* lies; with *behind*, the one behind the letter before *place*."""
+        """Token index of the character at *place*; with *behind*, of the token after the character before it."""
         encoder = self._template.encoder
         whole = encoder.num_tokens(self._text[:place], self._tokenized)
         if whole is not None:
             return whole
-        # The edge lies within a token, which belongs to the marked side of it.
+        # The boundary is inside a token, which belongs to the marked side.
         if behind:
             return len(self.tokens) - num_shared(encoder.encode(self._text[place:])[::-1], self.tokens[::-1])
         return num_shared(encoder.encode(self._text[:place]), self.tokens)
 
     def _written(self, number: int, *, add_generation_prompt: bool = False) -> str:
-        """What the template makes of the first *number* messages."""
+        """Rendering of the first *number* messages."""
         return self._template.write(self.given, number, add_generation_prompt=add_generation_prompt)
 
     def _is_last(self, index: int) -> bool:
         return index == len(self._messages) - 1
 
     def _with_content(self, index: int, content: str) -> str:
-        """The conversation with another content of message *index*."""
+        """The conversation with other content in message *index*."""
         messages = list(self._messages)
         messages[index] = evolve(messages[index], content=content)
         return self._template.text(messages, self.given.tools)
 
     def _end_of_last(self, ending: Ending) -> int | None:
-        """The end of a last answer without encoding it again: behind its stop token the tail is always the same."""
+        """End of a last answer without encoding it again: the text after its stop token is always the same."""
         tail = ending.tail_tokens
         end = len(self.tokens) - len(tail)
         fits = end > 0 and self.tokens[end - 1] == ending.stop_id and self.tokens[end:] == list(tail)
         return end if fits else None
 
     def _tokens_of(self, beginning: str, index: int, *, prompt: bool = False) -> int | Rewritten:
-        """How many tokens *beginning* has; it has to be the beginning of the conversation, as text and as tokens."""
+        """Number of tokens of *beginning*, checked to be a prefix of the conversation as text and as tokens."""
         field = f"messages[{index}]"
         if not self._text.startswith(beginning):
             at = num_shared(self._text, beginning)
@@ -251,7 +251,7 @@ class RenderedText:
         return length
 
     def _kwargs(self, index: int) -> str:
-        """What might make the prompt fit the answer of message *index*."""
+        """Template options that might make the prompt match the answer of message *index*."""
         switch = "enable_thinking" in self._template.source
         if self._messages[index].reasoning_content:
             setting = "={'enable_thinking': True} for answers with" if switch else " that let the model write"
@@ -264,7 +264,7 @@ class RenderedText:
         return "chat_template_kwargs or 'reasoning_content' that fit the answer, or "
 
     def _refuse_incomplete(self, index: int, written: str) -> None:
-        """Refuse an answer of which the template leaves something out."""
+        """Refuse an answer from which the template leaves something out."""
         message = self._messages[index]
         for name, text in (("content", message.content), ("reasoning_content", message.reasoning_content or "")):
             if not holds(written.replace(MARK, ""), text):
@@ -272,5 +272,5 @@ class RenderedText:
 
 
 def _shown(text: str) -> str:
-    """*text* for an error, without the marks of the encoder."""
+    """*text* for an error, without the encoder's marks."""
     return repr(text.replace(MARK, ""))

@@ -1,4 +1,4 @@
-"""Chat templates of `transformers`, run with a fixed date and bounded loops."""
+"""Chat templates of `transformers`, rendered with a fixed date and bounded loops."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _DRAWS: Final = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 
 
 class TooMuchError(RenderingError):
-    """A template went over one of its limits."""
+    """A template exceeded one of its limits."""
 
 
 @final
 class Surroundings:
-    """The functions of a template that depend on more than its conversation.
+    """Template functions whose result depends on more than the conversation, such as the date.
 
     Args:
         today: The day that `strftime_now` tells.
@@ -63,7 +63,7 @@ class Surroundings:
         self._turns = 0
 
     def functions(self, source: str) -> dict[str, Any]:
-        """The functions of a template with this *source*, in the place of its own."""
+        """Replacements for the functions of a template with this *source*."""
         given: dict[str, Any] = {}
         if "strftime_now" in source:
             given["strftime_now"] = self._strftime_now
@@ -72,11 +72,11 @@ class Surroundings:
         return given
 
     def begin(self) -> None:
-        """Count anew, for another text."""
+        """Reset the counters for another text."""
         self._turns = 0
 
     def joined(self, pieces: Iterable[str]) -> str:
-        """*pieces* as one text.
+        """*pieces* joined, with the length checked.
 
         Raises:
             TooMuchError: It is too long.
@@ -90,7 +90,7 @@ class Surroundings:
         return "".join(parts)
 
     def refuse_length(self, length: int) -> None:
-        """Refuse a text of *length* characters, if that is too long.
+        """Refuse a text of *length* characters if that exceeds the limit.
 
         Raises:
             TooMuchError: It is.
@@ -117,7 +117,7 @@ class Surroundings:
 
 
 def draws_at_random(source: str) -> bool:
-    """Whether a template with this *source* writes something else each time."""
+    """Whether the output of a template with this *source* is random."""
     return _DRAWS.search(source) is not None
 
 
@@ -145,7 +145,7 @@ _REMEDY: Final = (
 @final
 @frozen(kw_only=True)
 class Given:
-    """What a template is given to write, in our words and in its own."""
+    """Input of a template: our messages and tools, and their form in the template."""
 
     messages: Sequence[Message]
     """The conversation."""
@@ -162,7 +162,7 @@ class Given:
 
 @final
 class ChatTemplate:
-    """The chat template of a tokenizer, with fixed options; nothing is ever added to what it writes."""
+    """The chat template of a tokenizer with fixed options; nothing is added to its output."""
 
     def __init__(self, tokenizer: Tokenizer, options: Mapping[str, Any], surroundings: Surroundings) -> None:
         self.tokenizer = tokenizer
@@ -184,22 +184,22 @@ class ChatTemplate:
 
     @property
     def source(self) -> str:
-        """The template as it is written; of a tokenizer with several, all of them."""
+        """Source of the template; of all templates if the tokenizer has several."""
         template = self.tokenizer.chat_template
         return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
 
     @property
     def has_generation_markers(self) -> bool:
-        """Whether the template says by itself which text the assistant generates."""
+        """Whether the template marks generated text with `{% generation %}`."""
         return _GENERATION_MARKER.search(self.source) is not None
 
     @property
     def knows_reasoning(self) -> bool:
-        """Whether the template speaks of the reasoning of messages, in whichever mode it writes it."""
+        """Whether the template handles the reasoning of messages in any mode."""
         return _REASONING_FIELD.search(self.source) is not None
 
     def given(self, messages: Sequence[Message], tools: Tools = ()) -> Given:
-        """*messages* and *tools* as the template takes them, with a `MARK` in every control token of their text.
+        """*messages* and *tools* in the template's form, with a `MARK` in every control token of their text.
 
         Raises:
             RenderingError: The tokenizer cannot encode such text as text, or a result answers no call.
@@ -223,7 +223,7 @@ class ChatTemplate:
         )
 
     def _spell_tags(self, index: int, message: Message, row: dict[str, Any]) -> None:
-        """Put the mark into the tags of reasoning that an answer only mentions: the template would cut it there."""
+        """Put a mark into reasoning tags that an answer only mentions: the template would cut it there."""
         field = f"messages[{index}]"
         if any(tag in (message.reasoning_content or "") for tag in self._tags):
             tag = next(tag for tag in self._tags if tag in (message.reasoning_content or ""))
@@ -245,7 +245,7 @@ class ChatTemplate:
             row["content"] = row["content"].replace(tag, f"{tag[0]}{MARK}{tag[1:]}")
 
     def text(self, messages: Sequence[Message], tools: Tools = (), *, add_generation_prompt: bool = False) -> str:
-        """What the template writes; control tokens in the text of messages have a `MARK` in them.
+        """Output of the template; control tokens in the text of messages contain a `MARK`.
 
         Raises:
             RenderingError: There is no message, or the template refuses these.
@@ -253,7 +253,7 @@ class ChatTemplate:
         return self.write(self.given(messages, tools), add_generation_prompt=add_generation_prompt)
 
     def write(self, given: Given, number: int | None = None, *, add_generation_prompt: bool = False) -> str:
-        """As `text`, of the first *number* messages, or of all.
+        """Like `text`, for the first *number* messages or for all.
 
         Raises:
             RenderingError: There is no message, or the template refuses these.
@@ -271,7 +271,7 @@ class ChatTemplate:
             text = (quick or self._writer)(rows, given.schemas, add_generation_prompt=add_generation_prompt)
             self._surroundings.refuse_length(len(text))
         except ImportError:
-            raise  # jinja2 is missing: not a fault of the messages
+            raise  # jinja2 is missing: not an error in the messages
         except TooMuchError as error:
             raise unrenderable(
                 f"the chat template does too much: {error.message.partition('; ')[0]}",
@@ -287,7 +287,7 @@ class ChatTemplate:
         return text
 
     def _accepted(self, given: Given, error: Exception) -> str:
-        """What to do about a template that raises *error*."""
+        """Advice about a template that raises *error*."""
         functions = [schema.get("function", schema) for schema in given.schemas or ()]
         missing = [key for key in ("description", "parameters") if any(key not in function for function in functions)]
         asked = [key for key in missing if repr(key) in str(error)]
@@ -310,7 +310,7 @@ class ChatTemplate:
         )
 
     def _quick_writer(self) -> Callable[..., Any] | None:
-        """The same without its detours, where there is one that writes the same, with the functions of `Surroundings`.
+        """A faster function with the same output, if there is one, with the functions of `Surroundings`.
 
         The tokenizer's own method takes no functions.
         """
@@ -332,14 +332,14 @@ class ChatTemplate:
             return str(error)
 
     def marked_letters(self, given: Given) -> tuple[str, list[tuple[int, int]]]:
-        """What the template writes, and which stretches of it lie between generation markers, in letters."""
+        """Output of the template, and the character spans between generation markers."""
         options = {**self._functions, **self.options}
         if given.schemas is not None:
             options["tools"] = given.schemas
         return render_with_marks(self.tokenizer, given.rows, options)
 
     def refuse_lost(self, given: Given, text: str) -> None:
-        """Refuse a rendering that lacks something that its messages or tools say.
+        """Refuse a rendering that lacks something in its messages or tools.
 
         Raises:
             RenderingError: It names the message that the template leaves out.
@@ -347,7 +347,7 @@ class ChatTemplate:
         self._losses.refuse(given.messages, given.tools, text.replace(MARK, ""))
 
     def _text_of_arguments(self) -> bool:
-        """Whether the template asks for the arguments of calls as JSON text, and not as an object.
+        """Whether the template expects call arguments as JSON text instead of an object.
 
         Templates are written for one of the two: the other is encoded twice, printed as Python would, or refused.
         """
@@ -380,7 +380,7 @@ class ChatTemplate:
 @final
 @frozen(kw_only=True)
 class Ending:
-    """How a turn of the assistant ends: `closing stop tail`."""
+    """How an assistant turn ends: `closing stop tail`."""
 
     closing: str
     """What the template puts between answer and stop token; mostly nothing."""
@@ -401,7 +401,7 @@ class Ending:
 @final
 @frozen(kw_only=True)
 class TurnShape:
-    """What stands around the content of an assistant message: `prompt | opening content closing stop tail`."""
+    """Text around the content of an assistant message: `prompt | opening content closing stop tail`."""
 
     opening: str
     """What the model writes before its answer, such as an empty thinking block; mostly nothing."""
@@ -428,15 +428,15 @@ class TurnShape:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """The tokens that end a turn, that of an answer first."""
+        """Ids of the tokens that end a turn, the answer's own first."""
         return tuple(ending.stop_id for ending in self.endings)
 
     def ending(self, turn: str) -> Ending | None:
-        """How *turn* ends; None where it ends with none of the stop tokens."""
+        """How *turn* ends; None if it ends with no stop token."""
         return next((ending for ending in self.endings if turn.endswith(ending.stop + ending.tail)), None)
 
     def read(self, text: str) -> Message:
-        """The message in what the model wrote, up to `closing`."""
+        """The message in generated text, up to `closing`."""
         reasoning = None
         if self.opening and text.startswith(self.opening):
             text = text[len(self.opening) :]
@@ -448,7 +448,7 @@ class TurnShape:
 
 
 def probe(template: ChatTemplate) -> TurnShape:
-    """The shape of the assistant's turn, from rendering one question and one answer.
+    """Shape of the assistant's turn, found by rendering one question and one answer.
 
     The text searched here is our own, so the search cannot be misled by what users write;
     the examples of users are cut by position only.
@@ -490,7 +490,7 @@ def probe(template: ChatTemplate) -> TurnShape:
 
 
 def call_markup(template: ChatTemplate, shape: TurnShape) -> CallMarkup | None:
-    """How the template writes calls, so that sampled ones can be read; None where it writes none, or none that can."""
+    """How the template writes tool calls; None if it writes none, or none that can be parsed."""
 
     def body(calls: list[dict[str, Any]], content: str, reasoning: str | None) -> str | None:
         for tools in ((), (_TOOL,)):
@@ -517,14 +517,14 @@ def call_markup(template: ChatTemplate, shape: TurnShape) -> CallMarkup | None:
 
 
 def look_around(template: ChatTemplate) -> None:
-    """Let the template write what it may only write with a system message or tools, such as the day."""
+    """Render with a system message and with tools, to find out whether a date is written only then."""
     for messages, tools in (([Message("system", "glowgenius"), _QUESTION], ()), ([_QUESTION], (_TOOL,))):
         with suppress(RenderingError):
             template.text(messages, tools, add_generation_prompt=True)
 
 
 def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
-    """A plain answer; of a model that is made to think first, one with reasoning."""
+    """A plain answer; with reasoning for a model that always thinks first."""
     plain = Message("assistant", _ANSWER)
     thoughtful = Message("assistant", _ANSWER, reasoning_content=_REASONING)
     try:
@@ -535,14 +535,14 @@ def _typical_answer(template: ChatTemplate, prompt: str) -> Message:
 
 
 def _header(template: ChatTemplate, prompt: str) -> str:
-    """What `add_generation_prompt=True` adds to *prompt*, if there is a control token in it."""
+    """Text that `add_generation_prompt=True` adds to *prompt*, if it contains a control token."""
     before = template.text([_QUESTION])
     added = prompt[len(before) :] if prompt.startswith(before) else ""
     return added if template.control.first_in(added) else ""
 
 
 def _ending(template: ChatTemplate, turn: str, rest: str) -> Ending:
-    """How *turn* ends, of which *rest* stands behind the answer: what closes it, the stop token, what comes after.
+    """How *turn* ends, where *rest* follows the answer: closing text, stop token, and tail.
 
     Of several control tokens without a letter between them, the last one ends the turn.
     """
@@ -559,7 +559,7 @@ def _ending(template: ChatTemplate, turn: str, rest: str) -> Ending:
 
 
 def _cut(template: ChatTemplate, turn: str, rest: str, place: tuple[int, int, int | None]) -> Ending:
-    """The ending of *turn* whose stop token is at *place* in *rest*."""
+    """Ending of *turn* whose stop token is at *place* in *rest*."""
     start, end, stop_id = place
     tail = rest[end:]
     encode = template.encoder.encode
@@ -570,7 +570,7 @@ def _cut(template: ChatTemplate, turn: str, rest: str, place: tuple[int, int, in
 
 
 def _ending_of_calls(template: ChatTemplate, plain: Ending) -> list[Ending]:
-    """How a turn ends that makes a call, where it ends otherwise than an answer: with a stop token of its own."""
+    """How a turn with tool calls ends, if it has a stop token of its own."""
     call = {"id": "callgg001", "function": {"name": "glowgenius_tool", "arguments": _ARGUMENTS}}
     calling = Message("assistant", "", tool_calls=[call])
     for tools in ((), (_TOOL,)):
@@ -589,7 +589,7 @@ def _ending_of_calls(template: ChatTemplate, plain: Ending) -> list[Ending]:
 
 
 def _followed(template: ChatTemplate, answer: Message) -> str:
-    """The conversation after one more question; nothing where the template refuses that."""
+    """The conversation after one more question; empty if the template refuses that."""
     try:
         return template.text([_QUESTION, answer, _QUESTION])
     except RenderingError:
@@ -597,7 +597,7 @@ def _followed(template: ChatTemplate, answer: Message) -> str:
 
 
 def _generated(template: ChatTemplate, prompt: str, answer: Message, tools: Tools = ()) -> str:
-    """What the template writes behind *prompt* for *answer*."""
+    """Text that the template writes after *prompt* for *answer*."""
     text = template.text([_QUESTION, answer], tools)
     if not text.startswith(prompt):
         raise unrenderable("its generation prompt is not how an answer begins", "another template")
@@ -605,7 +605,7 @@ def _generated(template: ChatTemplate, prompt: str, answer: Message, tools: Tool
 
 
 def _reasoning(template: ChatTemplate, prompt: str) -> tuple[str, str] | None:
-    """What stands around the reasoning of an answer; None where the template leaves it out."""
+    """Text around the reasoning of an answer; None if the template leaves it out."""
     answer = Message("assistant", _ANSWER, reasoning_content=_REASONING)
     try:
         generated = _generated(template, prompt, answer)
