@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import traceback
 from contextlib import suppress
@@ -288,6 +289,12 @@ _NAMES: Final = [
     "train_unembed",
 ]
 """Settings that are options here, with dashes for underscores."""
+
+
+def typed(path: Path) -> str:
+    """*path* as it is typed in a shell: in quotes where it needs them, and never like an option."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def in_shell(text: str) -> str:

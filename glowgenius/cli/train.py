@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from glowgenius._output import Output
-from glowgenius.cli.common import DataFile, JSONOption, interrupted_code, print_json, say, say_error, verb
+from glowgenius.cli.common import DataFile, JSONOption, interrupted_code, print_json, say, say_error, typed, verb
 from glowgenius.cli.settings import Header, Options, make_trainer, rows_of, takes, trackers
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ def train(data: DataFile, *, options: Options, as_json: JSONOption = False) -> i
             dropped_rows=options["drop_row"] or (),
         )
     except KeyboardInterrupt as interrupt:
-        return _interrupted(interrupt, data, folder)
+        return _interrupted(interrupt, folder)
     _tell(result, folder, has_held=held is not None, as_json=as_json)
     return 0
 
 
-def _interrupted(interrupt: KeyboardInterrupt, data: Path, folder: Path) -> int:
+def _interrupted(interrupt: KeyboardInterrupt, folder: Path) -> int:
     """Say what to do after Ctrl-C, and return the exit code."""
     from glowgenius.training.run_folder import RunFolder
 
     code = say_error(interrupt, interrupted_code(interrupt))
     if RunFolder(folder).exists():
-        say(f"go on with: glowgenius train {data} (the same options) -o {folder} --resume", as_json=True)
+        say(f"to go on, give the same command with this behind it: -o {typed(folder)} --resume", as_json=True)
     else:
         say("nothing had been trained yet: begin again with the same command", as_json=True)
     return code
@@ -101,8 +101,13 @@ def _tell(result: TrainingResult, folder: Path, *, has_held: bool, as_json: bool
         )
         return
     say(f"\nthe run is in {folder}. What next:", as_json=False)
-    if has_held:
-        say(f"  glowgenius compare {folder}          base against tuned on the held-out rows", as_json=False)
-    say(f"  glowgenius chat {folder}             ask both", as_json=False)
-    say(f"  glowgenius report {folder}           the run on one page", as_json=False)
-    say(f"  glowgenius export {folder} adapter   the adapter for peft", as_json=False)
+    run = typed(folder)
+    steps = {
+        **({f"glowgenius compare {run}": "base against tuned on the held-out rows"} if has_held else {}),
+        f"glowgenius chat {run}": "ask both",
+        f"glowgenius report {run}": "the run on one page",
+        f"glowgenius export {run} adapter": "the adapter for peft",
+    }
+    width = max(map(len, steps))
+    for command, does in steps.items():
+        say(f"  {command:{width}}  # {does}", as_json=False)

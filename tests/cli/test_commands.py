@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -314,6 +315,19 @@ def test_train_says_what_it_chose_and_what_comes_next(model, data, tmp_path, mon
         assert "because no key for Tinker was found" in text
         assert f"the run is in {folder}. What next:" in text
         assert (tmp_path / folder / "held_out.jsonl").exists()
+
+
+@pytest.mark.parametrize("folder", ["my runs/it's $HOME `x`", "-o", "a;b & c"])
+def test_what_comes_next_can_be_pasted(folder, model, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = call("train", data, "--model", model, "--rank", 2, "--max-steps", 1, f"--output-dir={folder}").output
+    commands = [line.strip() for line in text.partition("What next:\n")[2].splitlines()]
+    verbs = ["compare", "chat", "report", "export"]
+    assert [shlex.split(command, comments=True)[:2] for command in commands] == [["glowgenius", verb] for verb in verbs]
+    where = {shlex.split(command, comments=True)[2] for command in commands}
+    assert [Path(path).resolve() for path in where] == [(tmp_path / folder).resolve()]
+    call(*shlex.split(commands[2], comments=True)[1:])
+    assert (tmp_path / folder / "report.html").exists()
 
 
 def test_train_as_json(model, data, tmp_path):
