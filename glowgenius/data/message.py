@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable as IterableABC
 from collections.abc import Mapping
+from collections.abc import Sequence as SequenceABC
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
 
 from attrs import evolve, field, frozen
@@ -209,6 +211,45 @@ def as_messages(values: Messages, name: str = "messages") -> tuple[Message, ...]
     if faults:
         raise ConfigError("; ".join(f"{fault.field}: {fault.found} → {fault.accepted}" for fault in faults))
     return tuple(message for message in read if message is not None)
+
+
+def as_conversation(value: object, name: str = "conversation") -> Conversation:
+    """*value* as a conversation: one already, its messages, or `{"messages": […], "tools": […]}`.
+
+    Raises:
+        ConfigError: It is none of these; a row of columns is told how it is read.
+    """
+    if isinstance(value, Conversation):
+        return value
+    row = as_mapping(value)
+    if row is not None and "messages" in row and set(row) <= {"messages", "tools"}:
+        given: Any = row
+        return Conversation(messages=as_messages(given["messages"], name), tools=as_tools(given.get("tools") or ()))
+    if row is not None:
+        raise ConfigError(
+            f"{name} must be a Conversation or its messages, got {describe(row)}; a row of columns is read by "
+            "Dataset.from_records([row])[0]"
+        )
+    said: Any = value
+    return Conversation(messages=as_messages(said, name))
+
+
+def require_rows(rows: object, name: str) -> None:
+    """Refuse what is no data set and no sequence of conversations, with the way to make one.
+
+    Raises:
+        ConfigError: *rows* is a path, a row, or rows that were not read yet.
+    """
+    if isinstance(rows, SequenceABC) and not isinstance(rows, str | bytes):
+        items = cast("Sequence[object]", rows)
+        wrong = next((item for item in items if not isinstance(item, Conversation)), None)
+        if wrong is None:
+            return
+        found = f"a {type(items).__name__} with {describe(wrong)} in it"
+    else:
+        found = "a path" if isinstance(rows, str | bytes | os.PathLike) else f"a {type(rows).__name__}"
+    made = "from_file" if found == "a path" else "from_records"
+    raise ConfigError(f"{name} must be a Dataset, got {found}; make one with Dataset.{made}(...)")
 
 
 def as_tools(tools: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

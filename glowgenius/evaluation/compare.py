@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from glowgenius._output import showable
 from glowgenius._validators import is_integer
+from glowgenius.data.message import require_rows
 from glowgenius.errors import ConfigError, EvaluationError, nearest
 from glowgenius.evaluation.answers import EvaluationResult
 from glowgenius.evaluation.evaluate import (
@@ -256,6 +257,8 @@ def compare(
     if num_resamples is not None:
         message = "num_resamples of compare() has no effect: the intervals draw nothing any more; leave it out"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
+    for name, rows in slices.items():
+        require_rows(rows, "dataset_or_slices" if name == WHOLE else f"dataset_or_slices[{name!r}]")
     judges = _judges(metric, slices)
     functions = _functions(metrics, judges.values())
     for role, side in (("base", base), ("tuned", tuned)):

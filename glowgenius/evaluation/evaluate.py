@@ -16,6 +16,7 @@ from typing_extensions import override
 from glowgenius._output import WARNING, announce, columns, showable
 from glowgenius._validators import is_integer, is_number
 from glowgenius.data.grouping import question_key
+from glowgenius.data.message import require_rows
 from glowgenius.data.message_fields import answer_text
 from glowgenius.data.splits import permutation
 from glowgenius.errors import ConfigError, EvaluationError, Problem, list_problems
@@ -251,6 +252,7 @@ def baseline_of(
 
 def _require_answers(dataset: Sequence[Conversation]) -> None:
     """Refuse a data set without questions, or with questions that no answer could satisfy."""
+    require_rows(dataset, "dataset")
     if len(dataset) == 0:
         raise EvaluationError("there is nothing to evaluate: the data set has no rows")
     problems = [

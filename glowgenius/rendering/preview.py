@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 import numpy as np
 from attrs import frozen
@@ -14,16 +15,15 @@ from typing_extensions import override
 
 from glowgenius._output import Output
 from glowgenius._validators import is_integer
-from glowgenius.data.message import Conversation
+from glowgenius.data.message import Conversation, Message, as_conversation, require_rows
 from glowgenius.errors import ConfigError
 from glowgenius.markup.html import rendered, tag
 from glowgenius.rendering.renderer import TrainOn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from markupsafe import Markup
 
+    from glowgenius.data.message import Messages
     from glowgenius.models.tokenizer import Tokenizer
     from glowgenius.rendering.renderer import RenderedExample, Renderer
 
@@ -313,7 +313,7 @@ class Preview:
 
 
 def preview(
-    dataset: Sequence[Conversation] | Conversation,
+    dataset: Sequence[Conversation] | Conversation | Messages,
     renderer: Renderer,
     *,
     rows: int = 3,
@@ -328,7 +328,7 @@ def preview(
     A conversation that has to be divided by turn is shown as the examples that it becomes.
 
     Args:
-        dataset: A data set, a list of conversations or one conversation.
+        dataset: A data set, a list of conversations, or one conversation, as its messages too.
         renderer: What renders them in training.
         rows: How many to show, from the start.
         train_on: Which messages are trained.
@@ -347,7 +347,7 @@ def preview(
     for name, value in (("rows", rows), ("max_length", max_length), ("max_shown", max_shown)):
         if not (name == "max_length" and value is None) and (not is_integer(value) or int(value or 0) < 1):
             raise ConfigError(f"{name} must be an integer ≥ 1, got {value!r} ({type(value).__name__})")
-    conversations = [dataset] if isinstance(dataset, Conversation) else dataset
+    conversations = _conversations(dataset)
     train_on = TrainOn(train_on)
     shown = [conversations[index] for index in range(min(rows, len(conversations)))]
     divided = [(at, row, renderer.render_examples(row, train_on)) for at, row in enumerate(shown)]
@@ -370,6 +370,19 @@ def preview(
         max_length=max_length,
         color=color,
     )
+
+
+def _conversations(given: object) -> Sequence[Conversation]:
+    """One conversation, the messages of one, or several."""
+    if isinstance(given, Conversation | Mapping):
+        return [as_conversation(cast("object", given), "dataset")]
+    if isinstance(given, list | tuple) and given:
+        items = cast("Sequence[object]", given)
+        if all(isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item) for item in items):
+            return [as_conversation(items, "dataset")]
+    found = cast("Any", given)
+    require_rows(found, "dataset")
+    return found
 
 
 def _title(index: int, conversation: Conversation, part: int, number: int) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 from typing_extensions import override
 
+from glowgenius.data.message import as_conversation
 from glowgenius.errors import ConfigError, NothingToTrainError, Problem, RenderingError, nearest
 
 if TYPE_CHECKING:
@@ -309,11 +310,13 @@ class Renderer(ABC):
             except RenderingError as error:
                 yield error
 
-    def render(self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE) -> RenderedExample:
+    def render(
+        self, conversation: Conversation | Messages, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
+    ) -> RenderedExample:
         """Tokens and loss weights of *conversation* as one example.
 
         Args:
-            conversation: Its `weight` multiplies the weight of every token.
+            conversation: Its `weight` multiplies the weight of every token; also its messages alone.
             train_on: Which messages are trained.
 
         Raises:
@@ -321,7 +324,7 @@ class Renderer(ABC):
                 Also where one example cannot train all its turns in the contexts in which they are sampled.
             NothingToTrainError: No token would carry loss.
         """
-        train_on = TrainOn(train_on)
+        train_on, conversation = TrainOn(train_on), as_conversation(conversation)
         try:
             example = self.render_messages(conversation.messages, train_on, *_given(conversation.tools))
         except RenderingError as error:
@@ -329,7 +332,7 @@ class Renderer(ABC):
         return _result(_finished((example,), conversation, train_on))[0]
 
     def render_examples(
-        self, conversation: Conversation, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
+        self, conversation: Conversation | Messages, train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE
     ) -> tuple[RenderedExample, ...]:
         """Like `render`, with as many examples as needed to train every turn in its sampling context.
 
@@ -338,7 +341,7 @@ class Renderer(ABC):
         This is what the trainer trains on.
 
         Args:
-            conversation: Its `weight` multiplies the weight of every token.
+            conversation: Its `weight` multiplies the weight of every token; also its messages alone.
             train_on: Which messages are trained.
 
         Returns:
@@ -348,7 +351,7 @@ class Renderer(ABC):
             RenderingError: It cannot be expressed; the problem names the file and line it came from.
             NothingToTrainError: No token would carry loss.
         """
-        return _result(next(self.render_rows((conversation,), train_on)))
+        return _result(next(self.render_rows((as_conversation(conversation),), train_on)))
 
     def render_rows(
         self, conversations: Iterable[Conversation], train_on: TrainOn = TrainOn.LAST_ASSISTANT_MESSAGE

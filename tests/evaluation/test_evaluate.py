@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -14,6 +15,7 @@ from glowgenius.evaluation import (
     EvaluationResult,
     EvaluationRow,
     MajorityBaseline,
+    compare,
     evaluate,
     majority_baseline,
 )
@@ -351,3 +353,25 @@ def test_an_answer_that_calls_a_tool_is_judged_by_its_calls(said, calls, right):
 def test_what_is_said_beside_a_call_counts_as_well():
     row = Conversation(messages=[{"role": "user", "content": "?"}, Message("assistant", "I ask.", tool_calls=[CALL])])
     assert row.accepted_answers == ('I ask.\n{"arguments": {"day": 2, "port": "Leith"}, "name": "tide"}',)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("held_out.jsonl", "got a path; make one with Dataset.from_file(...)"),
+        (Path("held_out.jsonl"), "got a path; make one with Dataset.from_file(...)"),
+        (
+            [{"question": "Q", "answer": "A"}],
+            "got a list with an object in it; make one with Dataset.from_records(...)",
+        ),
+        (["Q"], "make one with Dataset.from_records(...)"),
+        ({1, 2}, "got a set; make one with Dataset.from_records(...)"),
+        (None, "got a NoneType; make one with Dataset.from_records(...)"),
+    ],
+)
+def test_what_is_no_data_set_is_refused_with_the_way_to_make_one(given, made):
+    sampler = ScriptedModel("scripted", {})
+    for use in (lambda rows: evaluate(sampler, rows), lambda rows: compare(sampler, sampler, rows)):
+        with pytest.raises(ConfigError) as error:
+            use(given)
+        assert str(error.value).endswith(made)

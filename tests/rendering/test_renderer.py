@@ -6,7 +6,14 @@ import pytest
 
 from glowgenius.data.message import Conversation, Message, Source
 from glowgenius.errors import ConfigError, ModelNotFoundError, RenderingError
-from glowgenius.rendering import ChatTemplateRenderer, QuestionAnswerRenderer, RenderedExample, Renderer, renderer
+from glowgenius.rendering import (
+    ChatTemplateRenderer,
+    QuestionAnswerRenderer,
+    RenderedExample,
+    Renderer,
+    preview,
+    renderer,
+)
 from glowgenius.testing import ByteTokenizer
 from tests.support.tiny_models import write_byte_tokenizer
 
@@ -91,3 +98,29 @@ def test_the_package_needs_neither_tinker_nor_torch_nor_transformers():
     code = "import glowgenius.rendering, glowgenius.batching, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"tinker", "torch", "transformers", "jinja2"} & set(loaded) == set()
+
+
+# --- what people have ---
+
+SPOKEN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+
+
+@pytest.mark.parametrize("given", [SPOKEN, tuple(SPOKEN), {"messages": SPOKEN}, [Message(**each) for each in SPOKEN]])
+def test_messages_are_rendered_and_shown_like_the_conversation_of_them(given):
+    made = ChatTemplateRenderer(ByteTokenizer())
+    conversation = Conversation(messages=SPOKEN)
+    assert made.render(given) == made.render(conversation)
+    assert made.render_examples(given) == made.render_examples(conversation)
+    assert str(preview(given, made)) == str(preview(conversation, made))
+
+
+def test_a_row_of_columns_is_told_how_it_is_read():
+    made, row = ChatTemplateRenderer(ByteTokenizer()), {"question": "Hi", "answer": "Ho"}
+    for use in (made.render, made.render_examples, lambda given: preview(given, made)):
+        with pytest.raises(ConfigError, match=r"is read by Dataset\.from_records\(\[row\]\)\[0\]$"):
+            use(row)
+    for wrong in ("Hi", None, 5, [row], ["Hi"]):
+        with pytest.raises(ConfigError):
+            preview(wrong, made)
+        with pytest.raises(ConfigError):
+            made.render(wrong)
