@@ -257,8 +257,6 @@ def compare(
     if num_resamples is not None:
         message = "num_resamples of compare() has no effect: the intervals draw nothing any more; leave it out"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-    for name, rows in slices.items():
-        require_rows(rows, "dataset_or_slices" if name == WHOLE else f"dataset_or_slices[{name!r}]")
     judges = _judges(metric, slices)
     functions = _functions(metrics, judges.values())
     for role, side in (("base", base), ("tuned", tuned)):
@@ -331,6 +329,8 @@ class _Progress:
 
 def _judges(metric: str | Mapping[str, str], slices: Mapping[str, object]) -> dict[str, str]:
     """Which metric decides, by slice."""
+    for name, rows in slices.items():
+        require_rows(rows, "dataset_or_slices" if name == WHOLE else f"dataset_or_slices[{name!r}]")
     if isinstance(metric, str):
         return dict.fromkeys(slices, metric)
     for name in metric:
