@@ -272,7 +272,7 @@ def trained_lines(result: EvaluationResult) -> list[str]:
     number = len(result.rows)
     seen = counts["exactly"] + counts["nearly"]
     if not seen:
-        text = f"none of the {number} questions was trained"
+        text = "the one question was not trained" if number == 1 else f"none of the {number} questions was trained"
     else:
         nearly = f", {counts['nearly']} of them nearly" if counts["nearly"] else ""
         text = f"{seen} of the {number} questions {'was' if seen == 1 else 'were'} trained{nearly}"

@@ -144,6 +144,8 @@ def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """
     if len(values) < 2:  # noqa: PLR2004 - one value has no spread
         raise ConfigError(f"student() needs at least two values, got {len(values)}")
+    if not all(map(math.isfinite, values)):
+        return Interval(low=-math.inf, high=math.inf, level=level)
     mean, number = math.fsum(values) / len(values), len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (number - 1))
     around = student_quantile(level, number - 1) * deviation / math.sqrt(number)
@@ -195,7 +197,8 @@ def crossed_interval(
         seed: Of the bootstrap-t.
 
     Returns:
-        The limits; infinite where a single group says nothing about numbers without bounds.
+        The limits; infinite where a single group says nothing about numbers without bounds, and as wide as can be where
+        a value is no finite number.
 
     Raises:
         ConfigError: The lengths differ, there is no value, or *level* is out of range.
@@ -210,8 +213,9 @@ def crossed_interval(
     rows = np.array(values, dtype=np.float64)
     sample = _Groups.of(rows, groups)
     chosen = kind or ("differences" if (np.abs(rows) <= 1).all() and (rows == np.round(rows)).any() else "unbounded")
-    low, high = _over_questions(rows, sample, chosen, level, num_resamples, seed)
-    if len(rows) > 1:
+    finite = bool(np.isfinite(rows).all())
+    low, high = _over_questions(rows, sample, chosen, level, num_resamples, seed) if finite else (-math.inf, math.inf)
+    if len(rows) > 1 and finite:
         over_seeds = student([math.fsum(row) / len(row) for row in rows.tolist()], level=level)
         low = sample.mean - math.hypot(sample.mean - low, sample.mean - over_seeds.low)
         high = sample.mean + math.hypot(high - sample.mean, over_seeds.high - sample.mean)

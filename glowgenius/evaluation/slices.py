@@ -236,7 +236,8 @@ class SliceComparison:
         if self.finding == "same":
             return f"at most {at_most(self.interval.low, self.interval.high)} points either way"
         unit = "groups" if self.num_groups < self.n else "questions"
-        few = f", as {self.num_groups} {unit} are fewer than {FEWEST_GROUPS}" if self.num_groups < FEWEST_GROUPS else ""
+        counted = f"1 {unit[:-1]} is" if self.num_groups == 1 else f"{self.num_groups} {unit} are"
+        few = f", as {counted} fewer than {FEWEST_GROUPS}" if self.num_groups < FEWEST_GROUPS else ""
         return f"too few questions to tell{few}: {amount} points"
 
     def to_dict(self) -> dict[str, Any]:

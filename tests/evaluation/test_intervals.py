@@ -305,3 +305,15 @@ def test_an_even_coin_with_several_seeds_is_called_better_or_worse_in_at_most_5_
         values = np.where(drawn < 0.2 + drift, 1.0, np.where(drawn > 0.8 + drift, -1.0, 0.0)).tolist()
         called += found(crossed_interval(values, range(30), kind="differences"), groups=30) != "unknown"
     assert called <= 25
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_finite_number_makes_nothing_certain(wrong):
+    """NaN compares as false with everything, and was an interval of no width."""
+    for values in ([[wrong, 1.0]], [[0.5, 0.25], [wrong, 0.0]], [[wrong]]):
+        groups = range(len(values[0]))
+        for kind, limits in (("scores", (0, 1)), ("differences", (-1, 1)), ("unbounded", (-math.inf, math.inf))):
+            found = crossed_interval(values, groups, kind=kind)
+            assert (found.low, found.high) == limits
+    found = student([wrong, 0.5])
+    assert (found.low, found.high) == (-math.inf, math.inf)
