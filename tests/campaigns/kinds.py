@@ -93,14 +93,16 @@ class Stage:
         name = f"run{self._numbers[0]}"
         return Order(model=self.model, folder=self.scratch / name, report=self.scratch / f"{name}.json", **changes)
 
-    def compared(self, end: Report, **counted: Any) -> Tally:
-        """What is to be said of a run that ended like this."""
+    def compared(self, end: Report, *, same_rows: bool = True, **counted: Any) -> Tally:
+        """What is to be said of a run that ended like this; its rows are others where more is measured on the way."""
         if not end.finished:
             return Tally(runs=1, raw=1, notes=(f"never finished: {end.error}: {end.text}",), **counted)
         steps = [int(line.split('"step": ')[1].split(",")[0].rstrip("}")) for line in end.metrics.split("\n") if line]
         lost, repeated = len(set(range(STEPS + 1)) - set(steps)), len(steps) - len(set(steps))
-        different = int(end.state != self.whole.state or steps != list(range(STEPS + 1)))
-        notes = (f"steps {steps}, weights {'as' if end.state == self.whole.state else 'not as'} undisturbed",)
+        same = steps == list(range(STEPS + 1)) and (end.metrics == self.whole.metrics or not same_rows)
+        different = int(end.state != self.whole.state or not same)
+        weights = "as" if end.state == self.whole.state else "not as"
+        notes = (f"steps {steps}, weights {weights} undisturbed, rows {'as' if same else 'not as'} undisturbed",)
         return Tally(
             runs=1, lost=lost, repeated=repeated, different=different, notes=notes if different else (), **counted
         )
@@ -153,7 +155,9 @@ def raising_hooks(stage: Stage, chance: random.Random, index: int) -> Tally:
     """A callback whose hook raises: every hook in turn, at a random call of it."""
     from glowgenius.training.callbacks.base import HOOKS
 
-    order = stage.order(hook=HOOKS[index % len(HOOKS)], nth=chance.randint(1, 6))
+    hook = HOOKS[index % len(HOOKS)]
+    most = 1 if hook.startswith("on_train") else 2 if "epoch" in hook else 4
+    order = stage.order(hook=hook, nth=chance.randint(1, most))
     first = finish(order)
     tally = evolve(unexpected(first), faults=0 if first.finished else 1)
     tally += stage.compared(first if first.finished else finish(evolve(order, hook="")))
@@ -274,7 +278,7 @@ def changed(stage: Stage, chance: random.Random, index: int) -> Tally | None:
     end = finish(evolve(order, hook="", **changes[index]))
     tally = evolve(unexpected(end), faults=1)
     if index >= len(REFUSED):
-        tally += stage.compared(end)
+        tally += stage.compared(end, same_rows=False)
     elif end.error == "ResumeMismatchError":
         tally += Tally(runs=1)
     else:
