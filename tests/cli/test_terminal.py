@@ -47,7 +47,7 @@ def test_a_run_interrupted_resumed_and_talked_to(tmp_path, model, data):
     child.expect("train loss")
     child.sendintr()
     child.expect("interrupted")
-    child.expect("go on with: glowgenius train .* -o run --resume")
+    child.expect("give the same command with this behind it: -o run --resume")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
