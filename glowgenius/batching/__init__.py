@@ -1,4 +1,4 @@
-"""From rendered examples to what is sent: the shift by one, the length limit, and the order of rows."""
+"""From rendered examples to batches: the shift by one, the length limit, and the order of rows."""
 
 from glowgenius.batching.order import batches, epoch_order
 from glowgenius.batching.overflow import Fitted, Overflow, fit, fit_all

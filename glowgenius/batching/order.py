@@ -1,4 +1,4 @@
-"""In which order rows are visited: a pure function of the number of rows, the seed and the epoch.
+"""Order of rows in each epoch: a pure function of the number of rows, the seed and the epoch.
 
 Rows are sorted by a keyed hash of their position instead of being shuffled by a random generator.
 So the order is the same on every machine and with every version of Python and numpy, an epoch can be

@@ -93,7 +93,7 @@ class SoftExample:
 
 
 def widened(example: ShiftedExample, width: int) -> SoftExample:
-    """*example* with *width* targets at each position, of which the first has all the weight.
+    """*example* with its targets padded to *width* per position; the first has all the weight.
 
     The data of one request have one shape, so a row with one target stands beside others with many.
     """
@@ -106,7 +106,7 @@ def widened(example: ShiftedExample, width: int) -> SoftExample:
 
 
 def softened(example: ShiftedExample, tokens: TokenArray, logprobs: LogprobArray) -> SoftExample:
-    """*example* with a distribution in the place of each trained target (Hinton et al. 2015, section 2, T = 1).
+    """*example* with soft targets in place of its trained targets (Hinton et al. 2015, section 2, T = 1).
 
     What the K tokens lack of the whole probability is shared out among them in proportion.
 

@@ -608,9 +608,7 @@ def untrained_columns(rows: Iterable[Conversation], format: str) -> tuple[Untrai
     first: dict[str, object] = {}
     for row in rows:
         for name, value in row.metadata.items() if row.metadata else ():
-            ours = (
-                name == "answered_by" and REPLAY in row.tags
-            )  # written by make_replay: which model answered a replay row
+            ours = name == "answered_by" and REPLAY in row.tags  # make_replay writes which model answered
             if value not in (None, "", (), {}) and not ours:
                 counts[name] = counts.get(name, 0) + 1
                 first.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""The seam between the library and whatever trains: the interface of the Tinker SDK, and nothing on top of it.
+"""Engine interface: the protocols of the Tinker SDK, which every training engine implements.
 
 `protocol` names the methods that the library relies on, `tinker_types` is the one door to the package `tinker`,
 `datum` builds and reads training data, `futures` and `errors` are shared by the engines that live in this process.

@@ -1,4 +1,4 @@
-"""Errors of an engine, translated, and the probe of a service's address."""
+"""Translation of engine errors into errors of this library."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _SERVER_ERRORS = 500
 
 @contextmanager
 def mapped(operation: str, *, model: str | None = None, known_models: Iterable[str] = ()) -> Generator[None]:
-    """Run engine calls so that their errors come out as errors of this library.
+    """Context manager that translates errors of engine calls into errors of this library.
 
     Args:
         operation: What was being done, as the message begins: `"forward_backward of step 3"`.

@@ -1,4 +1,4 @@
-"""What a service offers: its base models, the order of its requests, its checkpoints and their download."""
+"""A service's base models, context lengths, request order, and checkpoints with their download."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class OfferedModel:
 @final
 @frozen(kw_only=True)
 class Offer:
-    """What a service answers."""
+    """What a service offers: its models, or why they are unknown."""
 
     models: tuple[OfferedModel, ...] = ()
     """Every model that it lists; none where it does not say."""

@@ -81,7 +81,7 @@ class SamplingClient(Protocol):
 
 
 class TrainingClient(Protocol):
-    """One adapter being trained: calls take effect in the order of submission."""
+    """Trains one adapter; calls take effect in the order of submission."""
 
     @property
     def model_id(self) -> str:
@@ -95,7 +95,7 @@ class TrainingClient(Protocol):
     def forward(
         self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
     ) -> FutureLike[ForwardBackwardOutput]:
-        """The loss of *data* under the weights as they are in this place of the order; changes nothing."""
+        """Loss of *data* under the current weights, in submission order; changes nothing."""
         ...
 
     def forward_backward(
@@ -120,13 +120,13 @@ class TrainingClient(Protocol):
         overwrite: bool = False,
         user_metadata: dict[str, str] | None = None,
     ) -> FutureLike[SaveWeightsResponse]:
-        """Keep weights and optimizer state under *name*, to go on from later; `.path` finds them again."""
+        """Save weights and optimizer state under *name*, to resume from; the result has their `.path`."""
         ...
 
     def save_weights_for_sampler(
         self, name: str, ttl_seconds: int | None = None, user_metadata: dict[str, str] | None = None
     ) -> FutureLike[SaveWeightsForSamplerResponse]:
-        """Keep the weights alone under *name*, to sample from; training cannot go on from them."""
+        """Save only the weights under *name*, for sampling; training cannot resume from them."""
         ...
 
     def save_weights_and_get_sampling_client(self, name: str | None = None) -> FutureLike[SamplingClient]:
@@ -139,7 +139,7 @@ class TrainingClient(Protocol):
 
 
 class ServiceClient(Protocol):
-    """Makes clients for training and for sampling."""
+    """Creates clients for training and sampling."""
 
     def create_lora_training_client(
         self,
@@ -163,7 +163,7 @@ class ServiceClient(Protocol):
     def create_training_client_from_state_with_optimizer(
         self, path: str, base_model: str | None = None, user_metadata: dict[str, str] | None = None
     ) -> FutureLike[TrainingClient]:
-        """A new run that goes on exactly where `save_state` stood, optimizer included."""
+        """Resume a run exactly where `save_state` was called, optimizer state included."""
         ...
 
     def create_sampling_client(
@@ -181,7 +181,7 @@ class ServiceClient(Protocol):
 
 @runtime_checkable
 class SupportsAlpha(Protocol):
-    """A service where LoRA's alpha can be chosen, which Tinker does not offer.
+    """A service with a configurable LoRA alpha, which Tinker does not offer.
 
     `isinstance(service, SupportsAlpha)` and `service.supports_alpha` together answer whether `alpha` may be passed.
     """

@@ -1,4 +1,4 @@
-"""Does a server compute what Tinker computes: one tiny step, written in three ways, and what belongs to it.
+"""Self-test of a server: whether one tiny training step gives the same numbers as on Tinker.
 
 Servers that speak the protocol differ in what they make of it: one divides each example by its weights, another the
 batch by its examples. Both train, at another rate than the one that was asked for, and neither says so.
@@ -49,7 +49,7 @@ _SECOND = ([40, 44, 47, 41, 45], [44, 47, 41, 45, 90], [0.0, 0.0, 1.0, 1.0, 1.0]
 @final
 @frozen(kw_only=True)
 class Finding:
-    """One thing that was asked."""
+    """Result of one check."""
 
     name: str
     """What it is about."""
@@ -68,7 +68,7 @@ class Finding:
 @final
 @frozen(kw_only=True)
 class SelfTest:
-    """What a server makes of one tiny step."""
+    """Results of the self-test of a server."""
 
     base_model: str
     """The model it was asked with."""
@@ -78,7 +78,7 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is as on Tinker."""
+        """Whether every result agrees with Tinker."""
         return all(finding.passed for finding in self.findings)
 
     @override

@@ -1,4 +1,4 @@
-"""The only door to the package `tinker`: every other module takes the SDK's names from here.
+"""Types of the package `tinker`; all other modules import them from here.
 
 Importing this module imports the SDK (0.7 s, and torch with it where torch is installed), so modules that must stay
 light import it inside functions, or for type checking only.

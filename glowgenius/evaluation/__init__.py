@@ -1,4 +1,4 @@
-"""How good a model is, and whether it got better: metrics, paired comparison, intervals."""
+"""Evaluation: metrics, paired comparison of two models, and confidence intervals."""
 
 from __future__ import annotations
 

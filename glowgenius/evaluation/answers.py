@@ -1,4 +1,4 @@
-"""What an evaluation found: a row per question, and the means over them."""
+"""Evaluation results: one row per question, and the means over rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RIGHT: Final = 0.5
 @final
 @frozen(kw_only=True)
 class EvaluationRow:
-    """One question: what was accepted, what the model said, and how that scored."""
+    """One question with its accepted answers, the model's answer and its scores."""
 
     index: int
     """0-based position in the data set."""
@@ -67,16 +67,16 @@ class EvaluationRow:
 
     @property
     def was_trained(self) -> bool:
-        """Whether the question itself was trained, exactly or nearly."""
+        """Whether the question was in the training data, exactly or nearly."""
         return self.trained in ("exactly", "nearly")
 
     @property
     def cluster(self) -> tuple[str, str | int]:
-        """What the row is resampled with: its group, or itself."""
+        """Resampling unit of the row: its group, or the row itself."""
         return ("row", self.index) if self.group is None else ("group", self.group)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON values; a likelihood that is not finite becomes None, since JSON has no NaN."""
+        """The row as JSON values; a non-finite likelihood becomes None."""
         return {
             "index": self.index,
             "id": self.id,
@@ -93,7 +93,7 @@ class EvaluationRow:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRow:
-        """The row that `to_dict` wrote; a likelihood that was not finite is None."""
+        """The row that `to_dict` wrote; non-finite likelihoods are None."""
         fields = {
             name: values[name] for name in ("index", "question", "prediction", "stop_reason", "nll", "group", "id")
         }
@@ -109,7 +109,7 @@ class EvaluationRow:
 @final
 @frozen(kw_only=True)
 class EvaluationResult:
-    """The answers of one model to one data set. `print` shows the means with their intervals."""
+    """Answers of one model to one data set; `print` shows the means with their intervals."""
 
     name: str
     """What the model is called."""
@@ -135,7 +135,7 @@ class EvaluationResult:
 
     @property
     def means(self) -> Mapping[str, float]:
-        """The mean over rows of each metric, and of `nll` where every row has one."""
+        """Mean over rows of each metric, and of `nll` if every row has one."""
         means = {name: math.fsum(row.scores[name] for row in self.rows) / len(self.rows) for name in self.metrics}
         likelihoods = [row.nll for row in self.rows if row.nll is not None]
         if len(likelihoods) == len(self.rows):
@@ -146,24 +146,24 @@ class EvaluationResult:
 
     @property
     def num_truncated(self) -> int:
-        """How many answers hit *max_tokens*."""
+        """Number of answers that were cut off at *max_tokens*."""
         return sum(row.stop_reason == "length" for row in self.rows)
 
     @property
     def truncated_share(self) -> float:
-        """The share of answers that hit *max_tokens*, from 0 to 1."""
+        """Share of answers that were cut off at *max_tokens*, from 0 to 1."""
         return self.num_truncated / len(self.rows)
 
     @property
     def num_invalid(self) -> int | None:
-        """How many answers are not valid JSON; None if neither `json` nor `json_valid` is measured."""
+        """Number of answers that are not valid JSON; None if neither `json` nor `json_valid` is measured."""
         if JSON_METRICS.isdisjoint(self.metrics):
             return None
         return sum(json_value(row.prediction) is None for row in self.rows)
 
     @property
     def trained_counts(self) -> Mapping[str, int] | None:
-        """How many questions were trained `exactly`, `nearly`, `by group` and `not`; None if that is unknown."""
+        """Number of questions trained `exactly`, `nearly`, `by group` and `not`; None if unknown."""
         if any(row.trained is None for row in self.rows):
             return None
         return MappingProxyType({how: sum(row.trained == how for row in self.rows) for how in HOW_TRAINED})
@@ -175,11 +175,11 @@ class EvaluationResult:
 
     @property
     def num_clusters(self) -> int:
-        """How many independent groups the questions form."""
+        """Number of independent groups of questions."""
         return len({row.cluster for row in self.rows})
 
     def interval(self, metric: str, *, level: float = 0.95) -> Interval:
-        """The exact interval of a metric's mean over questions, with groups as the sample (see `score_interval`).
+        """Confidence interval of a metric's mean over questions, with groups as the sample (see `score_interval`).
 
         Args:
             metric: One of `metrics`.
@@ -204,7 +204,7 @@ class EvaluationResult:
             raise EvaluationError(f"{self.name!r} was not judged by the metric {metric!r}{hint}; measured: {measured}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """The result as JSON values."""
         return {
             "name": self.name,
             "n": len(self.rows),
@@ -265,7 +265,7 @@ class EvaluationResult:
 
 
 def trained_lines(result: EvaluationResult) -> list[str]:
-    """How many questions were trained, and what the model scores on them and on the others; nothing if unknown."""
+    """Number of trained questions, and the scores on trained and other questions; empty if unknown."""
     counts = result.trained_counts
     if counts is None:
         return []
@@ -291,5 +291,5 @@ def trained_lines(result: EvaluationResult) -> list[str]:
 
 
 def finite(value: float | None) -> float | None:
-    """*value*, or None where JSON has no way to write it."""
+    """*value*, or None if it is NaN or infinite, which JSON cannot write."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""`AnswerEvaluation`: what a model in training really answers, at every evaluation."""
+"""`AnswerEvaluation`: generates and scores answers of the model in training at every evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WHOLE: Final = "all"
 
 @final
 class AnswerEvaluation(Callback):
-    """Asks the model in training real questions, and measures its real answers, at every evaluation.
+    """Generates answers of the model in training at every evaluation, and scores them.
 
     Teacher-forced loss does not say whether a model would give the right answer by itself; this does. The means become
     part of the evaluation: `eval/exact_match` in history and `metrics.jsonl`, at step 0, at every evaluation, and at
@@ -111,7 +111,7 @@ class AnswerEvaluation(Callback):
             if event.resumed and step <= event.start_step:
                 self.results[step] = read_answers(path)
             else:
-                path.unlink()  # of another run, or of steps that are made again
+                path.unlink()  # from another run, or from steps that will be repeated
 
     @override
     def on_evaluate_begin(self, event: EvaluateBegin) -> LogMetrics:
@@ -139,7 +139,7 @@ class AnswerEvaluation(Callback):
 
 
 def answer_files(folder: Path | None) -> list[tuple[int, Path]]:
-    """Step and file of every evaluation that is kept in *folder*, in the order of the steps."""
+    """Step and file of every evaluation stored in *folder*, in step order."""
     if folder is None or not folder.is_dir():
         return []
     return sorted((int(path.stem), path) for path in folder.glob("*.json") if path.stem.isdecimal())

@@ -1,4 +1,4 @@
-"""`compare`: base and tuned model on the same questions, slice by slice."""
+"""`compare`: base and tuned model on the same questions, by slice."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 @final
 @frozen(kw_only=True)
 class Comparison:
-    """Base against tuned on every slice. `print` shows the table."""
+    """Base and tuned model compared on every slice; `print` shows the table."""
 
     slices: Mapping[str, SliceComparison] = field(hash=False)
     """By name, in the order in which they were given; at least one."""
 
     @property
     def rows(self) -> list[SliceComparison]:
-        """Every slice, followed by its questions that were trained and those that were not, where that is known."""
+        """Every slice, followed by its trained and untrained questions where that is known."""
         return [each for part in self.slices.values() for each in (part, *part.parts)]
 
     def __getitem__(self, name: str) -> SliceComparison:
-        """The slice called *name*.
+        """The slice named *name*.
 
         Raises:
             EvaluationError: There is no such slice.
@@ -65,7 +65,7 @@ class Comparison:
         return self.slices[name]
 
     def changed(self, name: str | None = None) -> tuple[Pair, ...]:
-        """Every question whose answer turned right or wrong, the fixed ones first; of all slices if none is named.
+        """Questions whose answer became right or wrong, fixed ones first; of all slices by default.
 
         Raises:
             EvaluationError: There is no such slice.
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it says, by rule, with the numbers: from slices called `seen`, `paraphrase`, `unseen`, `control`.
+        """Conclusions by rule, with the numbers; from slices named `seen`, `paraphrase`, `unseen`, `control`.
 
         `retention` is read as `control` is, and a slice that `abstains` judges as one of invented things.
         """
@@ -86,11 +86,11 @@ class Comparison:
         return {name: part.to_dict() for name, part in self.slices.items()}
 
     def details(self) -> dict[str, Any]:
-        """`to_dict` with metric, verdict and every changed answer in each slice."""
+        """`to_dict` with metric, verdict and every changed answer of each slice."""
         return {name: part.details() for name, part in self.slices.items()}
 
     def to_record(self) -> dict[str, Any]:
-        """Every answer and every number, as JSON values: `from_record` makes the same comparison of it."""
+        """All answers and numbers as JSON values, for `from_record`."""
         return {"slices": [part.to_record() for part in self.slices.values()]}
 
     @classmethod
@@ -109,7 +109,7 @@ class Comparison:
         return cls(slices={part.name: part for part in parts})
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the verdicts, both charts, and the table of the slices."""
+        """Notebook display: the verdicts, both charts, and the table of the slices."""
         from glowgenius.evaluation.tables import comparison_figures
         from glowgenius.markup.html import fragment, tag
 
@@ -124,7 +124,7 @@ class Comparison:
 @final
 @frozen(kw_only=True)
 class Extras:
-    """What was asked for besides the answers."""
+    """Optional measurements besides the answers."""
 
     train: Sequence[Conversation] | None
     """Where worked examples and guesses by name come from."""
@@ -148,7 +148,7 @@ class Extras:
     """Of the worked examples."""
 
     def check(self, base: object, tuned: object) -> None:
-        """Refuse what could not be measured, before any question is asked.
+        """Refuse measurements that are impossible, before any question is asked.
 
         Raises:
             ConfigError: A setting is not valid, or takes a model or a training set that is not there.
@@ -171,8 +171,8 @@ class Extras:
         tuned: object,
         on_progress: Callable[[], OnProgress | None],
     ) -> SliceComparison:
-        """*part* with everything that was asked for."""
-        # `check` has made sure that these are models where they are asked.
+        """Add the optional measurements to *part*."""
+        # `check` has ensured that these are models if they are asked.
         old, new = cast("Any", base), cast("Any", tuned)
         found: dict[str, Any] = {}
         if self.train:
@@ -221,7 +221,7 @@ def compare(
     num_resamples: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Comparison:
-    """Ask both models the same questions and compare them in pairs.
+    """Ask both models the same questions, and compare their answers in pairs.
 
     Args:
         base: The model before training, or its results.
@@ -296,7 +296,7 @@ def compare(
 def _parts(
     whole: SliceComparison, judge: Metric, counted: Sequence[Sequence[str]] | None
 ) -> tuple[SliceComparison, ...]:
-    """The questions that the tuned model was trained on, and the others, where there are both."""
+    """The slice's questions that the tuned model was trained on, and the others, if there are both."""
     found: list[SliceComparison] = []
     for trained, name in ((True, "trained"), (False, "not trained")):
         chosen = [at for at, row in enumerate(whole.tuned.rows) if row.was_trained is trained]
@@ -311,7 +311,7 @@ def _parts(
 
 
 class _Progress:
-    """Several evaluations told as one."""
+    """Progress of several evaluations as one total."""
 
     def __init__(self, on_progress: OnProgress | None, total: int) -> None:
         self._on_progress = on_progress
@@ -319,7 +319,7 @@ class _Progress:
         self._started = 0
 
     def next(self, size: int) -> OnProgress | None:
-        """The callback of the next evaluation, of *size* questions."""
+        """Progress callback of the next evaluation, of *size* questions."""
         on_progress, before = self._on_progress, self._started
         self._started += size
         if on_progress is None:
@@ -328,7 +328,7 @@ class _Progress:
 
 
 def _judges(metric: str | Mapping[str, str], slices: Mapping[str, object]) -> dict[str, str]:
-    """Which metric decides, by slice."""
+    """The deciding metric of each slice."""
     for name, rows in slices.items():
         require_rows(rows, "dataset_or_slices" if name == WHOLE else f"dataset_or_slices[{name!r}]")
     if isinstance(metric, str):
@@ -341,7 +341,7 @@ def _judges(metric: str | Mapping[str, str], slices: Mapping[str, object]) -> di
 
 
 def _functions(metrics: Sequence[str | Metric] | Mapping[str, Metric], judges: Iterable[str]) -> dict[str, Metric]:
-    """The metrics to measure, and those that decide."""
+    """All metrics to measure, including the deciding ones."""
     functions = resolve_metrics(metrics)
     for name in judges:
         if name not in functions:
@@ -354,7 +354,7 @@ def _functions(metrics: Sequence[str | Metric] | Mapping[str, Metric], judges: I
 
 
 def _require_slices(role: str, side: Side, slices: Mapping[str, object]) -> None:
-    """Refuse results that do not belong to the slices, before any question is asked."""
+    """Refuse results for other slices than the questions', before any question is asked."""
     if isinstance(side, EvaluationResult) and len(slices) > 1:
         raise EvaluationError(
             f"{role} is one EvaluationResult for {len(slices)} slices; give a mapping from slice name to result"
@@ -367,7 +367,7 @@ def _require_slices(role: str, side: Side, slices: Mapping[str, object]) -> None
 
 
 def _require_pairing(name: str, role: str, result: EvaluationResult, rows: Sequence[Conversation], metric: str) -> None:
-    """Refuse results of other questions, or judged without the metric that decides."""
+    """Refuse results of other questions, or without the deciding metric."""
     remedy = "evaluate both models on the same data set, in the same order"
     if len(result.rows) != len(rows):
         counts = f"it has {len(rows)} questions and {role} answered {len(result.rows)}"

@@ -1,4 +1,4 @@
-"""`evaluate`: answers, losses of their tokens, few-shot prompts and baselines."""
+"""`evaluate`: generated answers, token losses, few-shot prompts and baselines."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class Answer(Protocol):
 
     @property
     def text(self) -> str:
-        """The answer."""
+        """Text of the answer."""
         ...
 
     @property
     def stop_reason(self) -> str:
-        """`stop` if the model ended the answer, `length` if it was cut off."""
+        """`stop` if the model ended the answer, `length` if it was truncated."""
         ...
 
 
 class AnswersQuestions(Protocol):
-    """What evaluation needs of a model; `glowgenius.Sampler` is one."""
+    """The model interface that evaluation needs; `glowgenius.Sampler` implements it."""
 
     @property
     def name(self) -> str:
-        """What the model is called in tables."""
+        """Name of the model in tables."""
         ...
 
     def complete(
@@ -67,11 +67,11 @@ class AnswersQuestions(Protocol):
         seed: int | None = ...,
         on_progress: OnProgress | None = ...,
     ) -> Sequence[Answer]:
-        """One answer per prompt, in their order; a row with tools is given whole, and its last answer left out."""
+        """One answer per prompt, in order; a row with tools is passed whole, and its last answer is ignored."""
         ...
 
     def answer_nll(self, conversations: Sequence[Conversation]) -> Sequence[float]:
-        """The mean negative log-likelihood of each answer, in nats per trained token."""
+        """Mean negative log-likelihood of each answer, in nats per trained token."""
         ...
 
 
@@ -85,7 +85,7 @@ def evaluate(
     nll: bool = True,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
-    """Ask every question, greedily, and score the answers.
+    """Generate an answer to every question, greedily, and score it.
 
     Args:
         sampler: The model.
@@ -123,7 +123,7 @@ def ask(
     warn: bool = False,
     decides: str | None = None,
 ) -> EvaluationResult:
-    """`evaluate` for metrics that are functions already; what they cannot judge is logged only if *warn*."""
+    """`evaluate` with metrics as functions; warnings about the metrics only if *warn*."""
     for setting, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0)):
         if not is_integer(value) or value < least:
             found = f"{value!r} ({type(value).__name__})"
@@ -168,10 +168,10 @@ def ask(
 
 @runtime_checkable
 class _ChecksLengths(Protocol):
-    """A sampler that knows how much its model takes."""
+    """A sampler that knows its context length."""
 
     def check_lengths(self, rows: Sequence[Conversation], *, max_tokens: int, scored: bool = False) -> None:
-        """Refuse rows that are too long to be asked."""
+        """Refuse rows that exceed the context length."""
         ...
 
 
@@ -181,20 +181,20 @@ def _check_lengths(sampler: object, rows: Sequence[Conversation], *, max_tokens:
 
 
 def announce_all(warnings: Sequence[str]) -> None:
-    """Log what the metrics cannot judge."""
+    """Log warnings about answers the metrics cannot judge."""
     for warning in warnings:
         announce(_LOG, f"{WARNING}{warning}")
 
 
 def asked(dataset: Sequence[Conversation]) -> list[Sequence[Message] | Conversation]:
-    """What a model is asked for each row: the messages before the answer, and the tools where there are some."""
+    """Prompt of each row: the messages before the answer, and the tools if there are any."""
     return [row if row.tools else row.prompt for row in dataset]
 
 
 @final
 @frozen(kw_only=True)
 class MajorityBaseline:
-    """What one fixed answer to every question scores."""
+    """Score of one fixed answer to every question."""
 
     answer: str
     """The most frequent accepted answer, as it was first written."""
@@ -209,7 +209,7 @@ def majority_baseline(
     *,
     reference: Sequence[Conversation] | None = None,
 ) -> MajorityBaseline:
-    """The score of always giving the most frequent answer: what a model must beat to have learned anything.
+    """Score of always giving the most frequent answer: a model must beat it to show that it learned.
 
     Args:
         dataset: The questions to score on.
@@ -230,7 +230,7 @@ def majority_baseline(
 def baseline_of(
     accepted: Sequence[Sequence[str]], metric: str | Metric, *, counted: Sequence[Sequence[str]]
 ) -> MajorityBaseline:
-    """`majority_baseline` on bare answers.
+    """`majority_baseline` for a list of answers.
 
     Args:
         accepted: The accepted answers of each question, at least one each.
@@ -251,7 +251,7 @@ def baseline_of(
 
 
 def _require_answers(dataset: Sequence[Conversation]) -> None:
-    """Refuse a data set without questions, or with questions that no answer could satisfy."""
+    """Refuse a data set without questions, or with questions that have no accepted answer."""
     require_rows(dataset, "dataset")
     if len(dataset) == 0:
         raise EvaluationError("there is nothing to evaluate: the data set has no rows")
@@ -273,13 +273,13 @@ def _require_answers(dataset: Sequence[Conversation]) -> None:
 
 
 def _require_one_each(name: str, method: str, found: int, expected: int) -> None:
-    """Refuse a sampler that lost or invented answers; zip would pair the wrong ones in silence."""
+    """Refuse a sampler that returned too few or too many answers, because zip would mispair them silently."""
     if found != expected:
         raise EvaluationError(f"{name!r} gave {found} results to {expected} questions in {method}()")
 
 
 def _score(name: str, function: Metric, prediction: str, row: Conversation, index: int) -> float:
-    """The score, checked: the intervals rely on [0, 1]."""
+    """The score, checked to be in [0, 1], which the intervals require."""
     value = function(prediction, row.accepted_answers)
     if isinstance(value, bool):
         return float(value)
@@ -291,7 +291,7 @@ def _score(name: str, function: Metric, prediction: str, row: Conversation, inde
 def name_baseline(
     dataset: Sequence[Conversation], reference: Sequence[Conversation], metric: str | Metric = "exact_match"
 ) -> float:
-    """The score of answering each question as the most similar question of *reference* is answered.
+    """Score of answering each question with the answer of the most similar question in *reference*.
 
     Names give much away: a station called Astoria Boulevard is where Astoria is. Similar is what shares the rarest
     words: each shared word counts log(N / n) for the n of N reference questions that have it (Spärck Jones 1972).
@@ -324,7 +324,7 @@ def name_baseline(
 def _guess(
     row: Conversation, reference: Sequence[Conversation], places: dict[str, list[int]], weights: dict[str, float]
 ) -> str:
-    """The answer of the reference question that shares the rarest words; the first of several, nothing if none does."""
+    """Answer of the reference question that shares the rarest words; of equals the first, empty if none shares any."""
     scores: dict[int, float] = {}
     for word in sorted(set(words(row.question))):
         for index in places.get(word, ()):
@@ -339,7 +339,7 @@ def _guess(
 def with_examples(
     rows: Sequence[Conversation], examples: Sequence[Conversation], *, shots: int = 5, seed: int = 0
 ) -> list[Conversation]:
-    """*rows*, each behind *shots* worked examples as earlier turns of the same conversation.
+    """*rows* as few-shot prompts: each after *shots* solved examples as earlier turns.
 
     A base model answers in sentences, so exact match finds that it knows nothing. Shown the form, it says what it
     knows: the difference between zero-shot and few-shot is format, that between few-shot and trained is knowledge.
@@ -367,7 +367,7 @@ def _with(
 ) -> Conversation:
     own, taken = question_key(row), set[object]()
     turns: list[Message] = []
-    # One question's draws do not depend on which other questions are asked.
+    # Seeded per question, so that its examples do not depend on the other questions.
     digest = hashlib.sha256(f"{seed} {own}".encode()).digest()
     for position in permutation(len(examples), int.from_bytes(digest[:6], "big")):
         example = examples[position]
@@ -386,27 +386,27 @@ def _with(
 
 
 class KnowsItsTokens(Protocol):
-    """What token losses need of a model; `glowgenius.Sampler` is one."""
+    """The model interface that token losses need; `glowgenius.Sampler` implements it."""
 
     @property
     def name(self) -> str:
-        """What the model is called in tables."""
+        """Name of the model in tables."""
         ...
 
     @property
     def renderer(self) -> Renderer:
-        """What turns messages into tokens."""
+        """The renderer between messages and tokens."""
         ...
 
     def answer_logprobs(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
-        """The natural-log probabilities of the answer's tokens, its stop token included, `N × [T]`."""
+        """Natural-log probabilities of the answer's tokens, stop token included, `N × [T]`."""
         ...
 
 
 @final
 @frozen(kw_only=True)
 class TokenLoss:
-    """One token of a reference answer."""
+    """One token of a reference answer with its losses."""
 
     text: str
     """What it decodes to; a control token by its name."""
@@ -421,7 +421,7 @@ class TokenLoss:
 @final
 @frozen(kw_only=True)
 class AnswerLosses:
-    """The reference answer to one question, token by token."""
+    """Token losses of the reference answer to one question."""
 
     question: str
     """What is asked."""
@@ -454,7 +454,7 @@ class AnswerLosses:
 def token_losses(
     base: KnowsItsTokens, tuned: KnowsItsTokens, dataset: Sequence[Conversation]
 ) -> tuple[AnswerLosses, ...]:
-    """The loss of every token of the reference answers, under both models.
+    """Loss of every token of the reference answers, under both models.
 
     Raises:
         EvaluationError: The models render differently, so that their tokens are not the same.

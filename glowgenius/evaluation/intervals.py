@@ -1,4 +1,4 @@
-"""Confidence intervals, the one verdict rule, and how figures are rounded."""
+"""Confidence intervals, the verdict rule, and rounding of reported numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Interval:
     """The share of such intervals that hold the true value."""
 
     def __contains__(self, value: float) -> bool:
-        """Whether *value* lies within the limits, which belong to the interval."""
+        """Whether *value* is within the limits, both included."""
         return self.low <= value <= self.high
 
 
@@ -79,7 +79,7 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(successes: float, trials: float, *, level: float = 0.95) -> Interval:
-    """The exact interval for a proportion (Clopper and Pearson 1934): its coverage is nowhere below *level*.
+    """Exact interval of a proportion (Clopper and Pearson 1934): coverage is at least *level*.
 
     Args:
         successes: How many of the trials succeeded, from 0 to *trials*; whole or not, as for `wilson`.
@@ -107,7 +107,7 @@ def _exact_limits(successes: float, trials: float, level: float) -> tuple[float,
 
 
 def mcnemar_exact(fixed: float, broken: float) -> float:
-    """The two-sided p of McNemar's test in its exact (binomial) form.
+    """Two-sided p-value of McNemar's exact (binomial) test.
 
     Under the null a changed question is as likely fixed as broken, so the smaller count is Binomial(fixed + broken, ½);
     p is twice its lower tail, at most 1. Whole counts are computed in whole numbers, exact up to one rounding.
@@ -133,7 +133,7 @@ def mcnemar_exact(fixed: float, broken: float) -> float:
 
 
 def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Student's interval of the mean of a few independent numbers, such as one loss per training seed.
+    """Student's t interval of the mean of a few independent values, such as one loss per training seed.
 
     Args:
         values: At least two.
@@ -154,7 +154,7 @@ def student(values: Sequence[float], *, level: float = 0.95) -> Interval:
 
 @functools.lru_cache(maxsize=1024)
 def student_quantile(level: float, freedom: int) -> float:
-    """The t that |T| stays below with probability *level*, with so many degrees of freedom."""
+    """Two-sided Student's t quantile: |T| stays below it with probability *level*."""
     _quantile(level)
     # P(|T| > t) = I_x(freedom / 2, 1/2) at x = freedom / (freedom + t²) (Abramowitz and Stegun 1964, 26.5.27).
     x = _beta_quantile(freedom / 2, 0.5, 1 - level)
@@ -170,7 +170,7 @@ def crossed_interval(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The interval of a mean over questions and training seeds, both of which are samples.
+    """Interval of a mean over questions and training seeds, both treated as samples.
 
     Two intervals are made: Student's over the means of the seeds, and one over questions whose values are means over
     the seeds. Their margins are joined as the sides of a right angle, m ± √(a² + b²), each with its own degrees of
@@ -228,7 +228,7 @@ crossed_bootstrap = crossed_interval
 
 
 def score_interval(scores: Sequence[float], groups: Sequence[Hashable], *, level: float = 0.95) -> Interval:
-    """The interval of the mean of scores of one model: `crossed_interval` of one seed, so over questions only.
+    """Interval of one model's mean score: `crossed_interval` with one seed, so over questions only.
 
     Args:
         scores: One per question, from 0 to 1.
@@ -244,7 +244,7 @@ def score_interval(scores: Sequence[float], groups: Sequence[Hashable], *, level
 def paired_interval(
     base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable], *, level: float = 0.95
 ) -> Interval:
-    """The interval of the mean difference between two sets of scores of the same questions, over questions only.
+    """Interval of the mean difference between two score lists of the same questions, over questions only.
 
     It is `crossed_interval` of the differences, which holds 0 unless `paired_p` is below 1 - *level*.
 
@@ -261,7 +261,7 @@ def paired_interval(
 
 
 def paired_p(base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """The two-sided p of McNemar's exact test, with groups as the sample.
+    """Two-sided p-value of McNemar's exact test, with groups as the sample.
 
     What was gained and what was lost is counted in groups: the mean gain times the effective number of groups, and the
     same for losses. Where every question is its own group and scores are 0 or 1, these are the numbers of questions
@@ -284,7 +284,7 @@ def paired_p(base: Sequence[float], tuned: Sequence[float], groups: Sequence[Has
 
 
 def effective_groups(groups: Sequence[Hashable]) -> float:
-    """The number of equally large groups that tell as much as these: N² / Σ n² (Kish 1965)."""
+    """Effective number of equally large groups: N² / Σ n² (Kish 1965)."""
     sizes: dict[Hashable, int] = {}
     for group in groups:
         sizes[group] = sizes.get(group, 0) + 1
@@ -294,7 +294,7 @@ def effective_groups(groups: Sequence[Hashable]) -> float:
 @final
 @frozen(kw_only=True, eq=False)
 class _Groups:
-    """Values, averaged over seeds, by group."""
+    """Values averaged over seeds, by group."""
 
     sums: Array
     """The sum of the values of each group."""
@@ -325,7 +325,7 @@ class _Groups:
 
     @property
     def error(self) -> float:
-        """The standard error of the mean, with whole groups as the sample; needs two."""
+        """Standard error of the mean, with groups as the sample; needs at least two."""
         apart = self.sums - self.mean * self.sizes
         number = len(self.sizes)
         return math.sqrt(number / (number - 1) * float(apart @ apart)) / float(self.sizes.sum())
@@ -334,21 +334,21 @@ class _Groups:
 def _over_questions(
     rows: Array, sample: _Groups, kind: Kind, level: float, num_resamples: int, seed: int
 ) -> tuple[float, float]:
-    """The limits over questions, whose values are means over seeds."""
+    """Confidence limits over questions, whose values are means over seeds."""
     number, mean = len(sample.sizes), sample.mean
     around = student_quantile(level, number - 1) * sample.error if number > 1 else math.inf
     if kind == "unbounded":
         if 1 < number < _LEAST_DRAWN:
-            # Skewed losses of so few groups need more than Student's quantile, and there is too little to draw from.
+            # Skewed losses of so few groups need wider limits than Student's, and there are too few groups to resample.
             around = student_quantile(1 - (1 - level) / 5, number - 1) * sample.error
-        # What differs in its last digits alone is equal.
+        # Values that differ only by rounding errors count as equal.
         spread = number >= _LEAST_DRAWN and sample.error > 1e-12 * float(abs(sample.sums).sum())
         wide = _bootstrap_t(sample, level, num_resamples, seed) if spread else (0.0, 0.0)
         return min(mean - around, mean - wide[0]), max(mean + around, mean + wide[1])
     exact = _exact_of_scores(sample, level) if kind == "scores" else _exact_of_differences(rows, sample, level)
     if number == 1 or math.isclose(sample.effective, number):
         return exact
-    # Large groups may be unlike small ones, of which the effective number knows nothing.
+    # Large groups may differ from small ones, which the effective number of groups does not reflect.
     return min(exact[0], mean - around), max(exact[1], mean + around)
 
 
@@ -359,14 +359,14 @@ def _exact_of_scores(sample: _Groups, level: float) -> tuple[float, float]:
 
 
 def _exact_of_differences(rows: Array, sample: _Groups, level: float) -> tuple[float, float]:
-    """What was gained and what was lost, each with its exact interval, and their difference."""
+    """Gains and losses with their exact intervals, and the interval of their difference."""
     import numpy as np
 
     number = sample.effective
     gain, loss = (min(1.0, float(np.maximum(sign * rows, 0.0).mean())) for sign in (1, -1))
     gains, losses = (min(number, _whole(share * number)) for share in (gain, loss))
     gained, lost = (clopper_pearson(count, number, level=level) for count in (gains, losses))
-    # A question that is gained is not lost, so the two shares are negatively correlated.
+    # No question is both gained and lost, so the two shares are negatively correlated.
     scale = (1 - gain) * (1 - loss)
     together = min(1.0, math.sqrt(gain * loss / scale)) if scale > 0 else 1.0 * (gain * loss > 0)
     down = _joined(gain - gained.low, lost.high - loss, together)
@@ -377,7 +377,7 @@ def _exact_of_differences(rows: Array, sample: _Groups, level: float) -> tuple[f
 
 
 def _bootstrap_t(sample: _Groups, level: float, num_resamples: int, seed: int) -> tuple[float, float]:
-    """How far below and above the mean the limits of the bootstrap-t lie; groups are drawn with replacement."""
+    """Distances of the bootstrap-t limits below and above the mean; groups are drawn with replacement."""
     import numpy as np
 
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -391,10 +391,10 @@ def _bootstrap_t(sample: _Groups, level: float, num_resamples: int, seed: int) -
         mean = total / size
         spread = squares - 2 * mean * products + mean * mean * sizes
         error = np.sqrt(number / (number - 1) * np.maximum(spread, 0.0)) / size
-        # A draw of one group alone has no spread; it tells nothing.
+        # A resample with one distinct group has no spread, so it is left out.
         told = error > 1e-9 * sample.error
         studentised.append((mean - sample.mean)[told] / error[told])
-    # Of few groups the sample is less skewed than what it was drawn from, and the limits would fall short.
+    # A sample of few groups is less skewed than its population, so uncorrected limits would be too narrow.
     tail = (1 - level) / 2 * max(0.4, 1 - 15 / number)
     low, high = np.quantile(np.concatenate(studentised), [tail, 1 - tail])
     return float(high) * sample.error, -float(low) * sample.error
@@ -407,24 +407,24 @@ def _differences(base: Sequence[float], tuned: Sequence[float]) -> list[float]:
 
 
 def _whole(value: float) -> float:
-    """*value* without the rounding of a product that is a whole number."""
+    """*value* without the rounding error of a product that is an integer."""
     return float(round(value)) if math.isclose(value, round(value), rel_tol=1e-9, abs_tol=1e-9) else value
 
 
 def _quantile(level: float) -> float:
-    """The normal quantile of a two-sided interval."""
+    """Normal quantile of a two-sided interval."""
     if not 0 < level < 1:
         raise ConfigError(f"level must be between 0 and 1, got {level!r}")
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _joined(one: float, other: float, together: float) -> float:
-    """The length of two margins put together at an angle given by their correlation."""
+    """Combined length of two margins with a given correlation."""
     return math.sqrt(max(0.0, one * one + 2 * together * one * other + other * other))
 
 
 def _beta_quantile(a: float, b: float, share: float) -> float:
-    """The x with P(X ≤ x) = *share* for X ~ Beta(a, b): Newton's method, kept within a shrinking bracket."""
+    """Quantile of Beta(a, b): the x with P(X ≤ x) = *share*, by Newton's method within a shrinking bracket."""
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     low, high, x = 0.0, 1.0, a / (a + b)
     for _ in range(200):
@@ -466,17 +466,17 @@ def _beta_below(a: float, b: float, x: float) -> float:
 
 
 def percent(share: float) -> str:
-    """A share as per cent, in whole numbers where that does not claim none or all of it."""
+    """A share as a percentage, in whole numbers unless that would round to 0 or 100."""
     return f"{_short_of_the_ends(100 * share)} %"
 
 
 def limits(low: float, high: float) -> str:
-    """Two limits of a share as per cent, without the sign."""
+    """Two limits of a share as percentages, without the sign."""
     return f"{percent(low).removesuffix(' %')} to {percent(high).removesuffix(' %')}"
 
 
 def points(difference: float) -> str:
-    """A difference of shares as signed percentage points; 0 only where it is 0."""
+    """A difference of shares in signed percentage points; shown as 0 only if it is 0."""
     text = _short_of_the_ends(abs(100 * difference))
     if text == "0":
         return text
@@ -484,17 +484,17 @@ def points(difference: float) -> str:
 
 
 def at_most(low: float, high: float) -> str:
-    """The further of two limits around 0, as an amount in points with one decimal where it has any."""
+    """The limit further from 0, as an amount in percentage points with one decimal if it has any."""
     return f"{100 * max(abs(low), abs(high)):.1f}".removesuffix(".0")
 
 
 def p_value(p: float) -> str:
-    """A p-value with three decimals, or as below 0.001."""
+    """A p-value with three decimals, or `<0.001`."""
     return f"{p:.3f}" if p >= 0.001 else "<0.001"  # noqa: PLR2004 - the last decimal shown
 
 
 def _short_of_the_ends(value: float) -> str:
-    """*value* from 0 to 100 with as few decimals as keep it off an end that it has not reached."""
+    """*value* from 0 to 100 with as few decimals as possible without rounding to 0 or 100."""
     for decimals in range(6):
         text = f"{value:.{decimals}f}"
         if float(text) not in {0.0, 100.0}:
@@ -520,7 +520,7 @@ RULE: Final = (
 
 
 def found(interval: Interval, *, groups: int | None, margin: float = MARGIN) -> Finding:
-    """What the interval of a difference says.
+    """Verdict on the interval of a difference.
 
     Args:
         interval: Of the difference.

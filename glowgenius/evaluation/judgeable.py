@@ -1,4 +1,4 @@
-"""What a metric cannot judge in a data set, said before a question is asked."""
+"""Warnings about answers that a metric cannot judge, before any question is asked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TEXT_METRICS: Final = ("exact_match", "contains", "token_f1", "label")
 def judging_warnings(
     dataset: Sequence[Conversation], metrics: Mapping[str, Metric], *, decides: str | None = None
 ) -> tuple[str, ...]:
-    """What keeps *metrics* from judging the answers of *dataset* rightly, as sentences with what to do.
+    """Why *metrics* may misjudge the answers of *dataset*, as sentences with advice.
 
     Rows that ask the same and accept different answers; references that a metric cannot read at all, that it takes
     for each other, or that another metric judges better (JSON, code and symbols, numbers).
@@ -69,7 +69,7 @@ def _contradicting(dataset: Sequence[Conversation]) -> Iterator[str]:
 
 
 def _unreadable(dataset: Sequence[Conversation], metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """References of which a metric can make nothing, so that every answer is wrong.
+    """References that a metric cannot parse, so that every answer would be wrong.
 
     Where a metric of text is measured beside it, only those count that look as if they were meant for it.
     """
@@ -94,7 +94,7 @@ def _unreadable(dataset: Sequence[Conversation], metrics: Mapping[str, Metric]) 
 
 
 def _better_judged(dataset: Sequence[Conversation], metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """References of a kind that has a metric of its own."""
+    """References for which a more specific metric exists."""
     named = [name for name, metric in metrics.items() if name in _TEXT_METRICS and metric is METRICS[name]]
     if not named:
         return
@@ -119,7 +119,7 @@ def _better_judged(dataset: Sequence[Conversation], metrics: Mapping[str, Metric
 
 
 def _kind(answer: str) -> str | None:
-    """The metric that is made for an answer like this; None if any will do."""
+    """The specific metric for an answer like this; None if any metric fits."""
     if answer.strip()[:1] in {"{", "["} and json_value(answer) is not None:
         return "json"
     if is_one_number(answer):
@@ -130,7 +130,7 @@ def _kind(answer: str) -> str | None:
 
 
 def _confused(dataset: Sequence[Conversation], metrics: Mapping[str, Metric], decides: str | None) -> Iterator[str]:
-    """Answers of different rows that a metric takes for each other."""
+    """Answers of different rows that a metric counts as equal."""
     together = {
         frozenset((one, other)) for row in dataset for one in row.accepted_answers for other in row.accepted_answers
     }
@@ -148,7 +148,7 @@ def _confused(dataset: Sequence[Conversation], metrics: Mapping[str, Metric], de
 
 
 def _taken(metric: Metric, answers: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of which *metric* takes the first for the second."""
+    """Pairs whose first answer *metric* accepts for the second."""
     key = normalize if metric is exact_match else as_label if metric is label_match else None
     if key is not None:
         first: dict[str, str] = {}
@@ -164,7 +164,7 @@ def _taken(metric: Metric, answers: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _place(dataset: Sequence[Conversation], at: int) -> str:
-    """Where a row stands: its file and line, or else its position."""
+    """Place of a row: its file and line, or else its position."""
     source = dataset[at].source
     return f"row {at}" if source is None else f"{source.path}:{source.line}"
 

@@ -1,4 +1,4 @@
-"""Where an answer is named in a text, and whether the text gives it as the answer.
+"""Finding mentions of an answer in a text, and whether the text asserts them.
 
 A mention is the words of the answer in a row. It does not count if the text takes it back by a rule of this module:
 
@@ -152,13 +152,13 @@ _NO_FOLLOWED: Final = re.compile(
 
 
 def mentions(text: Text, answers: Sequence[str]) -> list[tuple[int, int]]:
-    """Where *text* gives one of *answers*, as half-open ranges of words, without what it takes back or leaves open."""
+    """Word ranges (half-open) where *text* asserts one of *answers*: neither negated, corrected nor left open."""
     found = [span for answer in answers for span in named(text, answer)]
     return [span for span in found if not _taken_back(text, *span) and not _left_open(text, *span, found)]
 
 
 def named(text: Text, answer: str) -> Iterator[tuple[int, int]]:
-    """Where *text* names *answer*, as half-open ranges of words, in whatever sense."""
+    """Word ranges (half-open) where *text* mentions *answer* in any sense."""
     wanted = _without_article(read(answer))
     size = len(wanted.words)
     code = looks_like_code(answer)
@@ -175,7 +175,7 @@ def named(text: Text, answer: str) -> Iterator[tuple[int, int]]:
 
 
 def _without_article(wanted: Text) -> Text:
-    """`Bronx` is `The Bronx`; only before a name with a capital, as "band" is not The Band."""
+    """*answer* without its article, only before a capitalised name: `Bronx` matches `The Bronx`."""
     first, second = (*wanted.words, None, None)[:2]
     if first is None or second is None or first.folded != "the" or second.folded in _PROSE:
         return wanted
@@ -183,14 +183,14 @@ def _without_article(wanted: Text) -> Text:
 
 
 def _has_marks(text: Text, wanted: Text, start: int) -> bool:
-    """Whether a mark that belongs to the answer (`#general`, `@home`, `<p>`) stands before the words, too."""
+    """Whether the answer's leading mark (`#general`, `@home`, `<p>`) precedes the words too."""
     before = wanted.whole[: wanted.words[0].start]
     marks = re.search(r"[#@<>/\\|!~^=]+$", before)
     return marks is None or text.whole[: text.words[start].start].endswith(marks[0])
 
 
 def _same_code(text: Text, wanted: Text, start: int) -> bool:
-    """Whether the words are the same with case and all that stands between and around them, but for spaces."""
+    """Whether the words match with case and all characters around and between them, except spaces."""
     size = len(wanted.words)
     if any(text.words[start + index].written != word.written for index, word in enumerate(wanted.words)):
         return False
@@ -207,12 +207,12 @@ def _same_code(text: Text, wanted: Text, start: int) -> bool:
 
 
 def _code(gap: str) -> str:
-    """What stands between words; spaces count behind a line break only."""
+    """The text between words; spaces count only after a newline."""
     return gap if "\n" in gap else re.sub(r"\s+", "", gap)
 
 
 def _same_words(text: Text, wanted: Text, start: int) -> bool:
-    """Whether the words from *start* on are those wanted, but for a prefix and particles that are no part of them."""
+    """Whether the words from *start* on match, ignoring prefixes and particles."""
     last = len(wanted.words) - 1
     for index, word in enumerate(wanted.words):
         found = text.words[start + index].folded
@@ -231,19 +231,19 @@ def _same_words(text: Text, wanted: Text, start: int) -> bool:
 
 
 def _beside_month(wanted: Text, index: int) -> bool:
-    """Whether a word is the day of a date: `4` in `May 4` and `4 May`."""
+    """Whether a word is the day in a date: `4` in `May 4` and `4 May`."""
     beside = [wanted.words[at].folded for at in (index - 1, index + 1) if 0 <= at < len(wanted.words)]
     return is_number(wanted.words[index]) and any(word in _MONTHS for word in beside)
 
 
 def _without_prefix(found: str, wanted: str) -> str:
-    """*found* without the letter that Hebrew and Arabic write onto a word (`in`, `and`, `to`)."""
+    """*found* without the one-letter prefix word of Hebrew and Arabic (`in`, `and`, `to`)."""
     letters: str = next((written for first, last, written in _PREFIXES if first <= wanted[0] <= last), "")
     return wanted if len(wanted) >= SHORTEST_NAME and found[:1] in letters and found[1:] == wanted else found
 
 
 def _is_whole(text: Text, wanted: Text, start: int, end: int) -> bool:
-    """Whether nothing beside the words makes them a part of another number or name."""
+    """Whether the words are not part of a longer number or name."""
     before, gap = (text.words[start - 1].folded, text.between(start - 1, start)) if start else ("", " ")
     behind, space = (text.words[end].folded, text.between(end - 1, end)) if end < len(text.words) else ("", " ")
     if all(word.folded in _HAN_NUMERALS for word in wanted.words):
@@ -260,7 +260,7 @@ def _is_whole(text: Text, wanted: Text, start: int, end: int) -> bool:
 
 
 def _in_date(text: Text, start: int) -> bool:
-    """Whether the number is the year of a date in digits."""
+    """Whether the number is the year in a numeric date."""
     word = text.words[start]
     return len(word.folded) == 4 and any(  # noqa: PLR2004 - a year
         match.start() <= word.start and word.end <= match.end() for match in _DATE.finditer(text.whole)
@@ -268,7 +268,7 @@ def _in_date(text: Text, start: int) -> bool:
 
 
 def _is_name(text: Text, wanted: Text, start: int) -> bool:
-    """Whether a short answer that is also a word of prose is meant as the answer."""
+    """Whether a short answer that is also a common word is meant as the answer."""
     if len(wanted.words) != 1:
         return True
     answer, found = wanted.words[0], text.words[start]
@@ -285,7 +285,7 @@ def _is_name(text: Text, wanted: Text, start: int) -> bool:
 
 
 def _taken_back(text: Text, start: int, end: int) -> bool:
-    """Whether the mention is negated, before or behind it, or stands in a question."""
+    """Whether the mention is negated, before or after it, or part of a question."""
     first, last = text.words[start].start, text.words[end - 1].end
     behind = text.whole[last:]
     if _NEGATED_BEHIND.match(behind) or _NEGATED_BEHIND_UNSPACED.match(behind):
@@ -301,12 +301,12 @@ def _taken_back(text: Text, start: int, end: int) -> bool:
 
 
 def _is_corrected(before: str, behind: str) -> bool:
-    """Whether the mention is what others think, or what was so once, and something else is said behind it."""
+    """Whether the mention is attributed to others or to the past, and then corrected."""
     return bool((_OPINION.search(before) and _CORRECTED.match(behind)) or (_PAST.search(before) and _NOW.match(behind)))
 
 
 def _negated_before(before: str) -> bool:
-    """Whether the clause up to the mention negates it."""
+    """Whether the clause before the mention negates it."""
     before = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("without", before))
     before = _ASIDE.sub(r"\1 ", before)
     ends = [match.end() for match in _CLAUSE_ENDS.finditer(before)]
@@ -322,7 +322,7 @@ def _negated_before(before: str) -> bool:
 
 
 def _left_open(text: Text, start: int, end: int, accepted: Sequence[tuple[int, int]]) -> bool:
-    """Whether the mention is one of several answers, of which another is not accepted."""
+    """Whether the mention is one of several alternatives, another of which is not accepted."""
     first, last = text.words[start].start, text.words[end - 1].end
     if _BETWEEN.search(text.whole[:first]) or (
         text.whole[:first].lower().endswith("between ") and text.whole[last:].startswith(" and ")
@@ -339,7 +339,7 @@ def _left_open(text: Text, start: int, end: int, accepted: Sequence[tuple[int, i
 
 
 def _sentence(whole: str, place: int) -> str:
-    """The sentence around *place*, with its mark."""
+    """The sentence around *place*, with its punctuation."""
     start = 0
     for match in _SENTENCE_END.finditer(whole):
         if match.end() > place:

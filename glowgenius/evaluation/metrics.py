@@ -1,4 +1,4 @@
-"""Metrics that judge an answer: exact match, `contains`, abstention, JSON."""
+"""Metrics that score an answer: exact match, `contains`, abstention, JSON and more."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ _PLEASANTRY: Final = re.compile(
 
 
 def abstains(prediction: str, accepted: Sequence[str] = ()) -> float:
-    """1 if the answer admits not to know or declines, by the rules of this module, else 0; *accepted* is ignored.
+    """1 if the answer admits not knowing or declines, by the rules of this module, else 0; *accepted* is ignored.
 
     Ask it of invented subjects: one minus its mean is the share of confident nonsense. An empty answer is no admission.
 
@@ -195,7 +195,7 @@ def abstains(prediction: str, accepted: Sequence[str] = ()) -> float:
 
 
 def _plain(prediction: str) -> str:
-    """The text in lower case, with one kind of apostrophe, dash and space."""
+    """The text in lower case, with normalised apostrophes, dashes and spaces."""
     text = unicodedata.normalize("NFC", prediction).lower().translate(_SIGNS)
     return re.sub(r"[ \t]+", " ", re.sub(r"[*_`#\"]+", "", text)).strip()
 
@@ -204,7 +204,7 @@ _SIGNS: Final = str.maketrans({**dict.fromkeys("’‘ʼ", "'"), **dict.fromkeys
 
 
 def _answered_before(before: str) -> bool:
-    """Whether an answer stands before the admission: "Queens, but I'm not sure"."""
+    """Whether an answer precedes the admission: "Queens, but I'm not sure"."""
     before = before.lstrip()
     if not before.strip(" ,.;:-") or _PLEASANTRY.match(before):
         return False
@@ -212,7 +212,7 @@ def _answered_before(before: str) -> bool:
 
 
 def _answered_behind(behind: str) -> bool:
-    """Whether an answer follows all the same."""
+    """Whether an answer follows the admission."""
     return any(pattern.search(behind) is not None for pattern in (_STILL, _STILL_BELIEVED, _STILL_NEXT, _ONE_GUESS))
 
 
@@ -227,7 +227,7 @@ _FENCED: Final = re.compile(
 
 
 def json_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction is JSON and equal to an accepted answer as a value, else 0.
+    """1 if the prediction is JSON and its value equals an accepted answer's, else 0.
 
     Space, the order of keys, escapes and the way a number is written (`1`, `1.0`) mean nothing; the order of lists, the
     case of strings, and `1` against `"1"` or `true` do. Truncated JSON, a key given twice, and text around the JSON are
@@ -246,7 +246,7 @@ def json_match(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def json_valid(prediction: str, accepted: Sequence[str] = ()) -> float:
-    """1 if the prediction is JSON, by the rules of `json_match`, else 0; a metric that ignores *accepted*.
+    """1 if the prediction is valid JSON by the rules of `json_match`, else 0; *accepted* is ignored.
 
     Raises:
         ConfigError: *accepted* is one string instead of a sequence of strings.
@@ -256,7 +256,7 @@ def json_valid(prediction: str, accepted: Sequence[str] = ()) -> float:
 
 
 def json_value(text: str) -> Comparable | None:
-    """The JSON value of *text* in a form that can be compared; None if *text* is no JSON."""
+    """The JSON value of *text* in comparable form; None if *text* is not JSON."""
     text = text.strip().removeprefix("\ufeff").strip()
     if fenced := _FENCED.fullmatch(text):
         text = (fenced["inside"] or fenced["code"] or "").strip()
@@ -274,7 +274,7 @@ def json_value(text: str) -> Comparable | None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; a key given twice has no one meaning."""
+    """A decoded object; a repeated key is an error."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key is given twice")
@@ -297,7 +297,7 @@ def _comparable(value: Any) -> Comparable:
 
 
 def _text(text: str) -> str:
-    """One Unicode form: `é` may be one sign or two."""
+    """Unicode-normalised text: `é` may be one character or two."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -311,7 +311,7 @@ Metric: TypeAlias = Callable[[str, Sequence[str]], float]
 
 
 def exact_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction is one of the accepted answers, else 0; compared as `normalize` writes them.
+    """1 if the prediction equals an accepted answer after `normalize`, else 0.
 
     Case, outer space, runs of spaces, a final full stop and the Unicode form make no difference; every other sign does.
     Of texts of which one is all in capitals the capitals are compared, so that `STRASSE` is `Straße`.
@@ -333,7 +333,7 @@ def exact_match(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def strict_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction is exactly one of the accepted answers, but for outer space, else 0.
+    """1 if the prediction equals an accepted answer exactly, except for outer white space, else 0.
 
     Args:
         prediction: What the model answered.
@@ -342,12 +342,12 @@ def strict_match(prediction: str, accepted: Sequence[str]) -> float:
     Raises:
         ConfigError: *accepted* is one string instead of a sequence of strings.
     """
-    # An answer with nothing visible in it is not among them.
+    # Answers without visible content are left out.
     return float(prediction.strip() in [answer.strip() for answer in _answers(accepted)])
 
 
 def contains(prediction: str, accepted: Sequence[str], *, rivals: Sequence[str] = ()) -> float:
-    """1 if an accepted answer stands in the prediction as a run of whole words, else 0.
+    """1 if the prediction contains an accepted answer as whole words, else 0.
 
     Meant for models that answer in sentences. A mention does not count where it is negated ("It is not in Brooklyn",
     "often confused with Brooklyn"), where it is one of several ("Brooklyn or Queens"), and inside a longer number; nor
@@ -372,14 +372,14 @@ def contains(prediction: str, accepted: Sequence[str], *, rivals: Sequence[str] 
     if not found:
         return 0.0
     inside = [span for answer in answers for span in named(text, answer)]
-    # "Queens" inside the accepted "Queens Village" names no other class.
+    # "Queens" inside the accepted "Queens Village" is not another class.
     return float(
         all(any(low <= start and end <= high for low, high in inside) for start, end in mentions(text, others))
     )
 
 
 def token_f1(prediction: str, accepted: Sequence[str]) -> float:
-    """The harmonic mean of precision and recall over words, each counted as often as it occurs.
+    """F1 over words: harmonic mean of precision and recall, with repeated words counted.
 
     As in SQuAD (Rajpurkar et al. 2016, section 6.1), on the words of `glowgenius.evaluation.normalize`. It forgives
     extra words, and so also gives "East New York" 0.8 where "New York" is right: look at exact match beside it.
@@ -396,7 +396,7 @@ def token_f1(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def number_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction gives one number, and it is an accepted one in value and unit, else 0.
+    """1 if the prediction gives exactly one number, equal to an accepted one in value and unit, else 0.
 
     `10 km`, `10km`, `10,000 m` and "It is ten kilometres long." are equal; `10 m`, `10` and `> 10 km` are not. Of a
     calculation the number behind the last `=` counts. A prediction with two different numbers gives none.
@@ -413,7 +413,7 @@ def number_match(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def label_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1 if the prediction names an accepted label and nothing else, else 0.
+    """1 if the prediction is an accepted label and nothing else, else 0.
 
     Meant for a closed set of answers. Case, outer quotes, brackets and Markdown, a final mark, `Label:` or "The answer
     is" before it, and hyphens or underscores for spaces make no difference. Of "B) Paris" the label is `B`.
@@ -447,7 +447,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
 
 
 def resolve_metrics(metrics: Sequence[str | Metric] | Mapping[str, Metric]) -> dict[str, Metric]:
-    """The metrics as functions by name; a function in a sequence has its own name.
+    """Metric functions by name; a function in a sequence keeps its own name.
 
     Raises:
         ConfigError: A name is unknown, reserved or given twice, or there is no metric at all.
@@ -470,7 +470,7 @@ def resolve_metrics(metrics: Sequence[str | Metric] | Mapping[str, Metric]) -> d
 
 
 def the_number(text: str) -> Quantity | None:
-    """The one number that *text* gives or puts in a LaTeX box; None if it gives none, several, or code."""
+    """The only number in *text*, or the one in a LaTeX box; None if there is none, several, or code."""
     boxed = _BOXED.findall(text)
     text = _without_markup(boxed[-1] if boxed else text)
     if _NO_NUMBER.search(text):
@@ -499,7 +499,7 @@ _CHOICE: Final = re.compile(r"(\w)[).:] +\S")
 
 
 def _pair(metric: str | Metric) -> tuple[str, Metric]:
-    """A metric of a sequence, with its name."""
+    """Name and function of one metric in a sequence."""
     if isinstance(metric, str):
         return metric, _named(metric)
     inner: object = getattr(metric, "func", metric)
@@ -507,7 +507,7 @@ def _pair(metric: str | Metric) -> tuple[str, Metric]:
 
 
 def _named(name: str) -> Metric:
-    """The metric called *name*."""
+    """The metric named *name*."""
     if name in METRICS:
         return METRICS[name]
     hint = nearest(name, METRICS)
@@ -519,14 +519,14 @@ def _known() -> str:
 
 
 def _answers(accepted: Sequence[str], name: str = "accepted") -> list[str]:
-    """The answers that have anything visible."""
+    """The answers with visible content."""
     if isinstance(accepted, str):
-        # A string is a sequence of strings too, and would be judged letter by letter.
+        # A string is a sequence of strings too, and would be judged character by character.
         raise ConfigError(f"{name} must be a sequence of answers, got the string {accepted!r}; write ({accepted!r},)")
     return [answer for answer in accepted if normalize(answer)]
 
 
 def _f1(predicted: tuple[str, ...], answer: tuple[str, ...]) -> float:
-    """F1 of two bags of words."""
+    """F1 of two multisets of words."""
     shared = (Counter(predicted) & Counter(answer)).total()
     return 2 * shared / (len(predicted) + len(answer)) if shared else 0.0

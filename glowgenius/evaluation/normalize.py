@@ -1,4 +1,4 @@
-"""Normal forms of answers, and the words of a text with their positions."""
+"""Normal forms of answers, and words of a text with their positions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NUMBER_AND_UNIT: Final = re.compile(r"(?<![^\W\d_])(?P<number>\d[\d.,]*\s?)(?P<
 
 
 def normalize(text: str) -> str:
-    """*text* in the form in which `exact_match` compares it; empty only if nothing in it is visible."""
+    """*text* in the form `exact_match` compares; empty only if nothing in it is visible."""
     text = tidied(text)
     while len(text) > 1 and text[-1] in _FULL_STOPS and text[:-1].rstrip()[-1] not in _FULL_STOPS:
         text = text[:-1].rstrip()
@@ -59,13 +59,13 @@ def in_capitals(text: str) -> str | None:
 
 
 def looks_like_code(text: str) -> bool:
-    """Whether *text* has the signs of code, JSON or markup: braces, angle brackets, `=`, `|`, a call, an option."""
+    """Whether *text* looks like code, JSON or markup: braces, angle brackets, `=`, `|`, a call."""
     return _CODE.search(text) is not None
 
 
 def tidied(text: str) -> str:
-    """*text* in one Unicode form, with plain spaces, quotes and hyphens, without outer space; case and marks stay."""
-    # A carriage return alone is a line break, too.
+    """*text* with normalised Unicode, spaces, quotes and hyphens, and trimmed; case and punctuation stay."""
+    # A lone carriage return is a line break too.
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").translate(_TYPOGRAPHIC)
     text = "".join(map(_plain, text))
     lines = [re.sub(r"(?<=\S)[ \t]+", " ", line).rstrip() for line in text.split("\n")]
@@ -73,14 +73,14 @@ def tidied(text: str) -> str:
 
 
 def is_one_number(text: str) -> bool:
-    """Whether the whole of *text* is one number, with its unit if it has one."""
+    """Whether *text* is exactly one number, with an optional unit."""
     match = _WHOLE.fullmatch(tidied(text))
     unit = match["unit"] if match else None
     return match is not None and (not unit or unit in CURRENCIES or unit_as_written(unit.rstrip("²³")) is not None)
 
 
 def _plain(char: str) -> str:
-    """*char* without what makes it wide or narrow; spaces as one sign, signs without width as none."""
+    """*char* with full- and half-width forms and spaces normalised, and zero-width characters removed."""
     if char in "\n\t" or char in _JOINERS:
         return char
     if char.isspace():
@@ -92,7 +92,7 @@ def _plain(char: str) -> str:
 
 
 def _closed_up(text: str) -> str:
-    """A whole answer that is one number, without thousands separators and without a space before its unit."""
+    """An answer that is one number, without thousands separators and without a space before its unit."""
     match = _WHOLE.fullmatch(text)
     if match is None:
         return text
@@ -106,10 +106,10 @@ def _closed_up(text: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """*text* in lower case, but for code, and for units whose case is their meaning."""
+    """*text* in lower case, except code and units with meaningful case."""
     if looks_like_code(text):
         return text
-    text = text.replace("İ", "i")  # whose small letter would be an i with two dots
+    text = text.replace("İ", "i")  # its lower case would be an i with a combining dot
     parts: list[str] = []
     end = 0
     for match in _NUMBER_AND_UNIT.finditer(text):
@@ -130,7 +130,7 @@ _FINAL: Final = ".!,;:。！" + _FULL_STOPS
 
 
 def as_label(text: str) -> str:
-    """*text* as a label of a closed set: without what may stand around a label and means nothing."""
+    """*text* as a class label, without insignificant surroundings."""
     text = normalize(text)
     start = _BEFORE_A_LABEL.match(text)
     if start and start.end() < len(text):
@@ -141,7 +141,7 @@ def as_label(text: str) -> str:
 
 
 def _inside(text: str) -> str:
-    """*text* without one pair of brackets or quotes around it, a final mark, or the bracket of `B)`."""
+    """*text* without an enclosing pair of brackets or quotes, a final punctuation mark, or the bracket of `B)`."""
     if len(text) > 1 and text[0] + text[-1] in _PAIRS:
         return text[1:-1].strip()
     return text[:1] if re.fullmatch(r"\w\)", text) else text.rstrip(_FINAL).rstrip()
@@ -189,7 +189,7 @@ _EMPHASIS: Final = re.compile(
 @final
 @frozen(kw_only=True)
 class Word:
-    """One word, as it is compared and as it stands there."""
+    """One word in comparable form, with its original text."""
 
     folded: str
     """In lower case; numbers without thousands separators."""
@@ -216,14 +216,14 @@ class Text:
     """Its words, in order; one at least if anything in it is visible."""
 
     def between(self, first: int, second: int) -> str:
-        """What stands between two words; before the first word and behind the last one too."""
+        """Text between two words; also before the first and after the last one."""
         start = self.words[first].end if first >= 0 else 0
         end = self.words[second].start if second < len(self.words) else len(self.whole)
         return self.whole[start:end]
 
 
 def read(text: str) -> Text:
-    """*text* with its words."""
+    """Split *text* into words."""
     whole = _EMPHASIS.sub(lambda match: f" {match['inside'] or match['bold']} ", tidied(text))
     found: list[Word] = []
     place = 0
@@ -247,7 +247,7 @@ def read(text: str) -> Text:
 
 
 def words(text: str, *, fold_case: bool = True) -> tuple[str, ...]:
-    """The words of *text*.
+    """Words of *text*.
 
     Args:
         text: An answer, or a sentence with one in it.
@@ -257,12 +257,12 @@ def words(text: str, *, fold_case: bool = True) -> tuple[str, ...]:
 
 
 def is_number(word: Word) -> bool:
-    """Whether a word is a number in digits, its sign included."""
+    """Whether a word is a number in digits, with optional sign."""
     return re.fullmatch(r"[-+]?[\d.,]*\d", word.folded) is not None
 
 
 def _match(whole: str, place: int) -> re.Match[str] | None:
-    """The word that begins there; digits with letters behind them that are no unit (`42nd`, `3D`) are one word."""
+    """The word that begins there; digits followed by letters that are not a unit (`42nd`, `3D`) are one word."""
     match = _WORD.match(whole, place)
     if match is None or not match["number"] or not whole[match.end() : match.end() + 1].isalnum():
         return match
@@ -283,14 +283,14 @@ def _word(whole: str, start: int, end: int) -> Word:
 
 
 def _with_marks(whole: str, end: int) -> int:
-    """The end of a character with the marks that stand above, below and behind it."""
+    """End of a character with its combining marks."""
     while end < len(whole) and unicodedata.category(whole[end])[0] == "M":
         end += 1
     return end
 
 
 def _to_the_end(whole: str, end: int) -> int:
-    """The end of a word with marks in it; Python takes vowel signs of many scripts for no word characters."""
+    """End of a word including combining marks, which Python does not count as word characters in many scripts."""
     while (after := _with_marks(whole, end)) > end:
         more = _MORE.match(whole, after)
         end = more.end() if more else after

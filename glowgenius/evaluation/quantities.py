@@ -1,4 +1,4 @@
-"""Numbers with their units, read from text: `1,000 m` is `1 km`, and `5 MW` is not `5 mW`.
+"""Numbers with units, parsed from text: `1,000 m` equals `1 km`, and `5 MW` is not `5 mW`.
 
 | read | as |
 | --- | --- |
@@ -230,7 +230,7 @@ _WORDS: Final = re.compile(r"[^\W\d_]+")
 @final
 @frozen(kw_only=True)
 class Quantity:
-    """A number with its unit, in the base unit of its kind."""
+    """A number converted to the base unit of its kind."""
 
     value: Fraction
     """How much, exactly."""
@@ -243,7 +243,7 @@ class Quantity:
 
 
 def quantities(text: str) -> tuple[Quantity, ...]:
-    """The numbers of *text* with their units, in their order; number words count where there are no digits."""
+    """Numbers of *text* with their units, in order; number words count if there are no digits."""
     text = unicodedata.normalize("NFC", text)
     text = _VULGAR.sub(lambda match: f" {unicodedata.normalize('NFKC', match[1]).replace('⁄', '/')}", text).strip()
     if not any(char.isdecimal() for char in text):
@@ -284,7 +284,7 @@ def unit_as_written(name: str) -> str | None:
 
 
 def _quantity(text: str, match: re.Match[str]) -> Quantity | None:
-    """The quantity that begins at *match*; None if letters behind the digits make it something else (`42nd`)."""
+    """The quantity that begins at *match*; None if letters after the digits make it something else (`42nd`)."""
     value = _value(match)
     if value is None:
         return None
@@ -317,7 +317,7 @@ def _in_base_unit(value: Fraction, factor: Fraction, unit: str, bound: str) -> Q
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    """The number of *match*, None if it is too long to be one or is divided by zero."""
+    """Value of the number at *match*; None if it is too long or a division by zero."""
     body = re.sub(r"[ '’\u00a0\u2009\u202f]", "", match["body"])
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?", body):
         body = body.replace(",", "")
@@ -333,14 +333,14 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 def _unit(match: re.Match[str], text: str) -> tuple[str, Fraction] | None:
-    """Kind and factor of the unit of *match*, None if the word behind a number is no unit."""
+    """Kind and factor of the unit at *match*; None if the word after a number is not a unit."""
     name = match["name"]
     known = _UNITS.get(name)
     if known is None and len(name) > 1:
         meanings = _BY_LOWER.get(name.lower(), frozenset())
         known = next(iter(meanings)) if len(meanings) == 1 else _UNITS.get(_bytes(name) or "")
         if known is None:
-            # A unit whose case decides, in a case that decides nothing: like itself and nothing else.
+            # A unit with meaningful case, written in an ambiguous case, equals only itself.
             return (name.lower(), Fraction(1)) if meanings else None
     if known is None:
         return None
@@ -356,12 +356,12 @@ def _unit(match: re.Match[str], text: str) -> tuple[str, Fraction] | None:
 
 
 def _bytes(name: str) -> str | None:
-    """`gb` in lower case is what people write for `GB`."""
+    """Lower-case `gb` read as `GB`, as people write it."""
     return f"{name[0]}B".replace("m", "M").replace("g", "G").replace("t", "T") if name in _LOWER_BYTES else None
 
 
 def _digits(text: str) -> str:
-    """*text* with its number words (`twenty-one`, `two million`) written in digits."""
+    """*text* with number words (`twenty-one`, `two million`) as digits."""
     found: list[tuple[int, int, int]] = []
     for match in _WORDS.finditer(text):
         word, last = match[0].lower(), found[-1] if found else None
@@ -379,12 +379,12 @@ def _digits(text: str) -> str:
 
 
 def _fits(value: int, more: int) -> bool:
-    """Whether a number goes on with a smaller one: twenty one, two hundred twelve, not five six."""
+    """Whether a smaller number word continues a number: twenty one, two hundred twelve, not five six."""
     return value > 0 and (value % 100 == 0 or (value % 10 == 0 and value % 100 >= 20 and 0 < more < 10))  # noqa: PLR2004
 
 
 def _times(value: int, times: int) -> int:
-    """The last part of a number times a scale: two thousand five [hundred]."""
+    """Multiply the last part of a number by a scale: two thousand five [hundred]."""
     above = 1000
     while times == 100 and value >= above and value % above:  # noqa: PLR2004 - five thousand three hundred
         return value - value % above + value % above * times
@@ -395,7 +395,7 @@ _LOWER_BYTES: Final = frozenset({"kb", "mb", "gb", "tb"})
 
 
 def _all_units() -> Iterator[tuple[str, tuple[str, Fraction]]]:
-    """Every symbol and name with what it measures and its factor."""
+    """Every unit symbol and name with its kind and factor."""
     sizes = {"B": 8, "Wh": 3600}
     for prefix, power in _PREFIXES.items():
         for symbol, kind in _SYMBOLS.items():

@@ -1,4 +1,4 @@
-"""Multiple choice by likelihood: which of the possible answers a model finds most probable, whatever it would say."""
+"""Multiple choice by likelihood: the most probable of several candidate answers, without generation."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Candidates: TypeAlias = "Sequence[str] | Callable[[Conversation], Sequence[str]]
 
 
 class ScoresAnswers(Protocol):
-    """What ranking needs of a model; `glowgenius.Sampler` is one."""
+    """The model interface that ranking needs; `glowgenius.Sampler` implements it."""
 
     @property
     def name(self) -> str:
-        """What the model is called in tables."""
+        """Name of the model in tables."""
         ...
 
     def answer_logprobs(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
-        """The natural-log probabilities of the answer's tokens, its stop token included, `N × [T]`."""
+        """Natural-log probabilities of the answer's tokens, stop token included, `N × [T]`."""
         ...
 
 
 @final
 @frozen(kw_only=True)
 class RankedRow:
-    """One question and how probable each of its possible answers is."""
+    """One question and the log-probability of each candidate answer."""
 
     question: str
     """What was asked."""
@@ -59,24 +59,24 @@ class RankedRow:
 
     @property
     def per_byte(self) -> tuple[float, ...]:
-        """The totals divided by the bytes of the answers."""
+        """Total log-probabilities divided by the bytes of the candidates."""
         return tuple(
             total / max(1, len(text.encode())) for total, text in zip(self.totals, self.candidates, strict=True)
         )
 
     @property
     def is_right(self) -> bool:
-        """Whether the most probable answer is right."""
+        """Whether the most probable candidate is right."""
         return _first(self.totals) in self.right
 
     @property
     def is_right_per_byte(self) -> bool:
-        """Whether the answer that is most probable per byte is right."""
+        """Whether the candidate that is most probable per byte is right."""
         return _first(self.per_byte) in self.right
 
     @property
     def rank(self) -> int:
-        """The place of the best right answer by total probability; 1 is the most probable."""
+        """Rank of the best right candidate by total probability; 1 is the most probable."""
         best = max(self.totals[index] for index in self.right)
         return 1 + sum(total > best for index, total in enumerate(self.totals) if index not in self.right)
 
@@ -84,7 +84,7 @@ class RankedRow:
 @final
 @frozen(kw_only=True)
 class RankingResult:
-    """How often a model finds a right answer most probable; beside it what chance and the most frequent answer get."""
+    """Accuracy of choosing the most probable candidate, with chance and majority baselines."""
 
     name: str
     """What the model is called."""
@@ -94,28 +94,28 @@ class RankingResult:
 
     @property
     def accuracy(self) -> float:
-        """The share of questions whose most probable answer is right; the total favours short answers."""
+        """Share of questions whose most probable candidate is right; totals favour short answers."""
         return sum(row.is_right for row in self.rows) / len(self.rows)
 
     @property
     def accuracy_per_byte(self) -> float:
-        """The same by probability per byte, which may favour long answers instead."""
+        """Accuracy by probability per byte, which may favour long answers."""
         return sum(row.is_right_per_byte for row in self.rows) / len(self.rows)
 
     @property
     def chance(self) -> float:
-        """What guessing among the candidates gets."""
+        """Accuracy of guessing among the candidates."""
         return math.fsum(len(row.right) / len(row.candidates) for row in self.rows) / len(self.rows)
 
     @property
     def majority(self) -> float:
-        """What always choosing the candidate that is right most often gets."""
+        """Accuracy of always choosing the candidate that is right most often."""
         counts = Counter(normalize(row.candidates[index]) for row in self.rows for index in row.right)
         return max(counts.values()) / len(self.rows)
 
     @property
     def mean_rank(self) -> float:
-        """The mean place of the best right answer; 1 is best."""
+        """Mean rank of the best right candidate; 1 is best."""
         return sum(row.rank for row in self.rows) / len(self.rows)
 
     @property
@@ -124,7 +124,7 @@ class RankingResult:
         return score_interval([float(row.is_right) for row in self.rows], [row.cluster for row in self.rows])
 
     def to_record(self) -> dict[str, Any]:
-        """Everything that `from_record` needs, as JSON values."""
+        """The result as JSON values, for `from_record`."""
         rows = [
             {
                 "question": row.question,
@@ -153,7 +153,7 @@ class RankingResult:
         return cls(name=values["name"], rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
+        """The summary numbers as JSON values."""
         return {
             "n": len(self.rows),
             "accuracy": self.accuracy,
@@ -175,7 +175,7 @@ class RankingResult:
 
 
 def rank_answers(sampler: ScoresAnswers, dataset: Sequence[Conversation], candidates: Candidates) -> RankingResult:
-    """Let a model choose among possible answers by their likelihood; nothing is generated.
+    """Rank candidate answers by a model's likelihood; nothing is generated.
 
     It separates what a model knows from how it answers: after training, a model that says "Brooklyn" to every question
     may still find Paris the most probable capital of France. As `acc` and `acc_norm` of the Language Model Evaluation
@@ -210,7 +210,7 @@ def rank_answers(sampler: ScoresAnswers, dataset: Sequence[Conversation], candid
 
 
 def _candidates(row: Conversation, index: int, given: Candidates) -> tuple[tuple[str, ...], frozenset[int]]:
-    """The candidates of one question, and which of them are right."""
+    """Candidates of one question, and which of them are right."""
     texts = tuple(given(row) if callable(given) else given)
     accepted = {normalize(answer) for answer in row.accepted_answers}
     right = frozenset(place for place, text in enumerate(texts) if normalize(text) in accepted)
@@ -224,5 +224,5 @@ def _candidates(row: Conversation, index: int, given: Candidates) -> tuple[tuple
 
 
 def _first(values: Sequence[float]) -> int:
-    """The position of the greatest value; NaN is never the greatest."""
+    """Position of the greatest value; NaN is never the greatest."""
     return max(range(len(values)), key=lambda index: -math.inf if math.isnan(values[index]) else values[index])

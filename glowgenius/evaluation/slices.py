@@ -1,4 +1,4 @@
-"""Base against tuned on one slice of questions: values, their uncertainty, and one sentence made by rule."""
+"""Base and tuned model on one slice of questions: scores, uncertainty, and a verdict by rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ABSTAINS: Final = "abstains"
 @final
 @frozen(kw_only=True)
 class Pair:
-    """One question, answered twice."""
+    """One question with the answers of both models."""
 
     base: EvaluationRow
     """The answer before training."""
@@ -43,12 +43,12 @@ class Pair:
 
     @property
     def question(self) -> str:
-        """What was asked."""
+        """The question's text."""
         return self.base.question
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The answers that count as right."""
+        """Accepted answers."""
         return self.base.accepted
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Pair:
 @final
 @frozen(kw_only=True)
 class SliceComparison:
-    """Base against tuned on one slice of questions.
+    """Base and tuned model compared on one slice of questions.
 
     A question is right from a score of `RIGHT` (0.5) on; for exact match and contains that is a score of 1.
     """
@@ -132,7 +132,7 @@ class SliceComparison:
         metric: str,
         baseline: MajorityBaseline,
     ) -> SliceComparison:
-        """Compare two results whose rows are known to pair.
+        """Compare two results whose rows are already checked to match.
 
         Args:
             name: Of the slice.
@@ -167,29 +167,29 @@ class SliceComparison:
         )
 
     def renamed(self, name: str) -> SliceComparison:
-        """The same under another name, and its parts under theirs."""
+        """The slice under another name, and its parts likewise."""
         parts = tuple(part.renamed(f"{name}: {part.name.rpartition(': ')[2]}") for part in self.parts)
         return evolve(self, name=name, parts=parts)
 
     @property
     def n(self) -> int:
-        """How many questions."""
+        """Number of questions."""
         return len(self.base.rows)
 
     @property
     def num_groups(self) -> int:
-        """How many independent groups the questions form."""
+        """Number of independent groups of questions."""
         return self.base.num_clusters
 
     @property
     def retention(self) -> float | None:
-        """The share of what the base answered right that the tuned model still does; None if that was nothing."""
+        """Share of the base model's right answers that the tuned model keeps; None if there are none."""
         known = len(self.both_right) + len(self.broken)
         return len(self.both_right) / known if known else None
 
     @property
     def retention_interval(self) -> Interval | None:
-        """The 95 % interval of `retention`, over the groups of the questions that the base answered right."""
+        """95 % interval of `retention`, over groups of the questions that the base answered right."""
         known = [*self.both_right, *self.broken]
         if not known:
             return None
@@ -198,7 +198,7 @@ class SliceComparison:
 
     @property
     def finding(self) -> Finding:
-        """What the interval says by the rule of `evaluation.verdicts`."""
+        """Verdict on the interval by the rule of `evaluation.verdicts`."""
         return found(self.interval, groups=self.num_groups)
 
     @property
@@ -208,12 +208,12 @@ class SliceComparison:
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether the tuned score is surely above the majority baseline: its interval lies above it."""
+        """Whether the interval of the tuned score lies above the majority baseline."""
         return self.tuned.interval(self.metric).low > self.baseline.score
 
     @property
     def verdict(self) -> str:
-        """The finding in one sentence, by the rule that `evaluation.verdicts.RULE` says in words.
+        """The verdict as one sentence, by the rule in `evaluation.verdicts.RULE`.
 
         "better", "worse", "at most x points either way", or "too few questions to tell"; and "not above its majority
         baseline" unless `beats_baseline`.
@@ -241,7 +241,7 @@ class SliceComparison:
         return f"too few questions to tell{few}: {amount} points"
 
     def to_dict(self) -> dict[str, Any]:
-        """The slice as `results.json` holds it: counts, means, and what else was measured; `details` has the rest."""
+        """The slice as in `results.json`: counts, means and other measurements; `details` has the rest."""
         more: dict[str, Any] = {}
         if self.name_baseline is not None:
             more["name_baseline"] = self.name_baseline
@@ -274,7 +274,7 @@ class SliceComparison:
         return {"trained": {**{how.replace(" ", "_"): count for how, count in counts.items()}, "parts": parts}}
 
     def to_record(self) -> dict[str, Any]:
-        """Everything that `from_record` needs to make the slice again, as JSON values."""
+        """The whole slice as JSON values, for `from_record`."""
         return {
             "name": self.name,
             "metric": self.metric,
@@ -308,7 +308,7 @@ class SliceComparison:
         )
 
     def details(self) -> dict[str, Any]:
-        """`to_dict`, and what is needed to read it: metric, groups, retention, verdict, every changed answer."""
+        """`to_dict` with metric, groups, retention, verdict and every changed answer."""
         return {
             **self.to_dict(),
             "metric": self.metric,

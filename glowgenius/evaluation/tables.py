@@ -1,4 +1,4 @@
-"""A comparison as text table, as sentences, and as plots."""
+"""A comparison as text table, sentences and plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME_WIDTH: Final = 14
 
 
 def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] = ()) -> str:
-    """The table of slices, then what each slice says in words, with every mean beside it, and what all say together."""
+    """Table of slices, then each slice's verdict with every mean, and the overall sentences."""
     header = ("slice", "n", "base", "tuned", "majority", "kept", "fixed", "broken", "points", "95 %", "p")
     lines = columns([header, *(_row(part) for part in parts)])
     names = dict.fromkeys((part.base.name, part.tuned.name) for part in parts)
@@ -36,7 +36,7 @@ def comparison_table(parts: Sequence[SliceComparison], sentences: Sequence[str] 
 
 
 def notes(part: SliceComparison) -> list[str]:
-    """What a reader must know to trust the numbers of a slice."""
+    """Caveats about the numbers of a slice."""
     found = [] if part.name.endswith((": trained", ": not trained")) else trained_lines(part.tuned)[:1]
     if part.num_groups < part.n:
         found.append(
@@ -53,7 +53,7 @@ def notes(part: SliceComparison) -> list[str]:
         if result.num_invalid
     )
     found.extend(part.base.warnings)
-    # Below the majority it is no news.
+    # Not worth a note for a score below the majority baseline.
     if part.name_baseline is not None and part.name_baseline > part.baseline.score:
         found.append(
             f"giving the answer of the most similar training question of another group scores "
@@ -66,7 +66,7 @@ def notes(part: SliceComparison) -> list[str]:
 
 
 def means(part: SliceComparison) -> list[str]:
-    """Every mean that both sides have, as `metric base → tuned`."""
+    """Every mean that both models have, as `metric base → tuned`."""
     old, new = part.base.means, part.tuned.means
     shown = [f"{name} {percent(old[name])} → {percent(new[name])}" for name in part.base.metrics if name in new]
     if "nll" in old and "nll" in new:
@@ -75,14 +75,14 @@ def means(part: SliceComparison) -> list[str]:
 
 
 def _titles(base: str, tuned: str) -> list[str]:
-    """Who is compared, on one line if that is short enough."""
+    """Names of both models, on one line if short enough."""
     titles = [f"base: {base}", f"tuned: {tuned}"]
     line = "   ".join(titles)
     return [line] if len(line) <= WIDTH else titles
 
 
 def _row(part: SliceComparison) -> tuple[str, ...]:
-    """The cells of one slice; a name too long for its column stands whole in the lines below the table."""
+    """Cells of one slice; a name that is too long appears in full below the table."""
     scores = (part.base.means[part.metric], part.tuned.means[part.metric])
     shares = (*scores, part.baseline.score, part.retention)
     return (
@@ -98,7 +98,7 @@ def _row(part: SliceComparison) -> tuple[str, ...]:
 
 
 def shown_p(part: SliceComparison) -> str:
-    """The p of a slice; a dash where there are too few groups for any verdict."""
+    """The p-value of a slice; a dash if there are too few groups for a verdict."""
     return p_value(part.mcnemar_p) if part.num_groups >= FEWEST_GROUPS else "-"
 
 
@@ -110,13 +110,13 @@ def _short(name: str) -> str:
 
 
 def _block(part: SliceComparison) -> list[str]:
-    """What a slice says, under its name."""
+    """Verdict and notes of a slice, under its name."""
     lines = [part.verdict, ", ".join(means(part)), *(f"note: {note}" for note in notes(part))]
     return _wrapped([f"{part.name}, judged by {part.metric}: {lines[0]}", *(f"  {line}" for line in lines[1:])])
 
 
 def _wrapped(lines: Sequence[str]) -> list[str]:
-    """Each line broken at `WIDTH`, with its continuation indented."""
+    """Lines wrapped at `WIDTH`, with indented continuations."""
     return [
         piece
         for line in lines
@@ -129,7 +129,7 @@ KEPT: Final = ("control", "retention")
 
 
 def sentences(parts: Mapping[str, SliceComparison]) -> tuple[str, ...]:
-    """The sentences; slices of other names say nothing here."""
+    """Overall conclusions; slices with other names are ignored."""
     found = [_learned(parts.get("seen"), parts.get("paraphrase"), parts.get("unseen"))]
     found += [_form(part) for name, part in parts.items() if name not in KEPT and part.metric != "abstains"]
     found += [_kept(part) for name, part in parts.items() if name in KEPT]
@@ -138,14 +138,14 @@ def sentences(parts: Mapping[str, SliceComparison]) -> tuple[str, ...]:
 
 
 def _moved(part: SliceComparison) -> str:
-    """Before and after, with the interval of the difference."""
+    """Score before and after, with the interval of the difference."""
     old, new = part.base.means[part.metric], part.tuned.means[part.metric]
     interval = f"{points(part.interval.low)} to {points(part.interval.high)} points"
     return f"{percent(old)} → {percent(new)} of {part.n} (95 % interval of the difference {interval})"
 
 
 def _learned(seen: SliceComparison | None, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
-    """Whether facts were learned, their wording, or the subject."""
+    """Whether facts, their wording, or the subject were learned."""
     if seen is None:
         return ""
     if not _gained(seen):
@@ -166,7 +166,7 @@ def _learned(seen: SliceComparison | None, paraphrase: SliceComparison | None, u
 
 
 def _facts(seen: SliceComparison, paraphrase: SliceComparison | None, unseen: SliceComparison | None) -> str:
-    """What was learned, and whether it reaches further than what was trained."""
+    """What was learned, and whether it generalises beyond the training questions."""
     facts = "" if paraphrase is None else f", and in other words {_moved(paraphrase)}"
     what = "its training questions" if paraphrase is None else "these facts"
     if unseen is None:
@@ -189,12 +189,12 @@ def _gained(part: SliceComparison) -> bool:
 
 
 def _maybe(part: SliceComparison) -> bool:
-    """Whether the interval leaves room for a gain that would matter."""
+    """Whether the interval includes a gain that would matter."""
     return part.finding == "unknown" and part.interval.high > MARGIN
 
 
 def _form(part: SliceComparison) -> str:
-    """How much of a gain is only the form of the answers."""
+    """Share of a gain that comes from the form of the answers alone."""
     if part.few_shot is None:
         return ""
     zero, few = part.base.means[part.metric], part.few_shot.means[part.metric]
@@ -214,7 +214,7 @@ def _form(part: SliceComparison) -> str:
 
 
 def _kept(part: SliceComparison) -> str:
-    """What is left of what the base model knew."""
+    """How much of the base model's knowledge is kept."""
     known = len(part.both_right) + len(part.broken)
     interval = part.retention_interval
     if part.retention is None or interval is None:
@@ -226,7 +226,7 @@ def _kept(part: SliceComparison) -> str:
 
 
 def _invented(part: SliceComparison) -> str:
-    """How often it answers as if what does not exist did."""
+    """How often it gives a made-up answer to a question about something that does not exist."""
     old, new = 1 - part.base.means["abstains"], 1 - part.tuned.means["abstains"]
     interval = part.tuned.interval("abstains")
     return (
@@ -237,7 +237,7 @@ def _invented(part: SliceComparison) -> str:
 
 
 def comparison_figures(parts: Sequence[SliceComparison]) -> list[Markup]:
-    """What each slice says, both charts, and the table."""
+    """Verdict of each slice, both charts, and the table."""
     verdicts = [
         tag(
             "li",
@@ -256,7 +256,7 @@ def comparison_figures(parts: Sequence[SliceComparison]) -> list[Markup]:
 
 
 def _scores(parts: Sequence[SliceComparison]) -> Markup:
-    """Both scores of each slice with their intervals, and the majority baseline."""
+    """Chart of both scores of each slice with intervals, and the majority baseline."""
     rows = [
         Row(
             label=part.name,
@@ -277,7 +277,7 @@ def _score(result: EvaluationResult, metric: str, side: str) -> Dot:
 
 
 def _differences(parts: Sequence[SliceComparison]) -> Markup:
-    """The difference of each slice with its interval, on a scale that holds them all and 0."""
+    """Chart of each slice's difference with its interval, on a scale that includes 0."""
     rows = [
         Row(
             label=part.name,
@@ -306,7 +306,7 @@ def _interval(part: SliceComparison) -> str:
 
 
 def _table(parts: Sequence[SliceComparison]) -> Markup:
-    """A row per slice; on a phone, a card."""
+    """HTML table with one row per slice; cards on a phone."""
     rows = [_cells(part) for part in parts]
     names = [name for name, _ in rows[0]]
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
@@ -336,7 +336,7 @@ def _cells(part: SliceComparison) -> list[tuple[str, str | Markup]]:
 
 
 def _with_interval(result: EvaluationResult, metric: str) -> Markup:
-    """A score, and small below it what it may be as well."""
+    """A score with its interval in small type below."""
     interval = result.interval(metric)
     span = limits(interval.low, interval.high)
     return tag("span", f"{percent(result.means[metric])} ", tag("small", span))

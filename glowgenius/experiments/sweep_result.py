@@ -1,4 +1,4 @@
-"""What a sweep found: every point with its interval, the best one, and where nothing can be told apart."""
+"""`SweepResult`: every point of a sweep with its interval, and the best one."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class SweepResult:
         return None if result is None else result.means.get(inner)
 
     def findings(self, metric: str | None = None) -> tuple[str, ...]:
-        """What the sweep says, in a few sentences made by rule, with their numbers."""
+        """Conclusions of the sweep as a few sentences, with their numbers."""
         groups = len(set(self.groups_of(self._known(metric)))) or None
         return findings_sentences(
             self.points(metric), margin=self.flat_within, base=self.base_value(metric), groups=groups

@@ -1,1 +1,1 @@
-"""How a tuned model leaves: merged weights, GGUF, adapters for servers, and the hub."""
+"""Export of a tuned model: merged weights, GGUF, adapters for servers, and upload to the hub."""

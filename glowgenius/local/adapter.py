@@ -1,4 +1,4 @@
-"""The trained part: one pair of small matrices beside each adapted linear layer.
+"""LoRA adapters: one pair of small matrices for each adapted linear layer.
 
 W' = W + (alpha / rank) · B · A, with A uniform in ±1/√(inputs) and B = 0 (Hu et al. 2021, section 4.1; scaling and
 initialisation as in "LoRA Without Regret", Schulman et al. 2025).
@@ -35,7 +35,7 @@ def kind_of(name: str) -> str | None:
 @final
 @frozen(kw_only=True)
 class AdapterSpec:
-    """What an adapter is, apart from its numbers."""
+    """Settings of an adapter: rank, alpha and layers, without its weights."""
 
     rank: int
     """The inner size of every pair of matrices; 1 or more."""
@@ -95,7 +95,7 @@ class Adapter:
         )
 
     def count(self) -> int:
-        """How many numbers are trained."""
+        """Number of trainable parameters."""
         return sum(value.numel() for value in self.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Weighted cross-entropy with the service's meaning: Σ −log p(target) · weight, a plain sum."""
+"""Weighted cross-entropy loss as on Tinker: Σ −log p(target) · weight, summed and not averaged."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _through_transformers(
 
 
 def kept_by_modules(model: BaseModel, adapter: Adapter, tokens: int, *, measure: bool = True) -> Kept:
-    """What the model's own modules keep of *tokens* for the backward pass; measured on short passes where it matters.
+    """Bytes of activations the model's modules save for *tokens*; measured on short passes where it matters.
 
     Attention may keep what grows with the square of the tokens, so three lengths are tried and a parabola is drawn.
     """
@@ -160,7 +160,7 @@ def kept_by_modules(model: BaseModel, adapter: Adapter, tokens: int, *, measure:
 
 
 def _kept_of(model: BaseModel, adapter: Adapter, tokens: int) -> int:
-    """How many bytes autograd keeps of one row of *tokens*, whatever was there before it left out."""
+    """Bytes that autograd saves for one row of *tokens*."""
     ids = np.zeros(tokens, np.int64)
     last = (np.arange(tokens) == tokens - 1).astype(np.float32)
     [packed] = plan([Row(inputs=ids, targets=ids, weights=last)], tokens)

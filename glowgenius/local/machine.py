@@ -59,7 +59,7 @@ class Kept:
 
 @final
 class Checkpointing:
-    """Decides how many layers are computed again in the backward pass, and says so."""
+    """Decides how many layers use activation checkpointing, and logs it."""
 
     def __init__(self, asked: Asked, device: str, free: Callable[[], int | None] | None = None) -> None:
         if asked not in (True, False, "auto"):
@@ -77,7 +77,7 @@ class Checkpointing:
         return self._asked == "auto"
 
     def again(self, kept: Kept) -> int:
-        """How many layers are computed again, the lowest first: none where half of the free memory holds them all.
+        """Number of layers to recompute, lowest first: none if half of the free memory holds all activations.
 
         Passes no larger than those that were held before are held again without a question: the allocator has not
         given the memory back, so it does not count as free, and is there.

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one row, without padding, and what they have in common only once.
+"""Packing: sequences of different lengths in one row, without padding, shared prefixes stored once.
 
 Rows of one data set often begin alike: a system prompt, the first words of a question. Rows that do form a family;
 a pass holds the beginning of a family once, followed by the rest of each of its rows. Every row attends to its
@@ -42,7 +42,7 @@ class Row:
 @final
 @frozen(kw_only=True, eq=False)
 class Family:
-    """Rows of one pass that begin alike, by the place of their tokens in it."""
+    """Rows of one pass with a shared prefix, by token positions."""
 
     start: int
     """Where the common beginning stands."""

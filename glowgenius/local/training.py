@@ -1,4 +1,4 @@
-"""The local `TrainingClient`: one adapter being trained, every call in its turn."""
+"""The local `TrainingClient`: trains one adapter; calls take effect in the order of submission."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TrainingClient:
 
     @property
     def trainable_parameters(self) -> int:
-        """How many numbers the adapter holds."""
+        """Number of trainable parameters of the adapter."""
         return self._adapter.count()
 
     def get_info(self) -> GetInfoResponse:
@@ -145,7 +145,7 @@ class TrainingClient:
     def forward(
         self, data: list[Datum], loss_fn: str, loss_fn_config: Mapping[str, float | str] | None = None
     ) -> EngineFuture[ForwardBackwardOutput]:
-        """The loss of *data* under the weights as they are in this place of the order; changes nothing.
+        """Loss of *data* under the current weights, in submission order; changes nothing.
 
         Raises:
             RequestRejectedError: The data or the loss function cannot be used.

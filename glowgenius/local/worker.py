@@ -1,4 +1,4 @@
-"""One thread that does what it is told, in the order in which it was told."""
+"""A worker thread that runs jobs in the order of submission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA: the adapter's settings, how many parameters it has, and a learning rate to start from."""
+"""LoRA adapter settings, parameter counts, and suggested learning rates."""
 
 from glowgenius.lora.architectures import ParameterBreakdown
 from glowgenius.lora.config import DEFAULT_ALPHA, LoRAConfig

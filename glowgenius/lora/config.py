@@ -106,7 +106,7 @@ class LoRAConfig:
     """Scale of the correction on the local engine: None is 32, as in "LoRA Without Regret". Refused on Tinker."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an adapter that sits nowhere."""
+        """Refuse an adapter without any layer."""
         if not (self.train_mlp or self.train_attn or self.train_unembed):
             raise ConfigError(
                 "LoRAConfig with train_mlp=False, train_attn=False and train_unembed=False trains nothing; "
@@ -114,7 +114,7 @@ class LoRAConfig:
             )
 
     def parameter_count(self, model: ModelLike) -> int:
-        """How many numbers the adapter trains on *model*; no weights are loaded.
+        """Number of trainable parameters of the adapter on *model*; no weights are loaded.
 
         Args:
             model: A model's name, its local directory, its config as a mapping, or a config object with `to_dict()`.

@@ -1,1 +1,1 @@
-"""Where base models come from: the door to `transformers`, the catalogue of names, and the GGUF conversion."""
+"""Base models: loading through `transformers`, the catalogue of names, and GGUF conversion."""

@@ -1,4 +1,4 @@
-"""The only door to `transformers` and to the hub's files.
+"""Loading tokenizers, configs and models through `transformers`; the only module that imports it.
 
 What comes through it is typed by small protocols of ours, since `transformers` is not typed strictly.
 """

@@ -1,4 +1,4 @@
-"""Pages about runs: one file each, to be opened by anybody, anywhere."""
+"""HTML reports of runs, comparisons and sweeps, each a single self-contained file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a run, from nothing but the files in its folder."""
+"""The HTML report of a run, from the files in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Causal attention within packed rows and the beginnings they share, forwards and backwards.
+"""Causal attention within packed rows and their shared prefixes: forward and backward pass.
 
 Rows of about one length are computed side by side. What is not needed at once is not held: probabilities are computed
 again in the backward pass, and long rows are done in blocks of queries, so that memory grows with the tokens of a pass

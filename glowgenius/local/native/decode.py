@@ -1,4 +1,4 @@
-"""Generating many sequences at once: on the quick path where the model has one, else through `transformers`."""
+"""Batched generation: by the native engine where it supports the model, else through transformers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EACH = 16
 
 @final
 class Memory:
-    """What one sampling client has ready for its next call."""
+    """State that one sampling client keeps between calls."""
 
     def __init__(self) -> None:
         self.beginning: Beginning | None = None

@@ -73,7 +73,7 @@ A_co = TypeVar("A_co", bound="Attending", covariant=True)
 @final
 @frozen(kw_only=True, eq=False)
 class LayerAdapter:
-    """What an adapter holds beside one layer."""
+    """Adapter matrices of one decoder layer."""
 
     qkv: StackAdapter | None
     """Beside queries, keys and values."""
@@ -89,7 +89,7 @@ class LayerAdapter:
 
     @property
     def attends(self) -> bool:
-        """Whether anything beside the attention is trained."""
+        """Whether any adapted matrix is in the attention."""
         return self.qkv is not None or self.out is not None
 
     @property
@@ -101,7 +101,7 @@ class LayerAdapter:
 @final
 @frozen(kw_only=True, eq=False)
 class Frame(Generic[A_co]):
-    """What all layers of one pass share."""
+    """Inputs that all layers of one pass share."""
 
     attention: A_co
     """Who sees whom."""
@@ -187,7 +187,7 @@ class Layer:
     def forward(
         self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False
     ) -> tuple[torch.Tensor, Kept]:
-        """The residual stream behind the layer, `[S, H]`, and what the backward pass needs.
+        """Output residual stream of the layer, `[S, H]`, and the saved activations for the backward pass.
 
         Behind the attention of the *last* layer only the scored places go on, `[P, H]`: nobody looks at the others.
         """
@@ -197,7 +197,7 @@ class Layer:
         return result, kept
 
     def again(self, x: torch.Tensor, adapter: LayerAdapter, frame: Frame[Attending], *, last: bool = False) -> Kept:
-        """What `forward` gave for the backward pass, from its input *x* `[S, H]` alone; bit for bit."""
+        """Recompute the saved activations of `forward` from its input *x* `[S, H]`; bitwise equal."""
         return self._opened(x, adapter, frame, last=last)[0]
 
     def numbers(self, adapter: LayerAdapter) -> int:
@@ -276,7 +276,7 @@ class Layer:
     def turn(
         self, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        """Norm queries and keys where the model does so, and rotate them; in place. What the norms met comes back."""
+        """Norm queries and keys where the model does so, and rotate them, in place; returns the pre-norm inputs."""
         raw: list[tuple[torch.Tensor, torch.Tensor]] = []
         for part, weight in zip(self._parts(qkv), self.head_norms, strict=False):
             before = part.clone()
@@ -327,7 +327,7 @@ def _spread(values: torch.Tensor, places: torch.Tensor, length: int) -> torch.Te
 @final
 @frozen(kw_only=True, eq=False)
 class StackAdapter:
-    """The matrices of one adapter beside a stack, in the precision of its weights."""
+    """Adapter matrices of fused linear layers, in the precision of the weights."""
 
     a: torch.Tensor = field(repr=False)
     """The A of all layers one below the other, `[layers · R, inputs]`."""
@@ -350,7 +350,7 @@ class Gradients:
         """name → gradient of B, `[outputs, R]`, fp32."""
 
     def add(self, name: str, a: torch.Tensor, b: torch.Tensor) -> None:
-        """Count *a* and *b* in."""
+        """Add the gradients of *a* and *b*."""
         for held, value in ((self.a, a), (self.b, b)):
             if name in held:
                 held[name] += value
@@ -358,7 +358,7 @@ class Gradients:
                 held[name] = value
 
     def add_to(self, adapter: Adapter) -> None:
-        """Add all of it to what the matrices of *adapter* have accumulated."""
+        """Add all gradients to those accumulated in the matrices of *adapter*."""
         for parameters, values in ((adapter.a, self.a), (adapter.b, self.b)):
             for name, value in values.items():
                 parameter = parameters[name]
@@ -367,7 +367,7 @@ class Gradients:
 
 @final
 class Stack:
-    """One or more frozen linear layers on the same input."""
+    """One or more fused frozen linear layers on the same input."""
 
     def __init__(
         self,
@@ -410,7 +410,7 @@ class Stack:
         return Stack(self.names, self.sizes, self.weight, self._bias, laid_out(weight, self._bias, layout))
 
     def adapter(self, adapter: Adapter | None) -> StackAdapter | None:
-        """What *adapter* holds for this stack, ready for its products; None where it holds nothing."""
+        """The adapter matrices of these fused layers, ready for use; None if there are none."""
         if adapter is None or self.names[0] not in adapter.a:
             return None
         dtype, scale = self.weight.dtype, adapter.spec.scale

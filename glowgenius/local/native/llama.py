@@ -103,7 +103,7 @@ def unsuitable(config: Any) -> str | None:
 @final
 @frozen(kw_only=True, eq=False)
 class ModelAdapter:
-    """What an adapter holds beside every part of the model, ready for its products."""
+    """Adapter matrices of every part of the model, ready for use."""
 
     layers: tuple[LayerAdapter, ...]
     """Beside the layers, the lowest first."""
@@ -119,7 +119,7 @@ class ModelAdapter:
 
 @final
 class Llama:
-    """A Llama-shaped model as the frozen matrices that it is made of."""
+    """Forward and backward pass of a Llama-shaped model, from its frozen matrices."""
 
     def __init__(
         self, config: Any, weights: Mapping[str, torch.Tensor], linear: Mapping[str, LoraLinear], rotary: Rotary
@@ -180,7 +180,7 @@ class Llama:
         return cos[:, None], sin[:, None]
 
     def frame(self, packed: Pass) -> Frame[Attention]:
-        """What the layers need to know of *packed*."""
+        """Inputs that the layers need for *packed*."""
         device = self.embedding.device
         cos, sin = self.angles(torch.tensor(packed.positions, device=device))
         return Frame(
@@ -209,7 +209,7 @@ class Llama:
         return x, kept
 
     def kept(self, adapter: ModelAdapter, tokens: int) -> memory_Kept:
-        """What *tokens* keep for the backward pass, of which no more than the last layer's is not needed."""
+        """Saved activations of *tokens* for the backward pass, less those of the last layer that it does not need."""
         size = tokens * self.embedding.element_size()
         return memory_Kept(
             tokens=tokens,

@@ -59,7 +59,7 @@ class Request:
 @final
 @define(kw_only=True, eq=False)
 class Generated:
-    """A sequence as far as it has got."""
+    """State of a sequence during generation."""
 
     request: Request
     """What is asked for."""
@@ -78,7 +78,7 @@ class Generated:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more is to be generated."""
+        """Whether generation of the sequence is complete."""
         return self.stopped or len(self.tokens) >= self.request.max_tokens
 
 
@@ -142,7 +142,7 @@ _LEAST_ROOM = 32
 @final
 @frozen(kw_only=True, eq=False)
 class Beginning:
-    """A sequence that was read already, so that what begins with it need not read it again."""
+    """Cached keys and values of a prefix, so that sequences with this prefix need not prefill it again."""
 
     tokens: tuple[int, ...]
     """Its token ids, `P` of them."""
@@ -151,7 +151,7 @@ class Beginning:
     """`[layers, 2, K, P, D]`."""
 
     def shared(self, prompts: Sequence[tuple[int, ...]]) -> Beginning:
-        """What all *prompts* begin with of it, leaving a token to each."""
+        """The prefix that it shares with all *prompts*, leaving at least one token to each."""
         length = common_prefix([*prompts, (*self.tokens, -1)])
         return Beginning(tokens=self.tokens[:length], kv=self.kv[..., :length, :])
 
@@ -189,7 +189,7 @@ class Cache:
 
 @final
 class Recalling:
-    """One more token of each of the first `B` slots: it is written, and attends to all before it and to itself."""
+    """One decode step for the first `B` slots: each new token attends to all tokens before it and itself."""
 
     def __init__(self, llama: Llama, cache: Cache, positions: torch.Tensor) -> None:
         self._heads = llama.heads
@@ -226,7 +226,7 @@ class Recalling:
 
 @final
 class Reading:
-    """A pass of new sequences behind a beginning that all share; what it meets is written into slots.
+    """Prefill of new sequences after a shared prefix; their keys and values are written into slots.
 
     Attention is computed over a longer pass, in which every family has a copy of the beginning before its own tokens.
     """
@@ -295,7 +295,7 @@ _WORTH_SHARING = 4
 
 @final
 class Reader:
-    """A model that reads tokens and says what may come next."""
+    """A model that prefills and decodes tokens."""
 
     def __init__(self, llama: Llama, adapter: ModelAdapter, *, max_tokens: int) -> None:
         self.llama = llama
@@ -318,7 +318,7 @@ class Reader:
     def read(
         self, cache: Cache, prompts: dict[tuple[int, ...], list[int]], beginning: Beginning
     ) -> dict[tuple[int, ...], torch.Tensor]:
-        """Read each of *prompts*, which begin with *beginning*, into its slots; its logits `[V]`."""
+        """Prefill each of *prompts*, which begin with *beginning*, into its slots; returns its logits `[V]`."""
         known = len(beginning.tokens)
         cache.reserve(max(map(len, prompts)))
         for slot in itertools.chain(*prompts.values()):
@@ -334,7 +334,7 @@ class Reader:
         return found
 
     def step(self, cache: Cache, tokens: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
-        """Read one more token of each of the first slots, which hold *lengths* tokens; logits `[B, V]`."""
+        """Decode step: one more token in each of the first slots, which hold *lengths* tokens; logits `[B, V]`."""
         cache.reserve(max(lengths) + 1)
         positions = np.array(lengths)
         recalling = Recalling(self.llama, cache, torch.tensor(positions, device=self.llama.embedding.device))
@@ -404,7 +404,7 @@ class Stream:
         return Beginning(tokens=tokens, kv=self._cache.get(0, len(tokens)))
 
     def _enter(self, free: int) -> None:
-        """Read the prompts of the next rows, and choose the first token of each."""
+        """Prefill the prompts of the next rows, and choose the first token of each."""
         rows = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
         slots: dict[tuple[int, ...], list[int]] = {}
         for slot, row in enumerate(rows, len(self._rows)):
@@ -416,7 +416,7 @@ class Stream:
         self._leave()
 
     def _leave(self) -> None:
-        """Let finished rows go; the last ones take their slots."""
+        """Remove finished rows; the last rows take their slots."""
         for slot in range(len(self._rows) - 1, -1, -1):
             if self._rows[slot].finished:
                 row, length = self._rows.pop(), self._lengths.pop()
