@@ -311,7 +311,7 @@ def in_shell(text: str) -> str:
     text = given.sub(lambda found: f"{_flag(found[1])} {shlex.quote(next(filter(None, found.groups()[1:]), ''))}", text)
     text = re.sub(rf"\b{owner}({known})\b", lambda found: _flag(found[1]), text)
     bare = "|".join(name for name in _NAMES if "_" in name)
-    return _marked(re.sub(rf"(?<![\w./'\"-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text))
+    return _marked(re.sub(rf"(?<![\w./'\"=,-])({bare})\b(?!['\"(./])", lambda found: _flag(found[1]), text))
 
 
 def _marked(text: str) -> str:

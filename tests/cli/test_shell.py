@@ -79,6 +79,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
 
 @given(st.dictionaries(NAMES, st.sampled_from(["question", "answer", "context", "metadata"]), min_size=1))
 @example({"Frage, kurz": "question", "a=b": "answer", " c": "context", "{": "metadata"})
+@example({"lr_schedule": "question", "max_length": "answer"})
 def test_columns_that_are_advised_are_taken_as_they_were_meant(columns):
     """Whatever a column is called, a shell hands the advised option over, and it names the same columns."""
     option, given_text = shlex.split(in_shell(f"columns={columns!r}"))
