@@ -164,6 +164,7 @@ def test_the_gates_run_the_readme_and_nothing_less():
         "tests with branch coverage, by the README's test command",
         "campaigns: runs disturbed at random, for two minutes",
         "oracles that cannot be installed beside the rest by their own requirements",
+        "the suites that need a server, with the oldest and the newest Tinker SDK that were tried",
         "the pages, built with warnings as errors",
         "the notebook, run from top to bottom in a kernel of its own",
         "build",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import queue
 import time
@@ -55,10 +56,38 @@ LONGEST_PAUSE: Final = 300.0
 
 _LOG = logger("glowgenius.training")
 
+T = TypeVar("T")
+
 
 def worth_a_restart(error: BaseException) -> bool:
     """Whether the same requests may succeed with a new client."""
     return isinstance(error, WORTH_A_RESTART)
+
+
+def pause_before(restart: int) -> float:
+    """Seconds to wait before restart number *restart*, from 1."""
+    return 0.0 if restart == 1 else min(FIRST_PAUSE * 4.0 ** (restart - 2), LONGEST_PAUSE)
+
+
+def with_retries(request: Callable[[], T], *, retries: int, clock: Clock) -> T:
+    """The result of *request*, made again where the service fails; for what comes before the first update.
+
+    Nothing has been trained by then, so there is nothing to set back.
+
+    Raises:
+        EngineError: Another try is not worth it, or there have been *retries* of them.
+    """
+    for number in itertools.count(1):
+        try:
+            return request()
+        except EngineError as error:
+            if not worth_a_restart(error) or number > retries:
+                if number > 1:
+                    error.add_note(f"it was tried {number} times (max_restarts={retries}); start again later")
+                raise
+            _LOG.warning("the run cannot begin yet; retry %d of %d: %s", number, retries, error)
+        clock.sleep(pause_before(number))
+    raise AssertionError
 
 
 @final
@@ -151,12 +180,10 @@ class Attempts:
         )
         _LOG.warning("%s", event.message)
         self._run.callbacks.dispatch(event)
-        if number > 1:
-            self._run.clock.sleep(min(FIRST_PAUSE * 4.0 ** (number - 2), LONGEST_PAUSE))
+        if pause := pause_before(number):
+            self._run.clock.sleep(pause)
         return start
 
-
-T = TypeVar("T")
 
 SLICE: Final = 0.2
 """Seconds after which a wait looks whether it has been interrupted."""
@@ -287,7 +314,7 @@ class Session:
             callbacks.dispatch(self._train_begin())
             if self.start.records:
                 callbacks.load_state(self.start.records[-1].callbacks)
-            client = make_client(self.start.state_path)
+            client = self._with_retries(lambda: make_client(self.start.state_path))
             if self.folder is not None:
                 # Records the cost so far, or the next resume would not count it.
                 spent = asdict(meter.usage)
@@ -308,6 +335,13 @@ class Session:
             write_page(run=self.folder.path)
         return result
 
+    @property
+    def _max_restarts(self) -> int:
+        return self.run.config.max_restarts if self.model.can_restart else 0
+
+    def _with_retries(self, request: Callable[[], T]) -> T:
+        return with_retries(request, retries=self._max_restarts, clock=self.run.clock)
+
     def _end_badly(self, folder: RunFolder, error: BaseException, step: int) -> None:
         """Record how the run failed; if that fails too, *error* is still the one raised."""
         try:
@@ -322,7 +356,7 @@ class Session:
         if self.start.complete:
             return self.run
         self.run.meter.count_teacher()
-        rows = taught(self.run.rows, config=self.run.config, base=self.model.base_sampler)
+        rows = self._with_retries(lambda: taught(self.run.rows, config=self.run.config, base=self.model.base_sampler))
         return evolve(self.run, rows=rows)
 
     def _keep_preview(self, folder: RunFolder) -> None:
@@ -390,8 +424,7 @@ class Session:
             return another
 
         config, plan = self.run.config, self.run.rows.plan
-        max_restarts = config.max_restarts if self.model.can_restart else 0
-        attempts = Attempts(self._with_replay_targets(), recorder, make_another, max_restarts)
+        attempts = Attempts(self._with_replay_targets(), recorder, make_another, self._max_restarts)
         client, stop = attempts.train(client, self.start)
         if not recorder.records:
             reason = "no reason" if stop is None else stop.reason

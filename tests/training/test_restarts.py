@@ -139,6 +139,44 @@ def test_a_client_that_cannot_be_made_again_counts_as_well(whole):
     assert np.array_equal(weights_of(service, result), whole[1])
 
 
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_run_that_cannot_begin_at_once_begins_later(whole, tmp_path, caplog, failures):
+    service, time = failing(create_lora_training_client=range(1, failures + 1)), FakeTime()
+    result = run(service, tmp_path, time=time)
+    assert result.history.rows == whole[2]
+    assert np.array_equal(weights_of(service, result), whole[1])
+    assert (result.restarts, time.slept) == ((), [0.0, 5.0, 20.0][:failures])
+    told = [message for message in caplog.messages if "cannot begin yet" in message]
+    assert len(told) == failures
+    assert told[0].startswith("the run cannot begin yet; retry 1 of 3: create_lora_training_client: ")
+
+
+def test_a_run_that_cannot_begin_at_all_says_so_and_leaves_nothing(tmp_path):
+    service = failing(create_lora_training_client=range(1, 9))
+    with pytest.raises(errors.ServiceUnavailableError) as raised:
+        run(service, tmp_path / "run", max_restarts=2)
+    assert raised.value.__notes__ == ["it was tried 3 times (max_restarts=2); start again later"]
+    assert len(service.operations("create_lora_training_client")) == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resume_that_cannot_begin_at_once_begins_later(whole, tmp_path):
+    path = "create_training_client_from_state_with_optimizer"
+    service = failing(forward_backward=[6], **{path: [1]})
+    with pytest.raises(errors.ServiceUnavailableError):
+        run(service, tmp_path, max_restarts=0)
+    made = trainer(service, output_dir=tmp_path, save_every=2)
+    result = made.train(TRAIN, HELD_OUT, resume_from_checkpoint=True)
+    assert np.array_equal(weights_of(service, result), whole[1])
+
+
+def test_what_is_refused_is_not_tried_again(tmp_path):
+    service = ScriptedService(tokenizer=TOKENIZER, fail_on={"create_lora_training_client": {1: ValueError("no")}})
+    with pytest.raises(errors.RequestRejectedError):
+        run(service, tmp_path)
+    assert len(service.operations("create_lora_training_client")) == 1
+
+
 def test_the_count_goes_on_after_a_resume(tmp_path):
     service = failing(forward_backward=[6])
     run(service, tmp_path)

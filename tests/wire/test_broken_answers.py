@@ -104,7 +104,8 @@ PLACES = {
 }
 """Every kind of request of a run, and which of them goes wrong."""
 
-BEFORE = {"create_model", "get_info", "create_session", "create_sampling_session"}
+BEFORE = {"create_session"}
+"""What belongs to the connection, and not to a run."""
 
 
 @pytest.mark.parametrize("reply", ["null", "half of it", "an empty object"])
@@ -117,5 +118,5 @@ def test_a_run_goes_on_as_if_nothing_had_been(reply):
                 fault = Fault(kind=kind, nth=nth, action="reply", **{"status": 200, **BROKEN[reply]})
                 server.faults.inject(fault)
                 outcome = attempt(service)
-                # Before the first step there is nothing to go on from; it is said as what it is.
+                # A connection that cannot be made is said as what it is.
                 assert outcome == whole or (outcome is ServiceUnavailableError and kind in BEFORE), kind
