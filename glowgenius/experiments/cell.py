@@ -55,7 +55,7 @@ class Cell:
 @final
 @frozen(kw_only=True)
 class SweepCell:
-    """What one run of a sweep gave."""
+    """Result of one run of a sweep."""
 
     cell: Cell
     """Which run it was."""
@@ -108,7 +108,7 @@ class SweepCell:
         return None if None in found else tuple(float(value or 0.0) for value in found)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `cell.json` holds: everything but the single answers, which stand in `answers.json`."""
+        """Contents of `cell.json`: everything but the single answers, which are in `answers.json`."""
         losses = {"train_loss": self.train_loss, "base_loss": self.base_loss, "eval_loss": self.eval_loss}
         return {
             "rank": self.cell.rank,
@@ -170,7 +170,7 @@ Standing = Literal["best", "flat", "worse", "unclear", "diverged", "unknown"]
 @final
 @frozen(kw_only=True)
 class SweepPoint:
-    """A rank and a learning rate, over all seeds."""
+    """One rank and learning rate, over all seeds."""
 
     rank: int
     """The rank of the adapter."""
@@ -244,7 +244,7 @@ def mean(rows: Sequence[Sequence[float]]) -> float:
 
 
 def spread(rows: Sequence[Sequence[float]], groups: Sequence[object], kind: Kind) -> Interval | None:
-    """The 95 % interval of the mean of *rows*; None where nothing can be said.
+    """95 % interval of the mean of *rows*; None if it is undefined.
 
     Args:
         rows: One per seed; one value per question, or the one loss of a run.
@@ -260,7 +260,7 @@ def spread(rows: Sequence[Sequence[float]], groups: Sequence[object], kind: Kind
 def difference(
     rows: Sequence[Sequence[float]], best: Sequence[Sequence[float]], groups: Sequence[object], kind: Kind
 ) -> tuple[float, Interval | None]:
-    """How much *rows* differ from those of the best point, and the 95 % interval of that."""
+    """Mean difference between *rows* and those of the best point, with its 95 % interval."""
     apart = [
         [value - other for value, other in zip(row, top, strict=True)] for row, top in zip(rows, best, strict=True)
     ]
@@ -268,7 +268,7 @@ def difference(
 
 
 def standing_of(interval: Interval | None, *, margin: float, low_is_good: bool, groups: int | None = None) -> Standing:
-    """How a point stands to the best one, by the interval of its difference and the rule of comparisons.
+    """Comparison of a point with the best one, by the interval of their difference.
 
     Args:
         interval: Of the difference.

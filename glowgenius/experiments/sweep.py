@@ -105,7 +105,7 @@ def metric_of(metric: str | None, metrics: Sequence[str], asked: Mapping[str, ob
 @final
 @frozen(kw_only=True, eq=False)
 class Work:
-    """What every cell of a sweep has in common."""
+    """Settings that all cells of a sweep share."""
 
     base_model: str
     """The model that is adapted."""
@@ -161,7 +161,7 @@ class Work:
         )
 
     def ask(self, sampler: AnswersQuestions) -> dict[str, EvaluationResult]:
-        """What a model answers, by slice."""
+        """Answers of a model, by slice."""
         return {
             part: ask(sampler, rows, resolve_metrics(self.metrics), max_tokens=self.max_tokens, seed=0, nll=True)
             for part, rows in self.questions.items()
@@ -222,7 +222,7 @@ _WORDS: Final = {
 
 @final
 class SweepFolder:
-    """Reads and writes what a sweep keeps.
+    """Reads and writes the files of a sweep.
 
     Args:
         path: The folder; it need not exist yet.
@@ -233,7 +233,7 @@ class SweepFolder:
         """The folder."""
 
     def claim(self, identity: Mapping[str, JSON]) -> None:
-        """Write what the sweep is about, or see that it is the same as before.
+        """Write the identity of the sweep, or check that it equals the stored one.
 
         Raises:
             ConfigError: The folder holds something else.
@@ -257,7 +257,7 @@ class SweepFolder:
         return self.path / cell.name
 
     def base(self) -> dict[str, EvaluationResult] | None:
-        """What the base model answered, if it was asked already."""
+        """Stored answers of the base model, if there are any."""
         return self._answers(self.path / BASE)
 
     def keep_base(self, answers: Mapping[str, EvaluationResult]) -> None:
@@ -416,7 +416,7 @@ def sweep(
 
 
 def _say_nothing(_: str) -> None:
-    """What is said to nobody."""
+    """A progress callback that does nothing."""
 
 
 @contextlib.contextmanager
@@ -438,7 +438,7 @@ def _check(work: Work, grid: Sequence[Cell]) -> None:
 
 
 def _identity(work: Work) -> dict[str, JSON]:
-    """What all cells of a sweep must have in common."""
+    """Settings that all cells of a sweep must share."""
     settings = {name: value for name, value in work.config.to_json().items() if name not in _NO_BEARING}
     adapter = {name: value for name, value in attrs.asdict(work.lora).items() if name not in ("rank", "seed")}
     return {
@@ -464,7 +464,7 @@ def _size(grid: Sequence[Cell]) -> str:
 def _base(
     work: Work, folder: SweepFolder, probe: SupervisedTrainer, tell: Callable[[str], object]
 ) -> dict[str, EvaluationResult]:
-    """What the base model answers, asked once."""
+    """Answers of the base model, generated once."""
     found = folder.base()
     if found is None:
         if work.questions:

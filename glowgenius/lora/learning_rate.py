@@ -1,4 +1,4 @@
-"""A learning rate to start from, with where it comes from and how far to trust it."""
+"""Suggested learning rates for LoRA, with their source and reliability."""
 
 from __future__ import annotations
 

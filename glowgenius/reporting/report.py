@@ -84,7 +84,7 @@ def _mean(values: Sequence[tuple[int, float]]) -> float:
 
 
 def _turned(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> list[str]:
-    """The held-out loss rose while the training loss fell."""
+    """Whether the held-out loss rose while the training loss fell."""
     if len(held) < 2:  # noqa: PLR2004 - one value cannot rise
         return []
     best_step, best = min(held, key=lambda point: (point[1], point[0]))
@@ -145,7 +145,7 @@ def _barely_moved(
 
 
 def _memorised(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> list[str]:
-    """Nothing is left in the training rows, and the held-out rows are another matter."""
+    """Whether the training loss is near zero while the held-out loss is not."""
     if len(train) < FEW_STEPS or not held:
         return []
     last = _mean(train[-max(1, len(train) // 10) :])
@@ -198,7 +198,7 @@ _STANDING = {
 
 
 def sweep_sections(sweep: SweepResult) -> list[Markup]:
-    """Everything that a sweep has to say, in order."""
+    """All report sections of a sweep, in order."""
     points = sweep.points()
     others = [name for name in sweep.metrics if name != sweep.metric]
     return [
@@ -332,7 +332,7 @@ _EXPLANATION: Final = (
 
 
 def comparison_sections(comparison: Comparison) -> list[Markup]:
-    """Everything that a comparison has to say, in order."""
+    """All report sections of a comparison, in order."""
     parts = list(comparison.slices.values())
     return [
         tag("h2", "What changed"),
@@ -380,7 +380,7 @@ def _card(part: SliceComparison, pair: Pair, mood: str) -> Markup:
 
 
 def _side(role: str, result: EvaluationResult, row: EvaluationRow) -> Markup:
-    """One answer, as it was generated."""
+    """One answer, as generated."""
     cut = f", cut off at max_tokens={result.max_tokens}" if row.stop_reason == "length" else ""
     likelihood = "" if row.nll is None else f", {row.nll:.3g} nats per token"
     said = (
@@ -535,7 +535,7 @@ def _comparison_warnings(comparison: Comparison | None) -> list[str]:
 
 
 def _facts(header: Mapping[str, object]) -> list[Markup]:
-    """Names and values as pairs of a list."""
+    """Names and values as a definition list."""
     return [piece for name, value in header.items() for piece in (tag("dt", str(name)), tag("dd", _value(value)))]
 
 

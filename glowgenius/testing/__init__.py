@@ -1,4 +1,4 @@
-"""Test doubles, for our own tests and for yours: a service that answers from a script, and a tokenizer of bytes."""
+"""Test doubles for tests of your own: a scripted service, and a byte tokenizer."""
 
 from __future__ import annotations
 

@@ -301,7 +301,7 @@ def _stop_tokens(params: SamplingParams, tokenizer: Tokenizer) -> list[int]:
 
 @final
 class OrderedQueue:
-    """Runs operations one after another in the order of the calls, and keeps the journal of them.
+    """Runs operations in submission order, and records them in a journal.
 
     Without latency an operation has run when its future is returned. With latency, one thread works through them.
     """
