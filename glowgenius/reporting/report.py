@@ -84,7 +84,7 @@ def _mean(values: Sequence[tuple[int, float]]) -> float:
 
 
 def _turned(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> list[str]:
-    """Whether the held-out loss rose while the training loss fell."""
+    """Sentences for a held-out loss that rose while the training loss fell; empty otherwise."""
     if len(held) < 2:  # noqa: PLR2004 - one value cannot rise
         return []
     best_step, best = min(held, key=lambda point: (point[1], point[0]))
@@ -145,7 +145,7 @@ def _barely_moved(
 
 
 def _memorised(train: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> list[str]:
-    """Whether the training loss is near zero while the held-out loss is not."""
+    """Sentences for a training loss near zero with a higher held-out loss; empty otherwise."""
     if len(train) < FEW_STEPS or not held:
         return []
     last = _mean(train[-max(1, len(train) // 10) :])
