@@ -35,8 +35,10 @@ def preview(
 
     Example: `glowgenius preview train.jsonl --rows 2`
     """
+    from markupsafe import Markup
+
     from glowgenius._files import make_folder, write_whole
-    from glowgenius.markup.html import Markup, page
+    from glowgenius.markup.html import page
     from glowgenius.rendering.preview import preview as make_preview
 
     dataset = read_rows(data, options)
@@ -45,7 +47,7 @@ def preview(
     if html is not None:
         html = html.expanduser()
         make_folder(html.parent)
-        write_whole(html, page(f"Preview of {data.name}", [Markup(shown.to_html())]))
+        write_whole(html, page(f"Preview of {data.name}", [Markup(shown.to_html())]))  # noqa: S704 - its texts are escaped
         say(f"written: {html}", as_json=as_json)
     if as_json:
         plain: dict[str, Any] = attrs.asdict(shown)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, fi
 
 import numpy as np
 from attrs import asdict, field, frozen
+from markupsafe import Markup
 from typing_extensions import override
 
 from glowgenius._output import showable
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from markupsafe import Markup
+
     from glowgenius.data.message import Conversation, Message
-    from glowgenius.markup.html import Markup
 
 EXAMPLES_SHOWN: Final = 3
 """How many examples of a finding the page shows."""

@@ -167,7 +167,9 @@ def read_row(row: Row, shape: Shape, columns: Plan, source: Source | None) -> Co
 
 def _of_texts(fault: Fault, row: Row) -> Fault:
     """The fault of accepted answers, with the way to their texts where they have offsets beside them, as in SQuAD."""
-    inner = as_mapping(row.get(fault.field)) if fault.found == SEVERAL else None
+    if fault.found != SEVERAL or fault.field is None:
+        return fault
+    inner = as_mapping(row.get(fault.field))
     if inner is None or "text" not in inner:
         return fault
     value = f"row[{fault.field!r}]"

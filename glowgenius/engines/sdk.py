@@ -82,7 +82,7 @@ def adapted(client: T) -> T:
 
     if _gives_futures(tinker.ServiceClient):
         return client
-    older = {
+    older: dict[type, Callable[[Any], _Older]] = {
         tinker.ServiceClient: OlderService,
         tinker.TrainingClient: OlderTraining,
         tinker.SamplingClient: OlderSampling,
@@ -272,7 +272,7 @@ class OlderService(_Older):
 
     def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
         """What the server offers."""
-        return self.sdk.get_server_capabilities()
+        return cast("GetServerCapabilitiesResponse", self.sdk.get_server_capabilities())
 
     def __enter__(self) -> Self:
         return self
@@ -301,27 +301,27 @@ class OlderTraining(_Older):
     @property
     def model_id(self) -> str:
         """As `TrainingClient` of the protocol says."""
-        return self.sdk.model_id
+        return cast("str", self.sdk.model_id)
 
     def get_info(self) -> GetInfoResponse:
         """As `TrainingClient` of the protocol says, but for one request."""
-        return self.sdk.get_info()
+        return cast("GetInfoResponse", self.sdk.get_info())
 
     def forward(
         self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
     ) -> FutureLike[ForwardBackwardOutput]:
         """As `TrainingClient` of the protocol says."""
-        return self.sdk.forward(data, loss_fn, loss_fn_config)
+        return cast("FutureLike[ForwardBackwardOutput]", self.sdk.forward(data, loss_fn, loss_fn_config))
 
     def forward_backward(
         self, data: list[Datum], loss_fn: LossFnType, loss_fn_config: Mapping[str, float | str] | None = None
     ) -> FutureLike[ForwardBackwardOutput]:
         """As `TrainingClient` of the protocol says."""
-        return self.sdk.forward_backward(data, loss_fn, loss_fn_config)
+        return cast("FutureLike[ForwardBackwardOutput]", self.sdk.forward_backward(data, loss_fn, loss_fn_config))
 
     def optim_step(self, optim_params: AdamParams) -> FutureLike[OptimStepResponse]:
         """As `TrainingClient` of the protocol says."""
-        return self.sdk.optim_step(optim_params)
+        return cast("FutureLike[OptimStepResponse]", self.sdk.optim_step(optim_params))
 
     def save_state(
         self,
@@ -332,14 +332,20 @@ class OlderTraining(_Older):
     ) -> FutureLike[SaveWeightsResponse]:
         """As `TrainingClient` of the protocol says; a version without metadata keeps none, and it is said."""
         save = self.sdk.save_state
-        return save(name, ttl_seconds=ttl_seconds, overwrite=overwrite, **_metadata(save, user_metadata))
+        return cast(
+            "FutureLike[SaveWeightsResponse]",
+            save(name, ttl_seconds=ttl_seconds, overwrite=overwrite, **_metadata(save, user_metadata)),
+        )
 
     def save_weights_for_sampler(
         self, name: str, ttl_seconds: int | None = None, user_metadata: dict[str, str] | None = None
     ) -> FutureLike[SaveWeightsForSamplerResponse]:
         """As `TrainingClient` of the protocol says; a version without metadata keeps none, and it is said."""
         save = self.sdk.save_weights_for_sampler
-        return save(name, ttl_seconds=ttl_seconds, **_metadata(save, user_metadata))
+        return cast(
+            "FutureLike[SaveWeightsForSamplerResponse]",
+            save(name, ttl_seconds=ttl_seconds, **_metadata(save, user_metadata)),
+        )
 
     def save_weights_and_get_sampling_client(self, name: str | None = None) -> FutureLike[OlderSampling]:
         """As `TrainingClient` of the protocol says, but that it waits: only then is its place in the order sure."""
@@ -360,7 +366,7 @@ class OlderTraining(_Older):
         export: Any = getattr(self.sdk, "save_weights_external", None)
         if export is None:
             raise EngineError(lacks("exports of adapters"))
-        return export(name, ttl_seconds=ttl_seconds)
+        return cast("FutureLike[Any]", export(name, ttl_seconds=ttl_seconds))
 
 
 @final
@@ -396,7 +402,7 @@ class OlderSampling(_Older):
 
     def get_base_model(self) -> str:
         """As `SamplingClient` of the protocol says."""
-        return self.sdk.get_base_model()
+        return cast("str", self.sdk.get_base_model())
 
 
 def _last(values: list[float | None], n: int) -> list[float | None]:
@@ -407,7 +413,9 @@ def _last(values: list[float | None], n: int) -> list[float | None]:
 def _awaitable(answer: Any) -> FutureLike[Any]:
     from glowgenius.engines.tinker_types import EngineFuture
 
-    return EngineFuture(cast("Future[Any]", answer)) if isinstance(answer, Future) else answer
+    if isinstance(answer, Future):
+        return EngineFuture(answer)  # pyright: ignore[reportUnknownArgumentType]
+    return cast("FutureLike[Any]", answer)
 
 
 def _mapped(answer: Future[T], change: Callable[[T], T]) -> EngineFuture[T]:

@@ -260,7 +260,7 @@ _PARTS: Final = re.compile(
     re.IGNORECASE,
 )
 _NAMES_OF_PARTS: Final = "hal thi qua fou fif six sev eig nin ten"
-_BELOW: Final = dict(zip(_NAMES_OF_PARTS.split(), (2, 3, 4, *range(4, 11)), strict=True))
+_BELOW: Final[dict[str, int]] = dict(zip(_NAMES_OF_PARTS.split(), (2, 3, 4, *range(4, 11)), strict=True))
 """First letters of the words for parts of one."""
 
 

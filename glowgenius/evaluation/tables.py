@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 from glowgenius._output import columns
 from glowgenius.evaluation.answers import trained_lines
 from glowgenius.evaluation.intervals import FEWEST_GROUPS, MARGIN, RULE, limits, p_value, percent, points
-from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.html import tag
 from glowgenius.markup.plots import Dot, Row, whisker_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
 
     from glowgenius.evaluation.answers import EvaluationResult
     from glowgenius.evaluation.slices import SliceComparison

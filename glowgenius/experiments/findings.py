@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final
 from glowgenius._output import columns
 from glowgenius.evaluation.intervals import FEWEST_GROUPS, percent
 from glowgenius.experiments.cell import is_loss, margin_text, shown, shown_difference, span, span_of_difference
-from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.html import tag
 from glowgenius.markup.plots import COLOURS, HeatCell, Series, heat_map, line_chart
 from glowgenius.training.history import direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from markupsafe import Markup
 
     from glowgenius.experiments.cell import SweepPoint
 

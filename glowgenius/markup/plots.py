@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from attrs import frozen
 
-from glowgenius.markup.html import Markup, join, tag
+from glowgenius.markup.html import join, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from markupsafe import Markup
 
 WIDTH: Final = 440.0
 _RIGHT: Final = 12.0

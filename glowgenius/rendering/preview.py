@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import numpy as np
 from attrs import frozen
@@ -380,7 +380,7 @@ def _conversations(given: object) -> Sequence[Conversation]:
         items = cast("Sequence[object]", given)
         if all(isinstance(item, Message) or (isinstance(item, Mapping) and "role" in item) for item in items):
             return [as_conversation(items, "dataset")]
-    found = cast("Any", given)
+    found = cast("Sequence[Conversation]", given)
     require_rows(found, "dataset")
     return found
 

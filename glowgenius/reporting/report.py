@@ -16,13 +16,15 @@ from glowgenius.evaluation.intervals import mcnemar_exact
 from glowgenius.evaluation.tables import comparison_figures
 from glowgenius.experiments.cell import shown, shown_difference, span, span_of_difference
 from glowgenius.experiments.findings import sweep_figures
-from glowgenius.markup.html import Markup, join, page, tag
+from glowgenius.markup.html import join, page, tag
 from glowgenius.rendering.preview import Preview
 from glowgenius.training.history import CURVES, RATE, history_figures, points_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
+
+    from markupsafe import Markup
 
     from glowgenius.evaluation.answers import EvaluationResult, EvaluationRow
     from glowgenius.evaluation.compare import Comparison

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, overloa
 from typing_extensions import override
 
 from glowgenius.errors import ConfigError, nearest
-from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.html import tag
 from glowgenius.markup.plots import COLOURS, Series, line_chart
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from glowgenius.typing import JSON
 
 Row: TypeAlias = Mapping[str, float]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glowgenius.markup.html import Markup, tag
+from glowgenius.markup.html import tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from markupsafe import Markup
 
 OURS, OTHERS = "#0b6e4f", "#9aa0a6"
 _NAMES, _BARS, _VALUES, _ROW, _TITLE = 210, 300, 70, 24, 34

@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
-from glowgenius.markup.html import Markup, escape, join, page, tag
+from glowgenius.markup.html import escape, join, page, tag
 
 
 class Reader(HTMLParser):
